@@ -1,0 +1,176 @@
+"""System checks. Each id has a section in docs/reference/checks.md."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, Warning
+from django.db import connections, models, router
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.fields import StateField
+from django_fsmworker.models.stator_model import StatorModel
+from django_fsmworker.store import STORES
+from django_fsmworker.store.sqlite import AT_LEAST
+
+CONNECTIONS_BESIDE_THREADS = 4
+
+
+def register() -> None:
+    """Called when the application is ready."""
+    checks.register(check_models, Tags.models)
+    checks.register(check_settings, Tags.compatibility)
+    checks.register(check_databases, Tags.compatibility)
+
+
+def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What a model with a life has to look like."""
+    found: list[CheckMessage] = []
+    for model in apps.get_models():
+        if issubclass(model, StatorModel) and not model._meta.proxy:
+            found += _check_model(model)
+    return found
+
+
+def _check_model(model: Any) -> Iterator[CheckMessage]:
+    meta = model._meta
+    fields = [field for field in meta.fields if isinstance(field, StateField)]
+    if not fields:
+        yield Error(
+            f"{meta.label} has no state field.",
+            hint="Declare 'state = StateField(YourGraph)' on it.",
+            obj=model,
+            id="fsmworker.E001",
+        )
+        return
+    field = fields[0]
+    if field.name != "state" or len(fields) > 1:
+        yield Error(
+            f"The state field of {meta.label} has to be a single one named 'state'.",
+            hint="Name it 'state'; a row has one life.",
+            obj=model,
+            id="fsmworker.E002",
+        )
+        return
+    if field.graph is None:
+        yield Error(
+            f"{meta.label}.state has no graph.",
+            hint="Declare 'state = StateField(YourGraph)'.",
+            obj=model,
+            id="fsmworker.E003",
+        )
+        return
+    if field not in meta.local_concrete_fields or meta.parents:
+        yield Error(
+            f"{meta.label} inherits or shares its table by multi-table inheritance, which a runner "
+            f"cannot claim yet.",
+            hint="Make the parent abstract, or give the child a OneToOneField to a model of its own.",
+            obj=model,
+            id="fsmworker.E004",
+        )
+    if isinstance(meta.pk, getattr(models, "CompositePrimaryKey", ())):
+        yield Error(
+            f"{meta.label} has a composite primary key, which a runner cannot claim yet.",
+            hint="Give it a single-column primary key and a UniqueConstraint instead.",
+            obj=model,
+            id="fsmworker.E005",
+        )
+    for name in field.graph.states:
+        if len(name) > (field.max_length or 0):
+            yield Error(
+                f"The state {name!r} of {meta.label} is longer than max_length={field.max_length}.",
+                hint=f"Shorten it, or declare StateField(..., max_length={len(name)}).",
+                obj=model,
+                id="fsmworker.E006",
+            )
+
+
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What the project's settings have to say."""
+    found: list[CheckMessage] = []
+    if not settings.USE_TZ:
+        found.append(
+            Error(
+                "USE_TZ is False, so due times would be ambiguous.",
+                hint="Set USE_TZ = True.",
+                id="fsmworker.E007",
+            )
+        )
+    try:
+        RunnerSettings.load()
+    except ConfigurationError as error:
+        found.append(Error(str(error), hint="Correct the setting.", id="fsmworker.E008"))
+    return found
+
+
+def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What the databases that hold such models have to offer; looks at settings only."""
+    found: list[CheckMessage] = []
+    for alias in sorted({router.db_for_write(model) for model in stator_models()}):
+        connection = connections[alias]
+        if connection.vendor not in STORES:
+            found.append(
+                Error(
+                    f"The database {alias!r} is {connection.vendor}; rows with a state graph can "
+                    f"be run on {' and '.join(sorted(STORES))}.",
+                    hint="Route these models to such a database.",
+                    id="fsmworker.E009",
+                )
+            )
+        elif connection.vendor == "sqlite":
+            found += _check_sqlite(alias, connection.settings_dict)
+        else:
+            found += _check_pool(alias, connection.settings_dict)
+    return found
+
+
+def _check_sqlite(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
+    if sqlite3.sqlite_version_info < AT_LEAST:
+        wanted = ".".join(map(str, AT_LEAST))
+        yield Error(
+            f"SQLite {sqlite3.sqlite_version} is too old: {wanted} is needed.",
+            hint="Use a Python built with a newer SQLite, or PostgreSQL.",
+            id="fsmworker.E010",
+        )
+    missing = _missing_sqlite_options(database.get("OPTIONS", {}))
+    if missing:
+        yield Warning(
+            f"The SQLite database {alias!r} lacks options that several threads need: "
+            f"{', '.join(missing)}.",
+            hint=f"Set DATABASES[{alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE', "
+            f"'timeout': 20, 'init_command': 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL'}}.",
+            id="fsmworker.W001",
+        )
+
+
+def _missing_sqlite_options(options: dict[str, Any]) -> Sequence[str]:
+    wal = "journal_mode=wal" in str(options.get("init_command", "")).lower().replace(" ", "")
+    present = {
+        "transaction_mode": str(options.get("transaction_mode", "")).upper() == "IMMEDIATE",
+        "timeout": float(options.get("timeout", 5)) >= 10,
+        "init_command": wal,
+    }
+    return [name for name, is_set in present.items() if not is_set]
+
+
+def _check_pool(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
+    pool = database.get("OPTIONS", {}).get("pool")
+    if not pool:
+        return
+    options = pool if isinstance(pool, dict) else {}
+    size = options.get("max_size") or options.get("min_size", 4)
+    wanted = RunnerSettings.load().concurrency + CONNECTIONS_BESIDE_THREADS
+    if size < wanted:
+        yield Warning(
+            f"The connection pool of {alias!r} holds {size} connections; a runner uses up to "
+            f"{wanted}.",
+            hint=f"Set DATABASES[{alias!r}]['OPTIONS']['pool'] = {{'max_size': {wanted}}}.",
+            id="fsmworker.W002",
+        )

@@ -1,0 +1,20 @@
+"""State graphs: the lives that rows may lead. Nothing here touches Django models or a database."""
+
+from __future__ import annotations
+
+from django_fsmworker.graph.backoff import Backoff, constant, exponential, linear
+from django_fsmworker.graph.durations import Duration
+from django_fsmworker.graph.stategraph import StateGraph
+from django_fsmworker.graph.states import State
+from django_fsmworker.graph.transitions import Transition
+
+__all__ = [
+    "Backoff",
+    "Duration",
+    "State",
+    "StateGraph",
+    "Transition",
+    "constant",
+    "exponential",
+    "linear",
+]

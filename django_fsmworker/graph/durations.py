@@ -1,0 +1,34 @@
+"""Durations as users write them: a number of seconds or a ``timedelta``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypeAlias
+
+from django_fsmworker.exceptions import GraphError
+
+Duration: TypeAlias = float | timedelta
+
+# Added to today's date, anything much longer would leave the range of a datetime, and it would do
+# so in the runner, in the middle of a write.
+LONGEST = timedelta(days=36525).total_seconds()
+
+
+def as_seconds(value: object, name: str, *, above_zero: bool = False) -> float:
+    """The duration ``value`` in seconds; ``name`` is what the error calls it.
+
+    Raises ``GraphError`` for anything but a finite number or a ``timedelta`` from zero (or, with
+    ``above_zero``, from above zero) to 100 years.
+    """
+    shown = f"{name}={value!r}"
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    # Only NaN differs from itself; math.isnan() would stumble over an int beyond any float.
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
+        raise GraphError(f"{shown} is not a duration; give a number of seconds or a timedelta.")
+    if above_zero and number <= 0:
+        raise GraphError(f"{shown} is not above zero; give more than 0 seconds.")
+    if number < 0:
+        raise GraphError(f"{shown} is negative; give 0 seconds or more.")
+    if number > LONGEST:
+        raise GraphError(f"{shown} is longer than 100 years; give fewer seconds.")
+    return float(number)

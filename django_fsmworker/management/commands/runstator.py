@@ -1,0 +1,176 @@
+"""``manage.py runstator``: parse the command line, run a runner, tell how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+from django.utils import autoreload
+
+from django_fsmworker import conf
+from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.runner import StatorRunner
+from django_fsmworker.runner.shutdown import stopping_on_signals
+
+TOO_MANY_ABANDONED, STALLED = 3, 4
+LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
+
+
+def argument(reads: Callable[[Any], Any], expected: str) -> Callable[[str], Any]:
+    """An argparse type that says what it expected."""
+
+    def parse(text: str) -> Any:
+        try:
+            return reads(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
+
+    return parse
+
+
+whole_number = argument(conf.positive_integer, "a whole number above 0")
+duration = argument(conf.positive_seconds, "a number of seconds above 0")
+duration_or_zero = argument(conf.seconds, "a number of seconds, 0 or more")
+
+
+class Command(BaseCommand):
+    """Runs until it is told to stop; without arguments for every model with a state graph."""
+
+    help = "Moves rows through their state graphs: claims what is due, runs checks, writes states."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "labels", nargs="*", metavar="app.Model", help="models to run (default: all)"
+        )
+        parser.add_argument(
+            "-x", "--exclude", action="append", default=[], metavar="app.Model",
+            help="a model to leave out; may be given several times",
+        )  # fmt: skip
+        parser.add_argument("-c", "--concurrency", type=whole_number, help="threads for checks")
+        parser.add_argument(
+            "--concurrency-per-model", type=whole_number, help="most threads one model may use"
+        )
+        parser.add_argument(
+            "-r", "--run-for", type=duration_or_zero, metavar="SECONDS",
+            help="stop after so many seconds; 0: one pass over what is due (default: run forever)",
+        )  # fmt: skip
+        parser.add_argument("--once", action="store_true", help="the same as --run-for 0")
+        parser.add_argument("--database", help="the database alias (default: as routers say)")
+        parser.add_argument(
+            "--deadline", type=duration, metavar="SECONDS", help="how long one check may take"
+        )
+        parser.add_argument("--lease", type=duration, metavar="SECONDS", help="length of a claim")
+        parser.add_argument(
+            "--drain-timeout", type=duration_or_zero, metavar="SECONDS",
+            help="how long running checks may go on after SIGTERM",
+        )  # fmt: skip
+        parser.add_argument(
+            "--poll-interval", type=duration, metavar="SECONDS",
+            help="how long an idle runner sleeps at the most",
+        )  # fmt: skip
+        parser.add_argument(
+            "--connect-timeout", type=duration_or_zero, metavar="SECONDS",
+            help="how long to wait for the database at start",
+        )  # fmt: skip
+        parser.add_argument(
+            "--liveness-file", metavar="PATH", help="a file to touch while there is progress"
+        )
+        parser.add_argument(
+            "--reload", action=argparse.BooleanOptionalAction, default=False,
+            help="start again when code changes",
+        )  # fmt: skip
+
+    def handle(
+        self,
+        *,
+        labels: list[str],
+        exclude: list[str],
+        run_for: float | None,
+        once: bool,
+        database: str | None,
+        reload: bool,
+        verbosity: int,
+        **options: Any,
+    ) -> None:
+        if once and run_for:
+            raise CommandError("--once is --run-for 0; give one of them.")
+        if reload and (once or run_for is not None):
+            raise CommandError("--reload runs forever; leave out --once and --run-for.")
+        if database is not None and database not in connections:
+            raise CommandError(
+                f"There is no database {database!r}; DATABASES has {', '.join(connections)}."
+            )
+        models = chosen_models(labels, exclude)
+        self._configure_logging(verbosity)
+        own = {name: options[name] for name in conf.RunnerSettings.names() if name in options}
+        if reload:
+            autoreload.run_with_reloader(self._run, models, database, None, own, False)
+        else:
+            self._run(models, database, 0 if once else run_for, own, True)
+
+    def _run(
+        self,
+        models: list[Any],
+        database: str | None,
+        run_for: float | None,
+        options: dict[str, Any],
+        main_thread: bool,
+    ) -> None:
+        try:
+            runner = StatorRunner(models, database=database, on_stall=_exit_stalled, **options)
+            if main_thread:
+                with stopping_on_signals(runner.stop):
+                    runner.run(run_for)
+            else:  # the reloader owns the main thread and ends this one with the process
+                runner.run(run_for)
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        if runner.too_many_abandoned:
+            self.stderr.write(
+                f"More than {runner.settings.max_abandoned} checks did not end and hold their "
+                f"threads; the runner ends so that its supervisor starts a fresh one."
+            )
+            sys.exit(TOO_MANY_ABANDONED)
+        self.stdout.write(f"stopped: {runner.counters}")
+
+    def _configure_logging(self, verbosity: int) -> None:
+        """Show this package's log here, unless the project has decided where it goes."""
+        logger = logging.getLogger("django_fsmworker")
+        if logger.hasHandlers():
+            return
+        handler = logging.StreamHandler(self.stderr)  # type: ignore[type-var]
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(LEVELS[verbosity])
+
+
+def chosen_models(labels: list[str], exclude: list[str]) -> list[Any]:
+    """The models named by ``labels`` (all, if none are), without those in ``exclude``."""
+    known = {model._meta.label_lower: model for model in stator_models()}
+    wanted = [_look_up(label, known) for label in labels] or list(known.values())
+    unwanted = [_look_up(label, known) for label in exclude]
+    left = [model for model in dict.fromkeys(wanted) if model not in unwanted]
+    if not left:
+        raise CommandError(
+            "There is nothing to run: "
+            + ("every model is excluded." if known else "no installed model has a StateField.")
+        )
+    return left
+
+
+def _look_up(label: str, known: dict[str, Any]) -> Any:
+    if label.lower() in known:
+        return known[label.lower()]
+    names = ", ".join(sorted(model._meta.label for model in known.values())) or "none"
+    raise CommandError(f"{label!r} is not a model with a state graph; there are: {names}.")
+
+
+def _exit_stalled() -> None:
+    os._exit(STALLED)

@@ -1,0 +1,190 @@
+"""The columns of a row with a life.
+
+Migrations never mention these classes nor the graph: each deconstructs to Django's own field, so a
+graph can be renamed, and this package removed, without touching a migration.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models.expressions import Combinable, DatabaseDefault
+from django.db.models.fields import Field
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from django_fsmworker import clock
+from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.models.attributes import StateAttribute, TrackedAttribute
+from django_fsmworker.models.indexes import contribute_indexes
+from django_fsmworker.models.timing import first_due
+
+if TYPE_CHECKING:
+    CharField = models.CharField[str | State | Combinable, str]
+else:
+    CharField = models.CharField
+
+
+class _EngineColumn(Field):  # type: ignore[type-arg]
+    """A column that the engine writes: ``save()`` leaves it alone, an inserted copy starts afresh."""
+
+    descriptor_class = TrackedAttribute
+    plain: type[Field[Any, Any]]
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, f"django.db.models.{self.plain.__name__}", args, kwargs
+
+    def clone(self) -> Any:
+        _, _, args, kwargs = self.deconstruct()
+        return self.plain(*args, **kwargs)
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        """The value a new row starts with."""
+        return value
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        if not add:
+            return models.F(self.attname)
+        data = model_instance.__dict__
+        value = data.get(self.attname)
+        if model_instance._state.db is not None:
+            value = self.afresh(model_instance)
+        data[self.attname] = self.fresh(model_instance, value)
+        return data[self.attname]
+
+    def afresh(self, instance: Any) -> Any:
+        """What a row copied from another, or inserted again, has instead of its old value."""
+        return self.get_default()
+
+
+class StateField(_EngineColumn, CharField):
+    """The current state: declared on the concrete model, loads as a plain ``str``.
+
+    Its graph gives choices, default and index. ``graph=None`` is what migrations see.
+    """
+
+    descriptor_class = StateAttribute
+    plain = models.CharField
+
+    def __init__(self, graph: type[StateGraph] | None = None, **kwargs: Any) -> None:
+        self.graph = graph
+        kwargs.setdefault("max_length", 100)
+        if graph is not None:
+            kwargs["choices"] = graph.choices
+            kwargs["default"] = kwargs["db_default"] = graph.initial_state.name
+            kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        if self.graph is not None:
+            kwargs["choices"] = [(state, state) for state in self.graph.states]
+        return name, path, args, kwargs
+
+    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        if self.graph is not None:
+            cls.state_graph = self.graph
+            contribute_indexes(cls, self)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return super().get_prep_value(str(value) if isinstance(value, State) else value)
+
+    def afresh(self, instance: Any) -> Any:
+        return instance.__dict__[self.attname]
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        return value if self.graph is None else self.graph.get(value).name
+
+
+class StateChangedField(_EngineColumn, models.DateTimeField):
+    """When the row entered its state."""
+
+    plain = models.DateTimeField
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("default", timezone.now)
+        kwargs.setdefault("db_default", Now())
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+    def get_default(self) -> Any:
+        return clock.now()
+
+
+class StateNextField(_EngineColumn, models.DateTimeField):
+    """When the row is next due; NULL while the runner has nothing to do.
+
+    A new row honours its state's ``start_after``, unless a due time is given.
+    """
+
+    plain = models.DateTimeField
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("null", True)
+        kwargs.setdefault("blank", True)
+        kwargs.setdefault("db_default", Now())
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        if not isinstance(value, DatabaseDefault):
+            return value
+        delay = first_due(type(instance).state_graph.get(instance.state))
+        return None if delay is None else clock.now() + timedelta(seconds=delay)
+
+
+class StateLeaseField(_EngineColumn, models.DateTimeField):
+    """Until when a claim holds the row. Never index it: the claim has to stay a HOT update."""
+
+    plain = models.DateTimeField
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("null", True)
+        kwargs.setdefault("blank", True)
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+
+class StateClaimField(_EngineColumn, models.BigIntegerField):
+    """The token of the claim that holds the row; NULL while it is free. Odd: a lease had lapsed."""
+
+    plain = models.BigIntegerField
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("null", True)
+        kwargs.setdefault("blank", True)
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+
+class StateFailuresField(_EngineColumn, models.PositiveSmallIntegerField):
+    """Failures in a row; saturates at ``MOST_FAILURES``."""
+
+    plain = models.PositiveSmallIntegerField
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("default", 0)
+        kwargs.setdefault("db_default", 0)
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+
+class StateHistoryField(_EngineColumn, models.JSONField):
+    """``[state, timestamp]`` pairs, oldest first; a model that wants them names it ``state_history``."""
+
+    plain = models.JSONField
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("default", list)
+        kwargs.setdefault("editable", False)
+        super().__init__(**kwargs)
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        return value or [[str(instance.state), clock.now().isoformat()]]
+
+
+MOST_FAILURES = 32767

@@ -1,0 +1,60 @@
+"""Expressions that have to be spelled differently on each database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import DateTimeField, Func
+from django.db.models.sql.compiler import SQLCompiler
+
+from django_fsmworker import clock
+
+
+class DatabaseNow(Func):
+    """The database's own time, as a claim sees it.
+
+    ``statement_timestamp()`` on PostgreSQL: ``now()`` stands still inside a transaction and
+    ``clock_timestamp()`` cannot bound an index scan. SQLite is one machine: this one.
+    """
+
+    output_field = DateTimeField()
+    template = "%(function)s"
+
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> tuple[str, list[Any]]:
+        if clock.travelled():
+            return "(statement_timestamp() + %s)", [clock.travelled()]
+        return "statement_timestamp()", []
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> tuple[str, list[Any]]:
+        return "%s", [connection.ops.adapt_datetimefield_value(clock.now())]
+
+
+class AppendToHistory(Func):
+    """A row's ``state_history`` with ``[state, now]`` appended."""
+
+    def __init__(self, history: str, state: str) -> None:
+        super().__init__(history)
+        self.entry = state
+
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> tuple[str, list[Any]]:
+        column, params = compiler.compile(self.source_expressions[0])
+        moment, moment_params = compiler.compile(DatabaseNow())
+        sql = (
+            f"(COALESCE({column}, '[]'::jsonb) || "
+            f"jsonb_build_array(jsonb_build_array(%s::text, {moment})))"
+        )
+        return sql, [*params, self.entry, *moment_params]
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> tuple[str, list[Any]]:
+        column, params = compiler.compile(self.source_expressions[0])
+        sql = f"json_insert(COALESCE({column}, '[]'), '$[#]', json_array(%s, %s))"
+        return sql, [*params, self.entry, clock.now().isoformat()]

@@ -1,0 +1,52 @@
+"""Moving rows by code instead of by a check: what a row's columns become when it enters a state."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import QuerySet
+
+from django_fsmworker.graph import State
+from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
+from django_fsmworker.models.timing import first_due
+
+
+def entering(model: Any, state: State) -> dict[str, Any]:
+    """Values for ``QuerySet.update()``; whatever runs on the row loses its claim and is superseded."""
+    delay = first_due(state)
+    values: dict[str, Any] = {
+        "state": state.name,
+        "state_changed": DatabaseNow(),
+        "state_next": None if delay is None else DatabaseNow() + timedelta(seconds=delay),
+        "state_lease": None,
+        "state_claim": None,
+        "state_failures": 0,
+    }
+    if any(field.attname == "state_history" for field in model._meta.concrete_fields):
+        values["state_history"] = AppendToHistory("state_history", state.name)
+    return values
+
+
+def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str]]:
+    """Put every row of ``rows`` into ``state``, whatever its own; returns ``(pk, source)`` of each.
+
+    The rows are locked first, in the order of their keys: two updates of many rows that do not
+    agree on an order deadlock within seconds.
+    """
+    model, using = rows.model, rows.db
+    with transaction.atomic(using=using):
+        moved = list(locked(rows).values_list("pk", "state"))
+        keys = [pk for pk, _ in moved]
+        QuerySet(model, using=using).filter(pk__in=keys).update(**entering(model, state))
+    return moved
+
+
+def locked(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """``rows``, to be locked in the order of their keys when they are read."""
+    features = connections[rows.db].features
+    return rows.order_by("pk").select_for_update(
+        of=("self",) if features.has_select_for_update_of else (),
+        no_key=features.has_select_for_no_key_update,
+    )

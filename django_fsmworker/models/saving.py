@@ -1,0 +1,76 @@
+"""How ``save()`` keeps a stale instance from moving a row back.
+
+A plain save never writes a state column: their fields answer ``column = column``. What was assigned
+by hand is written first, as a compare-and-set on the state that was loaded, in one transaction with
+the rest of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.db import models
+
+from django_fsmworker.exceptions import StaleState
+from django_fsmworker.models.attributes import as_loaded, changes, forget_changes
+from django_fsmworker.models.moving import entering
+
+ENGINE_COLUMNS = (
+    "state",
+    "state_changed",
+    "state_next",
+    "state_lease",
+    "state_claim",
+    "state_failures",
+    "state_history",
+)
+
+
+def assigned(instance: Any, update_fields: Collection[str] | None) -> dict[str, Any]:
+    """The state columns assigned since the load that this save is asked to write."""
+    found = changes(instance)
+    if update_fields is None:
+        return found
+    return {name: value for name, value in found.items() if name in update_fields}
+
+
+def write_assigned(instance: Any, columns: dict[str, Any], using: str) -> None:
+    """Write ``columns`` if the row is still in the state it was loaded in.
+
+    Raises ``StaleState`` if it is not, and leaves a row that is gone to ``save()``'s own error.
+    """
+    model = type(instance)
+    row = models.QuerySet(model, using=using).filter(pk=instance.pk)
+    values = dict(columns)
+    if "state" in columns:
+        values = entering(model, model.state_graph.get(columns["state"])) | columns
+    loaded = loaded_state(instance)
+    fenced = row if loaded is None else row.filter(state=loaded)
+    if not fenced.update(**values) and row.exists():
+        raise StaleState(
+            f"{model._meta.label} {instance.pk} is no longer in the state {loaded!r} it was loaded "
+            f"in; nothing was saved. Load it again with refresh_from_db() and decide anew."
+        )
+
+
+def read_back(instance: Any, using: str) -> None:
+    """Give ``instance`` the state columns as the database has them now."""
+    names = present_columns(type(instance))
+    row = models.QuerySet(type(instance), using=using).filter(pk=instance.pk)
+    instance.__dict__.update(row.values(*names).get())
+    forget_changes(instance)
+
+
+def present_columns(model: Any) -> list[str]:
+    """The engine's columns that ``model`` has (its history is optional)."""
+    own = {field.attname for field in model._meta.concrete_fields}
+    return [name for name in ENGINE_COLUMNS if name in own]
+
+
+def loaded_state(instance: Any) -> str | None:
+    """The state the row was loaded in; None if it was deferred."""
+    try:
+        return str(as_loaded(instance, "state"))
+    except KeyError:
+        return None

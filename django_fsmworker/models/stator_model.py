@@ -1,0 +1,169 @@
+"""The abstract model of a row with a life: its columns and its verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+from django.db import models, router, transaction
+
+from django_fsmworker import clock
+from django_fsmworker.exceptions import UndeclaredTransition
+from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.models import door, unsaved
+from django_fsmworker.models.announcing import announce_moved
+from django_fsmworker.models.attributes import forget_changes, loading
+from django_fsmworker.models.fields import (
+    StateChangedField,
+    StateClaimField,
+    StateFailuresField,
+    StateLeaseField,
+    StateNextField,
+)
+from django_fsmworker.models.moving import move
+from django_fsmworker.models.querysets import StatorQuerySet
+from django_fsmworker.models.saving import (
+    assigned,
+    loaded_state,
+    present_columns,
+    read_back,
+    write_assigned,
+)
+
+
+class StatorModel(models.Model):
+    """Subclass it, declare ``state = StateField(Graph)``, and ``runstator`` runs the rows' lives."""
+
+    state_graph: ClassVar[type[StateGraph]]
+    state: Any
+
+    state_changed = StateChangedField()
+    state_next = StateNextField()
+    state_lease = StateLeaseField()
+    state_claim = StateClaimField()
+    state_failures = StateFailuresField()
+
+    objects = StatorQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    @property
+    def state_age(self) -> float:
+        """Seconds since the row entered its state, by this machine's clock."""
+        return (clock.now() - self.state_changed).total_seconds()
+
+    @classmethod
+    def state_get_ready(
+        cls, number: int, lock_period: float, using: str | None = None
+    ) -> list[Self]:
+        """Claim up to ``number`` due rows for ``lock_period`` seconds and return them."""
+        return door.engine().claim(cls, number, lock_period, using or router.db_for_write(cls))
+
+    @classmethod
+    def state_do_deletes(cls, using: str | None = None) -> int:
+        """Delete a batch of the rows that outlived their state's ``delete_after``; how many."""
+        return door.engine().expire(cls, using or router.db_for_write(cls))
+
+    @classmethod
+    def state_count_pending(cls, using: str | None = None) -> int:
+        """How many rows are due and not held."""
+        return StatorQuerySet(cls, using=using or router.db_for_read(cls)).due().count()
+
+    def state_transition_check(self) -> State | None:
+        """Run this row's check now; the state it moved to, or None.
+
+        The write is fenced on state and token as loaded: if somebody was faster, nothing changes
+        and None is returned.
+        """
+        return door.engine().check(self)
+
+    def state_transition(self, state: State | str, *, force: bool = True) -> None:
+        """Put the row into ``state``; whatever runs on it is superseded.
+
+        ``force=False`` allows declared transitions only: anything else raises
+        ``UndeclaredTransition``, and ``StaleState`` if the row moved since it was loaded.
+        """
+        target = self.state_graph.get(state)
+        using = self._state.db or router.db_for_write(type(self), instance=self)
+        if force:
+            moved = move(models.QuerySet(type(self), using=using).filter(pk=self.pk), target)
+        else:
+            self._state_refuse_undeclared(target)
+            moved = [(self.pk, loaded_state(self))]
+            write_assigned(self, {"state": target.name}, using)
+        read_back(self, using)
+        announce_moved(type(self), moved, target.name, using)
+
+    def _state_refuse_undeclared(self, target: State) -> None:
+        source = self.state_graph.get(self.state)
+        if target not in source.children:
+            allowed = ", ".join(sorted(map(str, source.children))) or "none: it is terminal"
+            raise UndeclaredTransition(
+                f"{self._meta.label} {self.pk} cannot go from {source} to {target}; declared from "
+                f"{source}: {allowed}. Declare {source}.transitions_to({target}) or force it."
+            )
+
+    @classmethod
+    def state_transition_queryset(cls, queryset: models.QuerySet[Any], state: State | str) -> int:
+        """Put every row of ``queryset`` into ``state``, whatever its own; how many there were."""
+        target = cls.state_graph.get(state)
+        moved = move(queryset, target)
+        announce_moved(cls, moved, target.name, queryset.db)
+        return len(moved)
+
+    def save(
+        self,
+        *,
+        force_insert: bool | tuple[Any, ...] = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        """As Django's, except that it cannot move a row by accident.
+
+        State columns are written only if they were assigned another value; then as a
+        compare-and-set on the loaded state, which raises ``StaleState`` if somebody was faster.
+        Saving a row that was deleted meanwhile raises, too: it does not come back.
+        """
+        alias = using or router.db_for_write(type(self), instance=self)
+        names = None if update_fields is None else list(update_fields)
+        options: dict[str, Any] = {"using": alias, "update_fields": names}
+        elsewhere = alias != self._state.db
+        if self._state.adding or self.pk is None or force_insert or elsewhere:
+            super().save(force_insert=force_insert, force_update=force_update, **options)
+            forget_changes(self)
+            return
+        # A row of this database, loaded before: an UPDATE, or an error if it is gone.
+        options["force_update"] = force_update or names is None
+        columns = assigned(self, names)
+        if not columns:
+            self._state_save_rest(options)
+            return
+        source = loaded_state(self)
+        with transaction.atomic(using=alias, savepoint=False):
+            write_assigned(self, columns, alias)
+            self._state_save_rest(options)
+            read_back(self, alias)
+            if "state" in columns:
+                announce_moved(type(self), [(self.pk, source)], self.state, alias)
+
+    def _state_save_rest(self, options: dict[str, Any]) -> None:
+        """Save the other columns; the state stays as this instance sees it, on every Django.
+
+        (Django 6.0 reads columns that a save answered with an expression back into the instance.)
+        """
+        seen = {
+            name: self.__dict__[name]
+            for name in present_columns(type(self))
+            if name in self.__dict__
+        }
+        super().save(**options)
+        self.__dict__.update(seen)
+        unsaved.saved(self)
+
+    def refresh_from_db(self, using: str | None = None, fields: Any = None, **kwargs: Any) -> None:
+        """As Django's; a state that this build does not know is loaded as it is."""
+        with loading(self):
+            super().refresh_from_db(using=using, fields=fields, **kwargs)
+        forget_changes(self, None if fields is None else set(fields))

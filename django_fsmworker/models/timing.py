@@ -1,0 +1,19 @@
+"""When a row is due after it entered a state, or after it stayed in one."""
+
+from __future__ import annotations
+
+from django_fsmworker.graph import State
+
+
+def first_due(state: State) -> float | None:
+    """Seconds from entering ``state`` until the runner has something to do; None for never.
+
+    A state's timeout has its own due time, so it fires in manual states too, and does not wait for
+    the next try.
+    """
+    return earliest(state.start_after if state.automatic else None, state.timeout_after)
+
+
+def earliest(*durations: float | None) -> float | None:
+    """The shortest of the durations that are given."""
+    return min((each for each in durations if each is not None), default=None)

@@ -1,0 +1,52 @@
+"""One row in this process's hands, from its claim to its settling."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from django_fsmworker.graph import State
+from django_fsmworker.store import Hold, Store
+from django_fsmworker.store.interface import taken_over
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A claimed row and how far it has come. Times are ``time.monotonic()`` seconds.
+
+    ``lock`` guards ``finished``: whoever wants to interrupt the check proves under it that the
+    check still runs, and after ``finished`` nobody may.
+    """
+
+    store: Store
+    row: Any
+    pk: Any
+    token: int
+    state: State
+    age_at_claim: float
+    claimed: float
+    lease_until: float
+    started: float | None = None
+    finished: bool = False
+    overran: bool = False
+    cancelled: bool = False
+    superseded: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def model(self) -> Any:
+        return type(self.row)
+
+    @property
+    def hold(self) -> Hold:
+        return Hold(self.pk, self.token)
+
+    @property
+    def suspect(self) -> bool:
+        """Its lease had lapsed: the process that had it may have died of it."""
+        return taken_over(self.token)
+
+    def age(self, now: float) -> float:
+        """Seconds since the row entered its state, by the database's clock at the claim."""
+        return self.age_at_claim + now - self.claimed

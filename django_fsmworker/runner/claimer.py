@@ -1,0 +1,190 @@
+"""Takes due rows for this process: as many as its threads will run soon, one model after the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.lanes import LaneBook
+from django_fsmworker.runner.ready import ReadyQueue
+from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.store import Lane, Store
+
+LONGEST_STUCK = 60.0
+
+
+class Claimer:
+    """Knows the lanes of every model, how much room there is, and when to look again."""
+
+    def __init__(
+        self,
+        stores: Mapping[Any, Store],
+        settings: RunnerSettings,
+        holdings: Holdings,
+        ready: ReadyQueue,
+        throughput: Throughput,
+    ) -> None:
+        self._stores = stores
+        self._settings = settings
+        self._holdings = holdings
+        self._ready = ready
+        self._throughput = throughput
+        self._lock = threading.Lock()
+        self._turns = list(stores)
+        self._books = {
+            model: {name: LaneBook(name) for name in model.state_graph.states} for model in stores
+        }
+        self._until: dict[str, datetime] | None = None
+        self._next_peek = 0.0
+        self._due_seen = False
+        self._stuck_since: float | None = None
+
+    def only_what_is_due_now(self) -> None:
+        """One pass: what becomes due from here on is left alone."""
+        aliases = {store.alias: store for store in self._stores.values()}
+        self._until = {alias: store.now() for alias, store in aliases.items()}
+
+    @property
+    def single_pass(self) -> bool:
+        """Whether only what was due at the start is claimed."""
+        return self._until is not None
+
+    def makes_progress(self, found: bool) -> bool:
+        """False once due rows were seen, a thread was free, and no claim got any for a minute."""
+        now = time.monotonic()
+        idle = self._ready.running < self._settings.concurrency
+        if found or not idle or not self._due_seen:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
+        return self._stuck_since is None or now - self._stuck_since < LONGEST_STUCK
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a single pass has found everything."""
+        return not any(book.active for lanes in self._books.values() for book in lanes.values())
+
+    def wake(self, model: Any, state: str, due_in: float) -> None:
+        """A settled row is due in ``due_in`` seconds: no need to ask the database."""
+        if self._until is None:
+            with self._lock:
+                self._books[model][state].wake(due_in)
+
+    def claim(self) -> bool:
+        """Claim once from each model that may have due rows; whether anything was found."""
+        self._tick()
+        found = False
+        for model in self._turn():
+            lanes = self._active(model)
+            room = self._room(model)
+            if lanes and room > 0:
+                found = self._claim_from(model, lanes, room) or found
+        return found
+
+    def seconds_to_wait(self) -> float:
+        """How long there is nothing to claim, unless somebody wakes the runner."""
+        active = [model for model in self._turns if self._active(model)]
+        if any(self._room(model) > 0 for model in active):
+            return 0.0
+        with self._lock:
+            due = [book.next_due for lanes in self._books.values() for book in lanes.values()]
+        return max(0.0, min(*due, self._next_peek) - time.monotonic())
+
+    def peek(self) -> None:
+        """Ask, with one statement a database, when the first free row of each sleeping lane is due."""
+        now = time.monotonic()
+        if self._until is not None or now < self._next_peek:
+            return
+        self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
+        for store, models in self._by_store().items():
+            lanes = {
+                model: [
+                    Lane(book.state, 1) for book in self._books[model].values() if not book.active
+                ]
+                for model in models
+            }
+            asked = {model: each for model, each in lanes.items() if each}
+            found = store.peek(asked) if asked else {}
+            self._due_seen = any(due <= 0 for due in found.values())
+            for (model, state), due in found.items():
+                with self._lock:
+                    self._books[model][state].wake(due)
+
+    def _claim_from(self, model: Any, books: list[LaneBook], room: int) -> bool:
+        share = max(1, -(-room // len(books)))
+        lanes = [book.lane(share, self._settings.lease / 6) for book in books]
+        store, sent = self._stores[model], time.monotonic()
+        until = self._until[store.alias] if self._until else None
+        rows = store.claim(model, lanes, self._settings.lease, until)
+        self._note(books, rows, share)
+        attempts = [self._attempt(store, row, sent) for row in rows]
+        self._holdings.add(attempts)
+        self._ready.put(attempts, level=self._throughput.target // 2)
+        return bool(rows)
+
+    def _note(self, books: list[LaneBook], rows: list[Any], share: int) -> None:
+        """Tell each lane what was found in it."""
+        found: dict[str, list[Any]] = {book.state: [] for book in books}
+        for row in rows:
+            found[row.state].append(row)
+        lease = timedelta(seconds=self._settings.lease)
+        database_now = rows[0].state_lease - lease if rows else None
+        with self._lock:
+            for book in books:
+                book.took(found[book.state], share, database_now)
+
+    def _attempt(self, store: Store, row: Any, sent: float) -> Attempt:
+        lease = self._settings.lease
+        age = (row.state_lease - row.state_changed).total_seconds() - lease
+        return Attempt(
+            store=store,
+            row=row,
+            pk=row.pk,
+            token=row.state_claim,
+            state=type(row).state_graph.states[row.state],
+            age_at_claim=age,
+            claimed=sent,
+            lease_until=sent + lease,
+        )
+
+    def _room_for_all(self) -> int:
+        return self._throughput.target - len(self._holdings)
+
+    def _room(self, model: Any) -> int:
+        """How many rows of ``model`` to ask for; none until a worthwhile number fits."""
+        room = self._room_for_all()
+        if self._ready.waiting > self._throughput.target // 2:
+            return 0
+        share = -(-room // max(1, sum(bool(self._active(each)) for each in self._books)))
+        cap = self._settings.concurrency_per_model
+        if cap is not None:
+            share = min(share, 2 * cap - self._holdings.count(model))
+        return min(share, self._settings.claim_batch)
+
+    def _active(self, model: Any) -> list[LaneBook]:
+        return [book for book in self._books[model].values() if book.active]
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for lanes in self._books.values():
+                for book in lanes.values():
+                    if self._until is None:
+                        book.tick(now)
+
+    def _turn(self) -> list[Any]:
+        """The models, beginning with another one each time."""
+        self._turns.append(self._turns.pop(0))
+        return self._turns
+
+    def _by_store(self) -> dict[Store, list[Any]]:
+        grouped: dict[Store, list[Any]] = {}
+        for model, store in self._stores.items():
+            grouped.setdefault(store, []).append(model)
+        return grouped

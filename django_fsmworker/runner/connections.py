@@ -1,0 +1,81 @@
+"""A thread's database connections between attempts.
+
+A thread keeps its connection: reconnecting for every attempt halves the throughput. It gives one up
+when the driver has seen an error on it, when it is aged, when it came from a pool (Django's has four
+connections by default), or when the thread has had nothing to do for long.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.db import connections
+
+OLDEST = 600.0
+LONGEST_IDLE = 60.0
+
+
+class ThreadConnections:
+    """The calling thread's connections; create it in the thread that uses it."""
+
+    def __init__(self) -> None:
+        self._all = [connections[alias] for alias in connections]
+        self._since: dict[int, tuple[Any, float]] = {}
+
+    def after_attempt(self) -> None:
+        """Leave the connections as the next attempt expects them."""
+        for wrapper in self._all:
+            if wrapper.connection is None:
+                continue
+            if wrapper.queries_log:
+                wrapper.queries_log.clear()
+            if self._is_to_close(wrapper):
+                wrapper.close()
+            elif wrapper.errors_occurred:
+                wrapper.close_if_unusable_or_obsolete()
+
+    def close(self) -> None:
+        """Give all of them up; a broken one is forgotten."""
+        for wrapper in self._all:
+            discard(wrapper)
+
+    def lost(self) -> bool:
+        """Whether the server has gone away from one of them."""
+        return any(getattr(wrapper.connection, "closed", False) for wrapper in self._all)
+
+    def cancel(self) -> None:
+        """End whatever statement runs on them; called from another thread."""
+        for wrapper in self._all:
+            raw = wrapper.connection
+            if raw is None:
+                continue
+            if wrapper.vendor == "sqlite":
+                raw.interrupt()
+            elif hasattr(raw, "cancel_safe"):
+                raw.cancel_safe(timeout=1.0)
+
+    def _is_to_close(self, wrapper: Any) -> bool:
+        pooled = wrapper.settings_dict["OPTIONS"].get("pool", False)
+        return pooled or wrapper.in_atomic_block or self._age(wrapper) > OLDEST
+
+    def _age(self, wrapper: Any) -> float:
+        raw, since = self._since.get(id(wrapper), (None, 0.0))
+        if raw is not wrapper.connection:
+            since = time.monotonic()
+            self._since[id(wrapper)] = wrapper.connection, since
+        return time.monotonic() - since
+
+
+def discard(wrapper: Any) -> None:
+    """Close a connection whatever state it is in."""
+    if wrapper.connection is None:
+        return
+    if wrapper.vendor == "postgresql":
+        wrapper.connection.close()  # a pool must not hand it to anybody else
+    wrapper.in_atomic_block = False
+    wrapper.savepoint_ids = []
+    wrapper.atomic_blocks = []
+    wrapper.needs_rollback = False
+    wrapper.run_on_commit = []
+    wrapper.close()

@@ -1,0 +1,48 @@
+"""What a runner has done, counted per model."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+MOVED, STAYED, FAILED, TIMED_OUT = "moved", "stayed", "failed", "timed_out"
+INTERRUPTED, SUPERSEDED, EXPIRED = "interrupted", "superseded", "expired"
+NAMES = (MOVED, STAYED, FAILED, TIMED_OUT, INTERRUPTED, SUPERSEDED, EXPIRED)
+
+
+class Counters:
+    """Totals since the start, and since the last summary."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._total: Counter[tuple[Any, str]] = Counter()
+        self._reported: Counter[tuple[Any, str]] = Counter()
+
+    def add(self, model: Any, name: str, number: int = 1) -> None:
+        """Count ``number`` more."""
+        if number:
+            with self._lock:
+                self._total[model, name] += number
+
+    def total(self, name: str, model: Any = None) -> int:
+        """How often ``name`` was counted, for one model or for all."""
+        with self._lock:
+            return sum(
+                number
+                for (each, counted), number in self._total.items()
+                if counted == name and model in (None, each)
+            )
+
+    def since_last_summary(self) -> dict[Any, dict[str, int]]:
+        """Per model what came since this was last asked; models without news are left out."""
+        with self._lock:
+            news = self._total - self._reported
+            self._reported = self._total.copy()
+        summary: dict[Any, dict[str, int]] = {}
+        for (model, name), number in news.items():
+            summary.setdefault(model, {})[name] = number
+        return summary
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={self.total(name)}" for name in NAMES)

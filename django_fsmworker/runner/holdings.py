@@ -1,0 +1,54 @@
+"""Every row this process holds a lease on: what the renewer renews and the claimer counts."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django_fsmworker.runner.attempt import Attempt
+
+
+class Holdings:
+    """A set of attempts, counted per model; shared by all parts of a runner."""
+
+    def __init__(self, on_remove: Callable[[], None] = lambda: None) -> None:
+        self._on_remove = on_remove
+        self._attempts: set[Attempt] = set()
+        self._per_model: Counter[Any] = Counter()
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def count(self, model: Any) -> int:
+        """How many rows of ``model`` this process holds."""
+        return self._per_model[model]
+
+    def add(self, attempts: Iterable[Attempt]) -> None:
+        """Rows that were just claimed."""
+        with self._changed:
+            for attempt in attempts:
+                self._attempts.add(attempt)
+                self._per_model[attempt.model] += 1
+
+    def remove(self, attempts: Iterable[Attempt]) -> None:
+        """Rows that were settled, handed back or lost."""
+        with self._changed:
+            for attempt in attempts:
+                if attempt in self._attempts:
+                    self._attempts.remove(attempt)
+                    self._per_model[attempt.model] -= 1
+            self._changed.notify_all()
+        self._on_remove()
+
+    def all(self) -> list[Attempt]:
+        """A copy to walk over."""
+        with self._changed:
+            return list(self._attempts)
+
+    def wait_until_empty(self, timeout: float) -> bool:
+        """Whether nothing is held any more, after at most ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._attempts, timeout)

@@ -1,0 +1,59 @@
+"""What a row's own verbs do without a runner: here and now, on the caller's thread and connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import router
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.graph import State
+from django_fsmworker.models.saving import read_back
+from django_fsmworker.runner.identity import worker_name
+from django_fsmworker.runner.judging import judge
+from django_fsmworker.runner.writing import tell, write
+from django_fsmworker.store import Lane, store_for
+from django_fsmworker.store.expiry import expire
+
+
+class InlineEngine:
+    """Installed behind ``models.door``."""
+
+    def claim(self, model: Any, number: int, lease: float, using: str) -> list[Any]:
+        """Claim up to ``number`` due rows, oldest first whatever their states."""
+        lanes = [Lane(state, number) for state in model.state_graph.states]
+        store = store_for(using)
+        rows = store.claim(model, lanes, lease)
+        self._hand_back(store, model, rows[number:])
+        return rows[:number]
+
+    def check(self, row: Any) -> State | None:
+        """Run the row's check and write what came of it, fenced by state and token as loaded."""
+        model = type(row)
+        using = row._state.db or router.db_for_write(model, instance=row)
+        store = store_for(using)
+        age = (store.now() - row.state_changed).total_seconds()
+        outcome = judge(row, age)
+        written = write(store, model, [outcome], worker_name())
+        if model._base_manager.using(using).filter(pk=outcome.pk).exists():
+            read_back(row, using)
+        if not written:
+            return None
+        tell(model, [outcome], using)
+        state: State = model.state_graph.states[outcome.target]
+        return state if outcome.moved else None
+
+    def expire(self, model: Any, using: str) -> int:
+        """Delete one batch a state of what has outlived it; how many rows went."""
+        store, limit = store_for(using), RunnerSettings.load().delete_batch
+        return sum(
+            len(expire(store, model, state, limit, (), worker_name()).deleted)
+            for state in model.state_graph.deletion_states
+        )
+
+    @staticmethod
+    def _hand_back(store: Any, model: Any, rows: list[Any]) -> None:
+        from django_fsmworker.store import Hold
+
+        if rows:
+            store.hand_back(model, [Hold(row.pk, row.state_claim) for row in rows])

@@ -1,0 +1,63 @@
+"""Which states may have due rows, and from where in their lane to look for them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django_fsmworker.store import Lane
+
+SAFETY_LAG = timedelta(seconds=10)
+
+
+@dataclass(slots=True)
+class LaneBook:
+    """What is known about one state of one model. Times are ``time.monotonic()`` seconds.
+
+    ``mark`` is the low-water mark: what is due before it has been claimed, as far as this process
+    saw. It spares the claim the dead index entries there. It stays a safety lag behind the clock
+    for transactions that commit late, and correctness does not rest on it: the lane is scanned
+    from its start after every sleep, and every sixth of a lease.
+    """
+
+    state: str
+    active: bool = True
+    next_due: float = 0.0
+    mark: datetime | None = None
+    scanned: float = float("-inf")
+    empty_handed: int = 0
+
+    def lane(self, limit: int, full_scan_every: float) -> Lane:
+        """The lane as the next claim should look at it."""
+        now = time.monotonic()
+        if self.mark is None or now - self.scanned >= full_scan_every:
+            self.mark, self.scanned = None, now
+        return Lane(self.state, limit, self.mark)
+
+    def took(self, rows: list[Any], limit: int, database_now: datetime | None) -> None:
+        """Note what a claim found: less than asked means that the lane sleeps until woken."""
+        if len(rows) < limit:
+            self.sleep()
+        elif database_now is not None:
+            self.mark = min(rows[-1].state_next, database_now - SAFETY_LAG)
+
+    def sleep(self) -> None:
+        """Nothing more to be had here for now."""
+        self.active = False
+        self.mark = None
+        self.next_due = float("inf")
+
+    def wake(self, due_in: float) -> None:
+        """A row of this state is due in so many seconds."""
+        if due_in <= 0:
+            self.active = True
+        else:
+            self.next_due = min(self.next_due, time.monotonic() + due_in)
+
+    def tick(self, now: float) -> None:
+        """Wake up if the next row is due."""
+        if not self.active and self.next_due <= now:
+            self.active = True
+            self.next_due = float("inf")

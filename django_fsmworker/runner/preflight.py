@@ -1,0 +1,97 @@
+"""What has to be true before a runner starts, said in sentences."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
+
+from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.moving import locked
+from django_fsmworker.models.querysets import StatorQuerySet
+from django_fsmworker.models.records import FailureRecord, StatorLog
+from django_fsmworker.runner.connections import discard
+from django_fsmworker.store import Store
+
+logger = logging.getLogger(__name__)
+
+RESCUE_BATCH = 1000
+
+
+def wait_for_databases(
+    stores: Mapping[Any, Store], timeout: float, stop: threading.Event | None = None
+) -> None:
+    """Try each database until it answers, for at most ``timeout`` seconds.
+
+    Raises ``ConfigurationError`` with the database's last word.
+    """
+    stop = stop or threading.Event()
+    end = time.monotonic() + timeout
+    for store in {store.alias: store for store in stores.values()}.values():
+        wait = 0.1
+        while not stop.is_set():
+            try:
+                connections[store.alias].ensure_connection()
+                break
+            except (OperationalError, InterfaceError) as error:
+                discard(connections[store.alias])
+                if time.monotonic() + wait > end:
+                    raise ConfigurationError(
+                        f"The database {store.alias!r} cannot be reached ({_one_line(error)}); "
+                        f"start it, or correct DATABASES[{store.alias!r}]."
+                    ) from error
+            stop.wait(wait)
+            wait = min(2 * wait, 2.0)
+
+
+def check_tables(stores: Mapping[Any, Store]) -> None:
+    """Raise ``ConfigurationError`` if a table or a column is missing."""
+    by_alias: dict[str, list[Any]] = {}
+    for model, store in stores.items():
+        by_alias.setdefault(store.alias, [FailureRecord, StatorLog]).append(model)
+    for alias, models in by_alias.items():
+        for model in models:
+            try:
+                model._base_manager.using(alias).first()
+            except DatabaseError as error:
+                discard(connections[alias])
+                raise ConfigurationError(
+                    f"The table of {model._meta.label} in the database {alias!r} is not as the "
+                    f"code expects it ({_one_line(error)}); "
+                    f"run 'manage.py migrate --database {alias}'."
+                ) from error
+
+
+def rescue_stranded(stores: Mapping[Any, Store]) -> None:
+    """Say which rows are in an automatic state with nothing due, and make them due.
+
+    Their state was manual in an older graph, or plain SQL wrote NULL.
+    """
+    for model, store in stores.items():
+        number = 0
+        while batch := _rescue_batch(store, model):
+            number += batch
+        if number:
+            logger.warning(
+                "%d rows of %s were in an automatic state with nothing due; they are due now.",
+                number,
+                model._meta.label,
+                extra={"action": "stranded", "model": model._meta.label},
+            )
+
+
+def _rescue_batch(store: Store, model: Any) -> int:
+    """Lock some of them in the order of their keys, then write."""
+    rows = StatorQuerySet(model, using=store.alias)
+    with store.transaction():
+        keys = list(locked(rows.stranded())[:RESCUE_BATCH].values_list("pk", flat=True))
+        return rows.filter(pk__in=keys).update(state_next=DatabaseNow()) if keys else 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

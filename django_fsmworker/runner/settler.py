@@ -1,0 +1,233 @@
+"""Writes outcomes back: all that are ready in one statement, while the next are being produced."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import connections
+
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.counters import INTERRUPTED, SUPERSEDED, Counters
+from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.outages import Backoff, Outages
+from django_fsmworker.runner.writing import refused, tell, write_split
+from django_fsmworker.store import Outcome, Store
+from django_fsmworker.store.errors import is_contention
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 1000
+LOCKED_WAIT = 0.2
+
+Item = tuple[Attempt, Outcome | None]
+
+
+class Settler(threading.Thread):
+    """One thread, one connection; group commit without a timer.
+
+    An outcome of None hands the row back: it was interrupted, nothing is counted. Rows that a write
+    did not change are looked at once more: locked by somebody, they go with the next batch;
+    otherwise the attempt was superseded, which is counted, and its outcome dropped.
+    """
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        counters: Counters,
+        outages: Outages,
+        worker: str,
+        on_settled: Callable[[Any, list[Outcome]], None],
+    ) -> None:
+        super().__init__(name="fsmworker-settler", daemon=True)
+        self._holdings = holdings
+        self._counters = counters
+        self._outages = outages
+        self._worker = worker
+        self._on_settled = on_settled
+        self._inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._backoffs: dict[str, Backoff] = {}
+        self._locked: list[Item] = []
+        self._give_up_at: float | None = None
+        self.settled = 0
+
+    def settle(self, attempt: Attempt, outcome: Outcome | None) -> None:
+        """Pass on what an attempt came to; called by the thread that ran it."""
+        self._inbox.put((attempt, outcome))
+
+    def stop(self, timeout: float) -> None:
+        """Write what there is, for at most ``timeout`` seconds, and end."""
+        self._give_up_at = time.monotonic() + timeout
+        self._inbox.put(None)
+        self.join(timeout + 1)
+
+    def run(self) -> None:
+        try:
+            stopping = False
+            while not stopping or (self._locked and not self._out_of_time()):
+                batch, stop = self._next_batch(block=not stopping)
+                stopping = stopping or stop
+                for (store, model), items in _grouped(batch).items():
+                    self._settle_group(store, model, items)
+        finally:
+            for alias in self._backoffs:
+                discard(connections[alias])
+
+    def _next_batch(self, block: bool) -> tuple[list[Item], bool]:
+        """Everything that is ready. Locked rows are tried again with it, or after a while."""
+        batch, self._locked = self._locked, []
+        wait = LOCKED_WAIT if batch else None
+        stop = False
+        try:
+            item = self._inbox.get(timeout=wait if block else LOCKED_WAIT)
+            while item is not None:
+                batch.append(item)
+                if len(batch) >= MOST_AT_ONCE:
+                    return batch, stop
+                item = self._inbox.get_nowait()
+            stop = True
+        except queue.Empty:
+            pass
+        return batch, stop
+
+    def _settle_group(self, store: Store, model: Any, items: list[Item]) -> None:
+        backoff = self._backoffs.setdefault(store.alias, self._outages.backoff(store.alias))
+        live = [item for item in items if not item[0].superseded]
+        self._holdings.remove(attempt for attempt, _ in items if attempt.superseded)
+        # Until the database has answered: an outage keeps outcomes, the fence decides later.
+        while live:
+            try:
+                self._write(store, model, live)
+                backoff.succeeded()
+                return
+            except Exception as error:
+                if is_contention(error):
+                    continue
+                wait = backoff.failed(error)
+                if self._out_of_time(wait):
+                    self._lose(live, error)
+                    return
+                threading.Event().wait(wait)
+
+    def _write(self, store: Store, model: Any, items: list[Item]) -> None:
+        self._hand_back(store, model, [attempt for attempt, outcome in items if outcome is None])
+        pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
+        if not pairs:
+            return
+        outcomes = [outcome for _, outcome in pairs]
+        keys, not_taken = write_split(store, model, outcomes, self._worker)
+        if not_taken:
+            second = [refused(outcome, error) for outcome, error in not_taken]
+            more, still_not = write_split(store, model, second, self._worker)
+            keys |= more
+            self._drop(model, [outcome.pk for outcome, _ in still_not], pairs)
+            replaced = {outcome.pk: outcome for outcome in second}
+            pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
+        self._conclude(store, model, [pair for pair in pairs if pair[1].pk in keys])
+        missing = [pair for pair in pairs if pair[1].pk not in keys]
+        self._look_again(store, model, [pair for pair in missing if not pair[0].superseded])
+
+    def _conclude(self, store: Store, model: Any, pairs: list[tuple[Attempt, Outcome]]) -> None:
+        """These rows are written and free."""
+        outcomes = [outcome for _, outcome in pairs]
+        kinds: dict[str, int] = {}
+        for outcome in outcomes:
+            kinds[outcome.kind.value] = kinds.get(outcome.kind.value, 0) + 1
+        for name, number in kinds.items():
+            self._counters.add(model, name, number)
+        self.settled += len(pairs)
+        _log_failures(model, outcomes)
+        tell(model, outcomes, store.alias)
+        self._on_settled(model, outcomes)
+        self._holdings.remove(attempt for attempt, _ in pairs)
+
+    def _look_again(self, store: Store, model: Any, pairs: list[tuple[Attempt, Outcome]]) -> None:
+        if not pairs:
+            return
+        held = store.still_held(model, [attempt.hold for attempt, _ in pairs])
+        self._locked += [pair for pair in pairs if pair[0].pk in held]
+        self.supersede([attempt for attempt, _ in pairs if attempt.pk not in held])
+
+    def _hand_back(self, store: Store, model: Any, attempts: list[Attempt]) -> None:
+        if attempts:
+            freed = store.hand_back(model, [attempt.hold for attempt in attempts])
+            self._counters.add(model, INTERRUPTED, len(freed))
+            for attempt in attempts:
+                attempt.superseded = True  # whatever its thread still does changes nothing
+            self._holdings.remove(attempts)
+
+    def supersede(self, attempts: Iterable[Attempt]) -> None:
+        """The row moved on without these attempts: count it once and drop them."""
+        for attempt in attempts:
+            with attempt.lock:
+                known, attempt.superseded = attempt.superseded, True
+            if known:
+                continue
+            self._counters.add(attempt.model, SUPERSEDED)
+            logger.info(
+                "%s %s moved on while it was in the state %s here; nothing was changed.",
+                attempt.model._meta.label,
+                attempt.pk,
+                attempt.state,
+                extra={"action": "superseded", "pk": attempt.pk, "state": str(attempt.state)},
+            )
+        self._holdings.remove(attempts)
+
+    def _drop(self, model: Any, keys: list[Any], pairs: list[tuple[Attempt, Outcome]]) -> None:
+        """The database takes neither the outcome nor the failure: the lease will lapse."""
+        for attempt, _ in pairs:
+            if attempt.pk in keys:
+                attempt.superseded = True
+                self._holdings.remove([attempt])
+                logger.error(
+                    "The database refuses every write to %s %s; it is tried again when its lease "
+                    "has run out.",
+                    model._meta.label,
+                    attempt.pk,
+                    extra={"action": "refused", "model": model._meta.label, "pk": attempt.pk},
+                )
+
+    def _lose(self, items: list[Item], error: Exception) -> None:
+        logger.error(
+            "Stopping with %d outcomes unwritten (%s); their rows are run again when their leases "
+            "have run out.",
+            len(items),
+            error,
+            extra={"action": "unwritten"},
+        )
+        self._holdings.remove(attempt for attempt, _ in items)
+
+    def _out_of_time(self, wait: float = 0.0) -> bool:
+        return self._give_up_at is not None and time.monotonic() + wait > self._give_up_at
+
+
+def _grouped(batch: list[Item]) -> dict[tuple[Store, Any], list[Item]]:
+    groups: dict[tuple[Store, Any], list[Item]] = {}
+    for item in batch:
+        groups.setdefault((item[0].store, item[0].model), []).append(item)
+    return groups
+
+
+def _log_failures(model: Any, outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.failure is not None:
+            logger.warning(
+                "%s %s failed in the state %s: %s: %s",
+                model._meta.label,
+                outcome.pk,
+                outcome.source,
+                outcome.failure.error,
+                outcome.failure.message,
+                extra={
+                    "action": outcome.kind.value,
+                    "model": model._meta.label,
+                    "pk": outcome.pk,
+                    "state": outcome.source,
+                    "attempt": outcome.failures,
+                },
+            )

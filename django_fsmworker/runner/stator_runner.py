@@ -1,0 +1,287 @@
+"""The runner: builds its parts, goes round the main loop, shuts everything down in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import connections, router
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.runner import preflight
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.claimer import Claimer
+from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.counters import Counters
+from django_fsmworker.runner.deadlines import Deadlines
+from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.housekeeping import Housekeeping
+from django_fsmworker.runner.identity import worker_name
+from django_fsmworker.runner.outages import Outages
+from django_fsmworker.runner.pool import Pool, overrun
+from django_fsmworker.runner.ready import ReadyQueue
+from django_fsmworker.runner.renewer import Renewer
+from django_fsmworker.runner.settler import Settler
+from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.watchdog import Liveness, Watchdog
+from django_fsmworker.store import Outcome, store_for
+from django_fsmworker.store.errors import is_contention
+from django_fsmworker.store.failures import record
+
+logger = logging.getLogger(__name__)
+
+
+class StatorRunner:
+    """Runs the lives of the rows of ``models`` (all with a state graph, if none are given).
+
+    Options are those of ``conf.RunnerSettings``; ``task_deadline`` is the ancestor's word for
+    ``deadline``. It works on any thread and touches no signal handler. One object runs once.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Any] | None = None,
+        concurrency: int | None = None,
+        concurrency_per_model: int | None = None,
+        liveness_file: str | None = None,
+        watchdog_interval: float | None = None,
+        delete_interval: float | None = None,
+        task_deadline: float | None = None,
+        *,
+        database: str | None = None,
+        on_stall: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
+        options.setdefault("deadline", task_deadline)
+        self.settings = RunnerSettings.load(
+            concurrency=concurrency,
+            concurrency_per_model=concurrency_per_model,
+            liveness_file=liveness_file,
+            watchdog_interval=watchdog_interval,
+            delete_interval=delete_interval,
+            **options,
+        )
+        models = stator_models() if models is None else list(models)
+        if not models:
+            raise ConfigurationError(
+                "There is nothing to run: no installed model has a StateField with a graph."
+            )
+        self.stores = {model: store_for(database or router.db_for_write(model)) for model in models}
+        self.worker = worker_name()
+        self.counters = Counters()
+        self.too_many_abandoned = False
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._on_stall = on_stall
+        self._build()
+
+    def run(self, run_for: float | None = None) -> None:
+        """Run for so many seconds; None: until ``stop()``; 0: one pass over what is due now.
+
+        Raises ``ConfigurationError`` if a database cannot be reached or lacks a table.
+        """
+        preflight.wait_for_databases(self.stores, self.settings.connect_timeout, self._stop)
+        try:
+            preflight.check_tables(self.stores)
+            preflight.rescue_stranded(self.stores)
+            if run_for == 0:
+                self._claimer.only_what_is_due_now()
+            self._start()
+            try:
+                self._loop(run_for)
+            finally:
+                self._shut_down(one_pass=run_for == 0 and not self._stop.is_set())
+        finally:
+            for alias in {store.alias for store in self.stores.values()}:
+                discard(connections[alias])
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the runner to stop; running checks get ``timeout`` seconds (default: as configured)."""
+        if timeout is not None:
+            self._drain_timeout = timeout
+        self._stop.set()
+        self._wake.set()
+
+    def _build(self) -> None:
+        settings = self.settings
+        self._drain_timeout = settings.drain_timeout
+        self._outages = Outages()
+        self._holdings = Holdings(on_remove=self._wake.set)
+        self._ready = ReadyQueue(
+            settings.concurrency_per_model, settings.concurrency, low_water=self._wake.set
+        )
+        self._throughput = Throughput(settings.concurrency, settings.max_in_flight, settings.lease)
+        self._settler = Settler(
+            self._holdings, self.counters, self._outages, self.worker, self._settled
+        )
+        self._pool = Pool(settings.concurrency, self._ready, self._settler.settle, self.worker)
+        self._claimer = Claimer(
+            self.stores, settings, self._holdings, self._ready, self._throughput
+        )
+        self._deadlines = Deadlines(
+            self._pool,
+            settings.deadline,
+            self._shortest_deadline(),
+            settings.abandon_after,
+            self._abandoned,
+        )
+        self._renewer = Renewer(
+            self._holdings, self._ready, self._outages, settings.lease, self._lost
+        )
+        self._housekeeping = Housekeeping(
+            self.stores, settings, self.counters, self._outages, self.worker
+        )
+        self._watchdog = Watchdog(settings.watchdog_interval, self._on_stall)
+        self._liveness = Liveness(settings.liveness_file)
+
+    def _start(self) -> None:
+        logger.info(
+            "Running %s with %d threads as %s.",
+            ", ".join(model._meta.label for model in self.stores),
+            self.settings.concurrency,
+            self.worker,
+            extra={"action": "started", "worker": self.worker},
+        )
+        self._pool.fill()
+        for part in (self._settler, self._renewer, self._deadlines, self._watchdog):
+            part.start()
+        if not self._claimer.single_pass:
+            self._housekeeping.start()
+
+    def _loop(self, run_for: float | None) -> None:
+        """Claim while there is room and anything due; otherwise sleep until something changes."""
+        end = None if not run_for else time.monotonic() + run_for
+        backoffs = {
+            alias: self._outages.backoff(alias)
+            for alias in {store.alias for store in self.stores.values()}
+        }
+        while not self._stop.is_set():
+            self._wake.clear()
+            self._watchdog.beat()
+            self._pool.fill()
+            self._throughput.measured(self._settler.settled)
+            wait = self._look(backoffs)
+            if self._finished(end):
+                return
+            if end is not None:
+                wait = min(wait, end - time.monotonic())
+            self._wake.wait(min(max(wait, 0.0), self.settings.watchdog_interval / 8))
+
+    def _look(self, backoffs: dict[str, Any]) -> float:
+        """One round; returns how long there is nothing to do, unless somebody wakes the loop."""
+        try:
+            found = self._claimer.claim()
+            self._claimer.peek()
+        except Exception as error:
+            if is_contention(error):
+                return 0.01
+            waits = [backoff.failed(error) for backoff in backoffs.values()]
+            self._liveness.touch()
+            return max(waits)
+        for backoff in backoffs.values():
+            backoff.succeeded()
+        if self._claimer.makes_progress(found):
+            self._liveness.touch()
+        return self._claimer.seconds_to_wait()
+
+    def _finished(self, end: float | None) -> bool:
+        if self.too_many_abandoned:
+            return True
+        if self._claimer.single_pass:
+            return self._claimer.exhausted and not len(self._holdings)
+        return end is not None and time.monotonic() >= end
+
+    def _shut_down(self, one_pass: bool) -> None:
+        """Stop claiming, hand back what has not started, let what runs end, settle, stop the rest."""
+        for attempt in self._ready.close():
+            self._settler.settle(attempt, None)
+        self._holdings.wait_until_empty(self._drain_timeout)
+        self._interrupt_the_rest()
+        self._settler.stop(timeout=max(5.0, self._drain_timeout))
+        if one_pass:
+            self._housekeeping.delete_expired()
+        for part in (self._renewer, self._deadlines, self._watchdog, self._housekeeping):
+            part.stop()
+            if part.is_alive():
+                part.join(5)
+        self._last_summary()
+        logger.info(
+            "Stopped: %s.", self.counters, extra={"action": "stopped", "worker": self.worker}
+        )
+
+    def _interrupt_the_rest(self) -> None:
+        """The time to drain is over: end what still runs and free its rows, no failure counted."""
+        running = self._pool.running()
+        for thread, attempt in running:
+            if attempt.overran:
+                self._settler.settle(attempt, overrun(attempt))
+            else:
+                self._deadlines.end(thread, attempt, "cancelled")
+                self._settler.settle(attempt, None)
+        if running:
+            logger.warning(
+                "%d checks did not end within the drain timeout of %.0f s; they were interrupted.",
+                len(running),
+                self._drain_timeout,
+                extra={"action": "drain_timeout"},
+            )
+
+    def _last_summary(self) -> None:
+        try:
+            self._housekeeping.write_summaries()
+        except Exception as error:
+            logger.warning("The last summary was not written (%s).", error)
+
+    def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
+        """Called by the settler after each write: its rows may be due again soon."""
+        soonest: dict[str, float] = {}
+        for outcome in outcomes:
+            for delay in (outcome.delay, outcome.timeout):
+                if delay is not None:
+                    soonest[outcome.target] = min(delay, soonest.get(outcome.target, delay))
+        for state, delay in soonest.items():
+            self._claimer.wake(model, state, delay)
+
+    def _lost(self, attempts: list[Attempt]) -> None:
+        """Called by the renewer: these rows are not ours any more. End their checks."""
+        if not attempts:
+            return
+        self._settler.supersede(attempts)
+        running = {attempt: thread for thread, attempt in self._pool.running()}
+        for attempt in attempts:
+            self._ready.discard(attempt)
+            if attempt in running:
+                self._deadlines.end(running[attempt], attempt, "cancelled")
+
+    def _abandoned(self, attempt: Attempt) -> None:
+        """Called when a thread is given up: put the reason on record while the row stays leased."""
+        failure = overrun(attempt).failure
+        assert failure is not None
+        try:
+            record(
+                attempt.store.alias,
+                attempt.model,
+                [(attempt.pk, str(attempt.state), failure)],
+                self.worker,
+            )
+        except Exception as error:
+            logger.warning("An abandoned check was not recorded (%s).", error)
+        finally:
+            discard(connections[attempt.store.alias])
+        if self._pool.abandoned > self.settings.max_abandoned:
+            self.too_many_abandoned = True
+            self._wake.set()
+
+    def _shortest_deadline(self) -> float:
+        own = [
+            state.deadline
+            for model in self.stores
+            for state in model.state_graph.states.values()
+            if state.deadline is not None
+        ]
+        return min([self.settings.deadline, *own])

@@ -1,0 +1,37 @@
+"""Rows whose process died under them: counted before they are run again, given up after five times.
+
+Many rows lapse with one dead process and most of them did nothing: they were waiting. So a lapse
+alone fails nobody. A suspect runs with nothing started beside it, and that is noted in its failure
+record before its check starts; if the note is still there when the row is taken over once more, the
+process died of this row. (A child process for them comes later.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.judging import MOST_DEATHS, failed
+from django_fsmworker.store.failures import Failure, count_death
+from django_fsmworker.store.outcomes import Outcome
+
+
+def examine(attempt: Attempt, age: float, worker: str) -> Outcome | None:
+    """Count the death this attempt may bring; the final outcome of a row that has brought too many."""
+    with attempt.store.transaction():
+        deaths = count_death(attempt.store.alias, attempt.row, worker)
+    if deaths < most_deaths(attempt.state):
+        return None
+    failure = Failure(
+        "django_fsmworker.exceptions.ProcessDied",
+        f"The process that ran this row ended {deaths} times while nothing ran beside it; "
+        f"it is not run again.",
+    )
+    return failed(
+        attempt.row, attempt.pk, attempt.token, attempt.state, failure, age, for_good=True
+    )
+
+
+def most_deaths(state: Any) -> int:
+    """Deaths alone after which a row is given up; the first one, beside others, is not among them."""
+    return max(1, (state.max_attempts or MOST_DEATHS) - 1)

@@ -1,0 +1,91 @@
+"""Writing outcomes back together with what they leave on record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from django_fsmworker.models.announcing import announce_moved
+from django_fsmworker.signals import check_failed
+from django_fsmworker.store import Outcome, Store
+from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.store.failures import Failure, record, resolve, survived
+from django_fsmworker.store.interface import taken_over
+
+logger = logging.getLogger(__name__)
+
+
+def write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) -> set[Any]:
+    """Settle a batch; returns the keys of the rows it changed. One statement if nobody failed."""
+    failing = [each for each in outcomes if each.failure is not None]
+    recovered = [each for each in outcomes if each.failure is None and _was_failing(each)]
+    if not failing and not recovered:
+        return store.settle(model, outcomes)
+    with store.transaction():
+        keys = store.settle(model, outcomes)
+        failed = [(each.pk, each.source, each.failure) for each in failing if each.pk in keys]
+        if failed:
+            record(store.alias, model, failed, worker)  # type: ignore[arg-type]
+        resolve(store.alias, model, [each.pk for each in recovered if each.pk in keys])
+        lived = [each.pk for each in failing if each.pk in keys and taken_over(each.token)]
+        if lived:
+            survived(store.alias, model, lived)
+    return keys
+
+
+def write_split(
+    store: Store, model: Any, outcomes: Sequence[Outcome], worker: str
+) -> tuple[set[Any], list[tuple[Outcome, Exception]]]:
+    """Settle a batch that the database may refuse for the data of one row.
+
+    The batch is halved until that row stands alone. Returns the keys written, and the outcomes
+    refused with the database's reason.
+    """
+    try:
+        return write(store, model, outcomes, worker), []
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        if len(outcomes) == 1:
+            return set(), [(outcomes[0], error)]
+    middle = len(outcomes) // 2
+    first, refused_first = write_split(store, model, outcomes[:middle], worker)
+    second, refused_second = write_split(store, model, outcomes[middle:], worker)
+    return first | second, refused_first + refused_second
+
+
+def refused(outcome: Outcome, error: Exception) -> Outcome:
+    """What becomes of a row whose outcome the database does not take: it failed where it was."""
+    from django_fsmworker.runner.judging import failed
+
+    state = type(outcome.row).state_graph.get(outcome.source)
+    failure = Failure.of(error)
+    if outcome.failure is not None or outcome.cause == "failure":
+        failure = outcome.failure or failure
+    return failed(outcome.row, outcome.pk, outcome.token, state, failure, age=0.0)
+
+
+def tell(model: Any, outcomes: Sequence[Outcome], using: str) -> None:
+    """Send the signals for outcomes that are committed; nothing while nobody listens."""
+    for outcome in outcomes:
+        if outcome.moved:
+            announce_moved(
+                model, [(outcome.pk, outcome.source)], outcome.target, using, outcome.cause
+            )
+    if not check_failed.has_listeners(model):
+        return
+    for outcome in outcomes:
+        if outcome.failure is not None:
+            check_failed.send_robust(
+                sender=model,
+                pk=outcome.pk,
+                source=outcome.source,
+                error=f"{outcome.failure.error}: {outcome.failure.message}",
+                failures=outcome.failures,
+                using=using,
+            )
+
+
+def _was_failing(outcome: Outcome) -> bool:
+    return bool(outcome.row.__dict__["state_failures"])

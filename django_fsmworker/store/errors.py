@@ -1,0 +1,29 @@
+"""What a database error means for the work at hand."""
+
+from __future__ import annotations
+
+from django.db import DatabaseError, InterfaceError, OperationalError
+
+DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40P01", "40001", "55P03"
+TRY_AGAIN = {DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five letters by which PostgreSQL names the error, if it was PostgreSQL."""
+    return getattr(error.__cause__, "sqlstate", None)
+
+
+def is_contention(error: BaseException) -> bool:
+    """The same statement may well succeed in a moment."""
+    busy = isinstance(error, OperationalError) and "locked" in str(error)
+    return busy or sqlstate(error) in TRY_AGAIN
+
+
+def is_outage(error: BaseException) -> bool:
+    """The database is away or cannot serve anybody; the statement itself is not to blame."""
+    return isinstance(error, OperationalError | InterfaceError) and not is_contention(error)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """The database refused this very data: a constraint, a trigger, a value out of range."""
+    return isinstance(error, DatabaseError) and not isinstance(error, OperationalError)

@@ -1,0 +1,89 @@
+"""Deleting rows that have outlived their state's ``delete_after``.
+
+They are locked by state and age, then deleted in the same transaction through the ORM: cascades and
+signals work, and a row that somebody revived meanwhile survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections
+from django.db.models import Q, QuerySet
+
+from django_fsmworker.graph import State
+from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.store.errors import is_contention, is_outage
+from django_fsmworker.store.failures import Failure, forget, record
+from django_fsmworker.store.interface import Store
+
+
+@dataclass
+class Expired:
+    """The keys of rows that were deleted, and of rows that would not be."""
+
+    deleted: list[Any] = field(default_factory=list)
+    refused: list[Any] = field(default_factory=list)
+
+
+def expire(
+    store: Store, model: Any, state: State, limit: int, skip: Collection[Any], worker: str
+) -> Expired:
+    """Delete up to ``limit`` rows of ``state``; a row that cannot be deleted spoils it for itself only.
+
+    Rows in ``skip`` are left out: they were refused lately.
+    """
+    overdue = _overdue(store, model, state).exclude(pk__in=list(skip)).order_by("state_changed")
+    try:
+        with store.transaction():
+            return Expired(deleted=_delete(store, model, _lock(overdue[:limit])))
+    except Exception as error:
+        if is_outage(error) or is_contention(error):
+            raise
+        keys = list(overdue.values_list("pk", flat=True)[:limit])
+    return _one_by_one(store, model, state, keys, worker)
+
+
+def _one_by_one(store: Store, model: Any, state: State, keys: list[Any], worker: str) -> Expired:
+    """Something in the batch refuses to go: find it, put its reason on record, delete the rest."""
+    expired = Expired()
+    for key in keys:
+        try:
+            with store.transaction():
+                row = _overdue(store, model, state).filter(pk=key)
+                expired.deleted += _delete(store, model, _lock(row))
+        except Exception as error:
+            if is_outage(error):
+                raise
+            expired.refused.append(key)
+            record(store.alias, model, [(key, state.name, Failure.of(error))], worker)
+    return expired
+
+
+def _overdue(store: Store, model: Any, state: State) -> QuerySet[Any]:
+    """Rows of ``state`` older than its ``delete_after`` that no lease holds."""
+    free = Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())
+    return QuerySet(model, using=store.alias).filter(
+        free,
+        state=state.name,
+        state_changed__lte=DatabaseNow() - timedelta(seconds=state.delete_after or 0),
+    )
+
+
+def _lock(rows: QuerySet[Any]) -> list[Any]:
+    features = connections[rows.db].features
+    locked = rows.select_for_update(
+        skip_locked=features.has_select_for_update_skip_locked,
+        of=("self",) if features.has_select_for_update_of else (),
+    )
+    return list(locked.values_list("pk", flat=True))
+
+
+def _delete(store: Store, model: Any, keys: list[Any]) -> list[Any]:
+    if keys:
+        QuerySet(model, using=store.alias).filter(pk__in=keys).delete()
+        forget(store.alias, model, keys)
+    return keys

@@ -1,0 +1,109 @@
+"""What a database has to be able to do for a runner. One module each implements it."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_fsmworker.store.outcomes import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One state of one model, as a claim looks at it.
+
+    At most ``limit`` rows, from the low-water mark ``since`` on (None: from the start).
+    """
+
+    state: str
+    limit: int
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A claimed row: its key and the token that proves the claim."""
+
+    pk: Any
+    token: int
+
+
+class Store(ABC):
+    """All SQL of the protocol, for the database behind one alias.
+
+    Every method uses the calling thread's own connection. Times are the database's; durations are
+    seconds. Anything the database refuses is raised as Django's ``DatabaseError``.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """The calling thread's connection."""
+        return connections[self.alias]
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """A transaction that may write from its first statement on."""
+        return transaction.atomic(using=self.alias)
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The database's time."""
+
+    @abstractmethod
+    def claim(
+        self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
+    ) -> list[Any]:
+        """Claim due rows, each lane's oldest first; with ``until`` only what was due by then.
+
+        The rows come back whole, carrying token and lease. A row whose lease had lapsed is taken
+        over: that counts as one failure in the same write, and its token is odd.
+        """
+
+    @abstractmethod
+    def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        """Seconds until the first free row of each lane is due, below zero if it is already.
+
+        Keyed by model and state; lanes without such a row are left out. One statement for all.
+        """
+
+    @abstractmethod
+    def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
+        """Write outcomes back and free their rows; returns the keys of the rows it changed.
+
+        A row that is missing is either locked by somebody or no longer ours: ``still_held`` tells.
+        """
+
+    @abstractmethod
+    def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
+        """Make the leases last ``lease`` seconds from now; returns the keys renewed.
+
+        The due time moves along, so that long-running rows leave the head of their lane.
+        """
+
+    @abstractmethod
+    def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
+        """Free rows that were not started: due at once, no failure counted, suspects still suspect."""
+
+    @abstractmethod
+    def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
+        """The keys of those rows that still carry their token."""
+
+
+def new_token() -> int:
+    """A random even number; the claim writes the odd one above it where a lease had lapsed."""
+    return secrets.randbits(61) << 1
+
+
+def taken_over(token: int | None) -> bool:
+    """Whether a claim's token says that the row's lease had lapsed: it is a suspect."""
+    return token is not None and token % 2 == 1

@@ -1,0 +1,213 @@
+"""The protocol on SQLite: one writer at a time, this machine's clock, ``UPDATE … RETURNING``.
+
+A single statement takes the write lock at its start and waits for it as long as the connection's
+``timeout`` says. Timestamps are bound in exactly Django's text format, so that they compare as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from django.db import transaction
+
+from django_fsmworker import clock
+from django_fsmworker.models.fields import MOST_FAILURES
+from django_fsmworker.models.timing import earliest
+from django_fsmworker.store.interface import Hold, Lane, Store, new_token
+from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.tables import Table, table_for
+
+AT_LEAST = (3, 38)
+
+
+class SQLiteStore(Store):
+    """The embedded default: every process on one machine."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return _immediately(self.connection, self.alias)
+
+    def now(self) -> datetime:
+        return clock.now()
+
+    def claim(
+        self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
+    ) -> list[Any]:
+        table, token, now = table_for(model, self.alias), new_token(), clock.now()
+        latest, moment = self._text(min(now, until or now)), self._text(now)
+        params: list[Any] = [token, token + 1, self._text(now + timedelta(seconds=lease))]
+        for lane in lanes:
+            since = self._text(lane.since) if lane.since else ""
+            params += [lane.state, since, latest, moment, lane.limit]
+        rows = self._fetch(_claim_sql(table, len(lanes)), params)
+        return sorted(table.load(rows), key=lambda row: row.state_next)
+
+    def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        found: dict[tuple[Any, str], float] = {}
+        models, now, params = list(lanes), clock.now(), []
+        parts = []
+        for position, model in enumerate(models):
+            for lane in lanes[model]:
+                since = self._text(lane.since) if lane.since else ""
+                parts.append(_peek_sql(table_for(model, self.alias), position))
+                params += [lane.state, lane.state, since, self._text(now)]
+        convert = self.connection.ops.convert_datetimefield_value
+        for position, state, due in self._fetch(" UNION ALL ".join(parts), params):
+            moment = convert(due, None, self.connection)
+            found[models[position], state] = (moment - now).total_seconds()
+        return found
+
+    def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
+        table, now = table_for(model, self.alias), clock.now()
+        keys = table.prepare_keys(each.pk for each in outcomes)
+        written = [
+            [
+                key,
+                each.source,
+                each.token,
+                each.target,
+                each.moved,
+                self._text(_due(each, now)),
+                min(each.failures, MOST_FAILURES),
+            ]
+            for key, each in zip(keys, outcomes, strict=True)
+        ]
+        params: list[Any] = [now.isoformat()] if table.history else []
+        params += [self._text(now), json.dumps(written, default=str)]
+        return table.load_keys(self._fetch(_settle_sql(table), params))
+
+    def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
+        table = table_for(model, self.alias)
+        end = self._text(clock.now() + timedelta(seconds=lease))
+        changes = f"{table.lease} = %s, {table.next} = %s"
+        return self._write_held(table, holds, changes, [end, end])
+
+    def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
+        # A suspect keeps a lease in the past: whoever claims it takes it over once more, which
+        # counts the failure that is taken back here.
+        table, now = table_for(model, self.alias), self._text(clock.now())
+        suspect = f"{table.claim} %% 2 = 1"
+        changes = f"""
+            {table.failures} = CASE WHEN {suspect}
+                THEN max({table.failures} - 1, 0) ELSE {table.failures} END,
+            {table.lease} = CASE WHEN {suspect} THEN %s ELSE NULL END,
+            {table.next} = min({table.next}, %s),
+            {table.claim} = NULL"""
+        return self._write_held(table, holds, changes, [now, now])
+
+    def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
+        table = table_for(model, self.alias)
+        sql = f"""
+            SELECT {table.name}.{table.pk} FROM json_each(%s) AS hold
+            JOIN {table.name} ON {table.name}.{table.pk} = hold.value ->> 0
+            WHERE {table.claim} IS hold.value ->> 1
+        """
+        return table.load_keys(self._fetch(sql, [_holds(table, holds)]))
+
+    def _write_held(
+        self, table: Table, holds: Sequence[Hold], changes: str, params: list[Any]
+    ) -> set[Any]:
+        sql = f"""
+            UPDATE {table.name} SET {changes}
+            FROM json_each(%s) AS hold
+            WHERE {table.name}.{table.pk} = hold.value ->> 0
+                AND {table.claim} = hold.value ->> 1
+            RETURNING {table.pk}
+        """
+        return table.load_keys(self._fetch(sql, [*params, _holds(table, holds)]))
+
+    def _text(self, moment: datetime | None) -> str | None:
+        text: str | None = self.connection.ops.adapt_datetimefield_value(moment)
+        return text
+
+    def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchall()
+
+
+@contextmanager
+def _immediately(connection: Any, alias: str) -> Iterator[None]:
+    """BEGIN IMMEDIATE: a transaction that reads first and writes later may find itself refused."""
+    mode = connection.transaction_mode
+    connection.transaction_mode = "IMMEDIATE"
+    try:
+        with transaction.atomic(using=alias):
+            connection.transaction_mode = mode
+            yield
+    finally:
+        connection.transaction_mode = mode
+
+
+def _due(outcome: Outcome, now: datetime) -> datetime | None:
+    entered = now if outcome.moved else outcome.row.state_changed
+    timeout = None if outcome.timeout is None else outcome.timeout + (entered - now).total_seconds()
+    seconds = earliest(outcome.delay, timeout)
+    return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def _holds(table: Table, holds: Sequence[Hold]) -> str:
+    keys = table.prepare_keys(hold.pk for hold in holds)
+    return json.dumps(
+        [[key, hold.token] for key, hold in zip(keys, holds, strict=True)], default=str
+    )
+
+
+@cache
+def _claim_sql(table: Table, lanes: int) -> str:
+    t = table
+    lane = f"""
+        SELECT * FROM (
+            SELECT {t.pk} FROM {t.name}
+            WHERE {t.state} = %s AND {t.next} >= %s AND {t.next} <= %s
+                AND ({t.lease} IS NULL OR {t.lease} <= %s)
+            ORDER BY {t.next} LIMIT %s)"""
+    return f"""
+        UPDATE {t.name} SET
+            {t.claim} = CASE WHEN {t.lease} IS NULL THEN %s ELSE %s END,
+            {t.failures} = CASE WHEN {t.lease} IS NULL THEN {t.failures}
+                ELSE min({t.failures} + 1, {MOST_FAILURES}) END,
+            {t.lease} = %s
+        WHERE {t.pk} IN ({" UNION ALL ".join([lane] * lanes)})
+        RETURNING {t.whole_row}
+    """
+
+
+@cache
+def _peek_sql(table: Table, position: int) -> str:
+    t = table
+    return f"""
+        SELECT * FROM (
+            SELECT {position}, %s, {t.next} FROM {t.name}
+            WHERE {t.state} = %s AND {t.next} >= %s
+                AND ({t.lease} IS NULL OR {t.lease} <= %s)
+            ORDER BY {t.next} LIMIT 1)
+    """
+
+
+@cache
+def _settle_sql(table: Table) -> str:
+    t = table
+    history = f"""
+            {t.history} = CASE WHEN outcome.value ->> 4
+                THEN json_insert(COALESCE({t.history}, '[]'), '$[#]',
+                    json_array(outcome.value ->> 3, %s))
+                ELSE {t.history} END,"""
+    return f"""
+        UPDATE {t.name} SET{history if t.history else ""}
+            {t.state} = outcome.value ->> 3,
+            {t.changed} = CASE WHEN outcome.value ->> 4 THEN %s ELSE {t.changed} END,
+            {t.next} = outcome.value ->> 5,
+            {t.failures} = outcome.value ->> 6,
+            {t.lease} = NULL,
+            {t.claim} = NULL
+        FROM json_each(%s) AS outcome
+        WHERE {t.name}.{t.pk} = outcome.value ->> 0
+            AND {t.state} = outcome.value ->> 1
+            AND {t.claim} IS outcome.value ->> 2
+        RETURNING {t.pk}
+    """

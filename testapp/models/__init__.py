@@ -1,0 +1,32 @@
+"""Models to try, to show and to test with."""
+
+from __future__ import annotations
+
+from testapp.models.basic import BasicModel, BasicStates
+from testapp.models.chain import Chain, ChainStates, Noop, NoopStates
+from testapp.models.expiry import Attachment, Expiring, ExpiringStates, Lock
+from testapp.models.keys import Hidden, RelatedKey, TextKey, UUIDKey
+from testapp.models.orders import Order, OrderStates
+from testapp.models.trouble import CheckLog, Trouble, TroubleStates
+
+__all__ = [
+    "Attachment",
+    "BasicModel",
+    "BasicStates",
+    "Chain",
+    "ChainStates",
+    "CheckLog",
+    "Expiring",
+    "ExpiringStates",
+    "Hidden",
+    "Lock",
+    "Noop",
+    "NoopStates",
+    "Order",
+    "OrderStates",
+    "RelatedKey",
+    "TextKey",
+    "Trouble",
+    "TroubleStates",
+    "UUIDKey",
+]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from tests.databases import VENDORS, chosen_vendor, database_url
+from tests.threads import DatabaseThread
+from tests.waiting import eventually as wait_for
+
+UNIT = Path(__file__).parent / "unit"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-unit",
+        action="store_true",
+        help="leave out tests/unit, which does not depend on the database",
+    )
+
+
+def pytest_report_header() -> str:
+    return f"database: {chosen_vendor()}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if _left_out(item, config)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _left_out(item: pytest.Item, config: pytest.Config) -> bool:
+    if config.getoption("without_unit") and UNIT in item.path.parents:
+        return True
+    marked = [vendor for vendor in VENDORS if item.get_closest_marker(vendor)]
+    return bool(marked) and chosen_vendor() not in marked
+
+
+@pytest.fixture(scope="session")
+def vendor() -> str:
+    """The database under test: ``sqlite`` or ``postgresql``."""
+    return chosen_vendor()
+
+
+@pytest.fixture
+def database_env(django_db_setup: None) -> dict[str, str]:
+    """
+    The environment in which a process started by the test works on the *test* databases. The rows
+    it is to see have to be committed: ``@pytest.mark.django_db(transaction=True)``.
+    """
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(connections["default"].settings_dict),
+        "DEBUG": "0",
+        "DJANGO_SETTINGS_MODULE": "testapp.settings",
+        "OTHER_DATABASE_URL": database_url(connections["other"].settings_dict),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """``eventually(condition, seconds=10)``: poll until it is true and return what it returned."""
+    return wait_for
+
+
+@pytest.fixture
+def start_thread() -> Iterator[Callable[..., DatabaseThread]]:
+    """``start_thread(function, *args)``: a thread that closes its connections when it ends."""
+    threads: list[DatabaseThread] = []
+
+    def start(target: Callable[..., Any], *args: Any, **kwargs: Any) -> DatabaseThread:
+        thread = DatabaseThread(target, *args, **kwargs)
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    yield start
+    for thread in threads:
+        thread.join(30)
+    running = [thread.name for thread in threads if thread.is_alive()]
+    assert not running, f"threads left running: {', '.join(running)}"

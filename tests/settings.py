@@ -1,0 +1,9 @@
+"""The settings of the runnable project, on the database under test."""
+
+from __future__ import annotations
+
+from testapp.settings import *
+from tests.databases import database_settings
+
+DATABASES = database_settings()
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

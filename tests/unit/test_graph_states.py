@@ -1,0 +1,313 @@
+"""State: its attributes, and how it behaves as a value."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from django_fsmworker.exceptions import GraphError
+from django_fsmworker.graph import State, StateGraph, Transition, exponential
+
+DAY = 86_400.0
+
+
+class Lazy:
+    """Stands for a lazily translated label."""
+
+    def __str__(self):
+        return "translated"
+
+
+LAZY = Lazy()
+BACKOFF = exponential(base=2)
+
+
+class OrderStates(StateGraph):
+    new = State(retry_after=30)
+    paid = State(max_attempts=5, backoff=BACKOFF, deadline=timedelta(seconds=9), start_after=2)
+    held = State("look_at", manual=True, label=LAZY, force_initial=False)
+    shipped = State(delete_after=timedelta(days=30))
+    failed = State(label="Failed for good")
+
+    new.transitions_to(paid, held)
+    new.timeout_to(failed, seconds=timedelta(hours=1))
+    paid.transitions_to(shipped)
+    paid.fails_to(failed)
+    held.transitions_to(paid)
+
+    @classmethod
+    def check_new(cls, order):
+        return cls.paid
+
+    @classmethod
+    def check_paid(cls, order):
+        return cls.shipped
+
+
+new, paid, held = OrderStates.new, OrderStates.paid, OrderStates.held
+shipped, failed = OrderStates.shipped, OrderStates.failed
+
+
+class OtherStates(StateGraph):
+    new = State()
+
+
+class TestOptions:
+    def test_defaults(self):
+        assert (new.start_after, new.retry_after, new.delete_after) == (0, 30, None)
+        assert (new.max_attempts, new.backoff, new.deadline) == (None, None, None)
+        assert paid.retry_after == 60
+        assert new.force_initial is False
+
+    def test_durations_are_float_seconds(self):
+        assert (paid.start_after, paid.deadline, shipped.delete_after) == (2.0, 9.0, 30 * DAY)
+        assert {type(paid.start_after), type(new.retry_after), type(paid.deadline)} == {float}
+
+    def test_attempts_and_backoff(self):
+        assert paid.max_attempts == 5
+        assert paid.backoff is BACKOFF
+
+    def test_labels(self):
+        assert (new.label, failed.label) == ("new", "Failed for good")
+        assert held.label is LAZY
+        assert dict(OrderStates.choices)["held"] is LAZY
+        assert str(held.label) == "translated"
+
+    def test_transition_function(self):
+        assert (new.transition_function, held.transition_function) == ("check_new", "look_at")
+
+    def test_manual_is_an_alias(self):
+        class Graph(StateGraph):
+            a = State(externally_progressed=True)
+            b = State(None, True)
+            c = State(externally_progressed=True, manual=True)
+            end = State()
+            a.transitions_to(b)
+            b.transitions_to(c)
+            c.transitions_to(end)
+
+        assert [state.manual for state in Graph.states.values()] == [True] * 4
+        assert [state.externally_progressed for state in Graph.states.values()] == [True] * 4
+        assert Graph.automatic_states == set()
+
+
+class TestPlace:
+    def test_name_and_graph(self):
+        assert new.name == "new"
+        assert new.graph is OrderStates
+
+    def test_children_and_parents(self):
+        assert new.children == {paid, held, failed}
+        assert failed.parents == {new, paid}
+        assert new.parents == shipped.children == set()
+
+    def test_transitions_in_order_of_declaration(self):
+        assert new.transitions == [
+            Transition(new, paid, "check"),
+            Transition(new, held, "check"),
+            Transition(new, failed, "timeout", 3600.0),
+        ]
+        assert paid.transitions == [
+            Transition(paid, shipped, "check"),
+            Transition(paid, failed, "failure"),
+        ]
+
+    def test_transitions_are_a_copy(self):
+        new.transitions.clear()
+
+        assert len(new.transitions) == 3
+
+    def test_timeout_and_failure(self):
+        assert (new.timeout_state, new.timeout_after) == (failed, 3600.0)
+        assert (paid.timeout_state, paid.timeout_after) == (None, None)
+        assert (paid.failure_state, new.failure_state) == (failed, None)
+
+    def test_initial(self):
+        assert [state for state in OrderStates.states.values() if state.initial] == [new]
+
+    def test_kinds(self):
+        kinds = {s.name: (s.automatic, s.manual, s.terminal) for s in OrderStates.states.values()}
+
+        assert kinds == {
+            "new": (True, False, False),
+            "paid": (True, False, False),
+            "held": (False, True, False),
+            "shipped": (False, True, True),
+            "failed": (False, True, True),
+        }
+
+    def test_a_state_may_lead_to_itself(self):
+        class Graph(StateGraph):
+            new = State()
+            done = State()
+            new.transitions_to(new, done)
+            check_new = OrderStates.__dict__["check_new"]
+
+        assert Graph.new.initial
+        assert Graph.new in Graph.new.parents
+
+    def test_duplicate_transitions_are_one(self):
+        class Graph(StateGraph):
+            new = State(manual=True)
+            done = State()
+            new.transitions_to(done, done)
+            new.transitions_to(done)
+            new.timeout_to(done, 5)
+
+        assert [edge.kind for edge in Graph.new.transitions] == ["check", "timeout"]
+
+
+class TestHandler:
+    def test_is_bound_to_the_graph(self):
+        assert new.handler("a row") is paid
+        assert paid.handler("a row") is shipped
+
+    def test_missing(self):
+        with pytest.raises(AttributeError, match="look_at"):
+            held.handler  # noqa: B018
+
+
+class TestRetryDelay:
+    def test_without_backoff(self):
+        assert new.retry_delay(3) == 30.0
+
+    def test_with_backoff(self):
+        assert 1.8 <= paid.retry_delay(1) <= 2.2
+        assert 7.2 <= paid.retry_delay(3) <= 8.8
+
+    def test_backoff_may_give_a_timedelta(self):
+        state = State(backoff=lambda failures: timedelta(minutes=failures))
+
+        assert state.retry_delay(2) == 120.0
+
+    @pytest.mark.parametrize("result", [-1, None, float("nan")])
+    def test_bad_result_is_logged(self, result, caplog):
+        state = State(retry_after=7, backoff=lambda failures: result)
+
+        with caplog.at_level(logging.ERROR):
+            assert state.retry_delay(2) == 7.0
+
+        assert caplog.messages == [
+            "The backoff of <State without a graph> failed for failures=2;"
+            " retry_after counts instead."
+        ]
+        assert caplog.records[0].action == "backoff_failed"
+
+    def test_raising_backoff_is_logged(self, caplog):
+        state = State(retry_after=7, backoff=lambda failures: 1 / 0)
+
+        assert state.retry_delay(2) == 7.0
+        assert caplog.records[0].exc_info[0] is ZeroDivisionError
+
+
+class TestValue:
+    def test_compares_as_its_name(self):
+        assert new == "new"
+        assert "new" == new  # noqa: SIM300 - the other way round is another method
+        assert new != "paid"
+        assert (new != "new") is False
+        assert new != 5
+        assert not isinstance(new, str)
+
+    def test_equal_only_to_itself(self):
+        assert new == new
+        assert new != OtherStates.new
+        assert new != paid
+
+    def test_hashes_as_its_name(self):
+        assert hash(new) == hash("new")
+        assert new in {"new"}
+        assert "new" in {new}
+        assert {"new"} & {new}
+        assert {new} & {"new", "paid", "held"}
+        assert "shipped" in OrderStates.terminal_states
+        names: dict[Any, State] = dict(OrderStates.states)
+        states: dict[Any, int] = {new: 1}
+        assert names[new] is new
+        assert states["new"] == 1
+        assert len({new, OtherStates.new}) == 2
+
+    def test_text(self):
+        assert str(new) == "new"
+        assert f"{new:>5}|{new}" == "  new|new"
+        assert repr(new) == "<State OrderStates.new>"
+
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_pickle(self, protocol):
+        assert pickle.loads(pickle.dumps([new, new], protocol)) == [new, new]
+        assert pickle.loads(pickle.dumps(new, protocol)) is new
+
+    def test_copies(self):
+        assert copy.copy(new) is new
+        assert copy.deepcopy({"state": new})["state"] is new
+
+
+class TestWithoutGraph:
+    def test_place(self):
+        state = State()
+
+        assert (state.name, str(state), state.label) == ("", "", "")
+        assert not state.parents | state.children
+        assert state.transitions == []
+        assert (state.timeout_state, state.timeout_after, state.failure_state) == (None, None, None)
+        assert state.terminal is False
+        assert repr(state) == "<State without a graph>"
+        assert state != ""
+        assert copy.deepcopy(state) is state
+
+    def test_graph(self):
+        with pytest.raises(GraphError) as caught:
+            State().graph  # noqa: B018
+
+        assert str(caught.value) == (
+            "This State belongs to no graph; assign it in a StateGraph's body."
+        )
+
+    def test_hash(self):
+        with pytest.raises(TypeError) as caught:
+            {State()}
+
+        assert str(caught.value) == (
+            "A State can be hashed only after its graph's class is complete."
+        )
+
+
+class TestFinishedGraph:
+    @pytest.mark.parametrize(
+        ("declare", "text"),
+        [
+            (
+                lambda: new.transitions_to(shipped),
+                "OrderStates.new: transitions_to <State OrderStates.shipped> comes too late,"
+                " because both states belong to finished graphs; redeclare one of them in the body"
+                " of a subclass and declare the transition there.",
+            ),
+            (
+                lambda: held.fails_to(OtherStates.new),
+                "OrderStates.held: fails_to <State OtherStates.new> comes too late,"
+                " because both states belong to finished graphs; redeclare one of them in the body"
+                " of a subclass and declare the transition there.",
+            ),
+            (
+                lambda: held.transitions_to("new"),  # type: ignore[arg-type]
+                "OrderStates.held: transitions_to needs a State of the graph, not 'new';"
+                " pass the State.",
+            ),
+            (
+                lambda: held.timeout_to(State(), -1),
+                "OrderStates.held: timeout_to seconds=-1 is not above zero;"
+                " give more than 0 seconds.",
+            ),
+        ],
+    )
+    def test_refuses_edges(self, declare, text):
+        with pytest.raises(GraphError) as caught:
+            declare()
+
+        assert str(caught.value) == text
+        assert len(new.transitions) == 3

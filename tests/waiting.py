@@ -1,0 +1,28 @@
+"""Waiting for a condition: polled, with a bound, never a fixed sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], seconds: float = 10.0, *, every: float = 0.01) -> T:
+    """
+    Call `condition` until it returns something true, and return that. Fail after `seconds`, with
+    what it returned last; an ``AssertionError`` it raises counts as "not yet".
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        failure: AssertionError | None = None
+        try:
+            if result := condition():
+                return result
+        except AssertionError as error:
+            failure = error
+        if time.monotonic() >= deadline:
+            last = f"it said: {failure}" if failure else f"it returned {result!r}"
+            raise AssertionError(f"Not true within {seconds:g} s; {last}") from failure
+        time.sleep(every)
