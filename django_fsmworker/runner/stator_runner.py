@@ -112,13 +112,15 @@ class StatorRunner:
         self._drain_timeout = settings.drain_timeout
         self._outages = Outages()
         self._holdings = Holdings(on_remove=self._wake.set)
-        self._ready = ReadyQueue(
-            settings.concurrency_per_model, settings.concurrency, low_water=self._wake.set
-        )
-        self._throughput = Throughput(settings.concurrency, settings.max_in_flight, settings.lease)
         self._settler = Settler(
             self._holdings, self.counters, self._outages, self.worker, self._settled
         )
+        self._ready = ReadyQueue(
+            settings.concurrency_per_model,
+            give_back=lambda attempt: self._settler.settle(attempt, None),
+            low_water=self._wake.set,
+        )
+        self._throughput = Throughput(settings.concurrency, settings.max_in_flight, settings.lease)
         self._pool = Pool(settings.concurrency, self._ready, self._settler.settle, self.worker)
         self._claimer = Claimer(
             self.stores, settings, self._holdings, self._ready, self._throughput
@@ -198,8 +200,7 @@ class StatorRunner:
 
     def _shut_down(self, one_pass: bool) -> None:
         """Stop claiming, hand back what has not started, let what runs end, settle, stop the rest."""
-        for attempt in self._ready.close():
-            self._settler.settle(attempt, None)
+        self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._interrupt_the_rest()
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
@@ -254,7 +255,6 @@ class StatorRunner:
         self._settler.supersede(attempts)
         running = {attempt: thread for thread, attempt in self._pool.running()}
         for attempt in attempts:
-            self._ready.discard(attempt)
             if attempt in running:
                 self._deadlines.end(running[attempt], attempt, "cancelled")
 

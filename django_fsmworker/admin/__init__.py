@@ -1,0 +1,19 @@
+"""Rows with a life, and what this package writes down about them, in Django's admin."""
+
+from __future__ import annotations
+
+from django_fsmworker.admin.columns import StateColumns
+from django_fsmworker.admin.failures import FailureRecordAdmin
+from django_fsmworker.admin.filters import DueFilter, StateFilter
+from django_fsmworker.admin.log import StatorLogAdmin
+from django_fsmworker.admin.mixin import StatorModelAdmin, StatorModelAdminMixin
+
+__all__ = [
+    "DueFilter",
+    "FailureRecordAdmin",
+    "StateColumns",
+    "StateFilter",
+    "StatorLogAdmin",
+    "StatorModelAdmin",
+    "StatorModelAdminMixin",
+]

@@ -1,0 +1,117 @@
+"""Filters of lists: by state, by due time, by model, by being resolved. No choice costs a query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.admin import SimpleListFilter
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from django_fsmworker.models import StatorQuerySet
+from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.functions import DatabaseNow
+
+
+class LabelledFilter(SimpleListFilter):
+    """The values of one column by their labels; any other value asked for stands for itself."""
+
+    parameter_name: str
+
+    def labels(self, model: Any) -> list[tuple[str, Any]]:
+        """Each value with its label."""
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        known, value = self.labels(model_admin.model), self.value()
+        return known if value is None or value in dict(known) else [*known, (value, value)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset if value is None else queryset.filter(**{self.parameter_name: value})
+
+
+class StateFilter(LabelledFilter):
+    """Rows by the label of their state."""
+
+    title = _("state")
+    parameter_name = "state"
+    # No state's name begins with an underscore.
+    unknown = "_unknown"
+
+    def labels(self, model: Any) -> list[tuple[str, Any]]:
+        return [*model.state_graph.choices, (self.unknown, _("unknown to this version"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() != self.unknown:
+            return super().queryset(request, queryset)
+        graph: Any = queryset.model
+        return queryset.exclude(state__in=list(graph.state_graph.states))
+
+
+class DueFilter(SimpleListFilter):
+    """Rows by what the runner has to do with them; by the database's clock, as a claim sees it."""
+
+    title = _("due")
+    parameter_name = "due"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(name, label) for name, (label, _chosen) in DUE.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = DUE.get(self.value() or "")
+        return queryset if chosen is None else chosen[1](queryset)
+
+
+class ModelFilter(LabelledFilter):
+    """Records by the model they are about."""
+
+    title = _("model")
+    parameter_name = "model"
+
+    def labels(self, model: Any) -> list[tuple[str, Any]]:
+        return [(each._meta.label, each._meta.verbose_name) for each in stator_models()]
+
+
+class ResolvedFilter(SimpleListFilter):
+    """Failure records by whether the row went on since."""
+
+    title = _("resolved")
+    parameter_name = "resolved"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("no", _("Still failing")), ("yes", _("Resolved"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in ("no", "yes"):
+            return queryset
+        return queryset.filter(resolved__isnull=self.value() == "no")
+
+
+# A model's own manager may know nothing of the queryset's words, so they are borrowed.
+_words: Any = StatorQuerySet
+
+
+def _waiting(rows: QuerySet[Any]) -> QuerySet[Any]:
+    free = Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())
+    return rows.filter(free, state_next__gt=DatabaseNow())
+
+
+def _idle(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows.filter(state_next__isnull=True, state_failures=0)
+
+
+def _parked(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows.filter(state_next__isnull=True, state_failures__gt=0)
+
+
+DUE: dict[str, tuple[Any, Callable[[QuerySet[Any]], QuerySet[Any]]]] = {
+    "now": (_("Due now"), _words.due),
+    "running": (_("Running"), _words.running),
+    "waiting": (_("Waiting"), _waiting),
+    "nothing": (_("Nothing to do"), _idle),
+    "failing": (_("Failing"), _words.failing),
+    "parked": (_("Parked"), _parked),
+}

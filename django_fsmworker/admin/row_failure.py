@@ -1,0 +1,126 @@
+"""Why a row is failing, on the row's own page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from django_fsmworker.admin.links import change_url, may_see_tracebacks
+from django_fsmworker.admin.typed import ModelAdminPart
+from django_fsmworker.admin.words import moment
+from django_fsmworker.models import FailureRecord
+
+LINES = ("failure_error", "failure_message", "failure_seen", "failure_worker")
+TRACEBACK = "failure_traceback"
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row's failure record and what the user may see of it."""
+
+    record: FailureRecord
+    url: str | None
+    traceback: str
+
+
+class RowFailureLines(ModelAdminPart):
+    """Read-only lines for the page of a row. They say nothing about a row that ``get_object`` did
+    not load: no traceback is shown to somebody whose permission was not asked for.
+    """
+
+    def get_object(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
+        """The row, with what this user may see of its failure."""
+        row: Any = super().get_object(request, object_id, *args, **kwargs)
+        if row is not None:
+            row._state_failure = self._state_failure_of(request, row)
+        return row
+
+    def _state_failure_of(self, request: HttpRequest, row: Any) -> RowFailure | None:
+        label = row._meta.concrete_model._meta.label
+        records = FailureRecord.objects.using(row._state.db)
+        record = records.filter(model=label, row=str(row.pk)).first()
+        if record is None:
+            return None
+        traceback = record.traceback if may_see_tracebacks(request) else ""
+        return RowFailure(record, self._state_failure_url(request, record), traceback)
+
+    def _state_failure_url(self, request: HttpRequest, record: FailureRecord) -> str | None:
+        url = change_url(self.admin_site, request, FailureRecord, record.pk)
+        if url is None:
+            return None
+        # In another database the same key is another record.
+        listed = self.admin_site.get_model_admin(FailureRecord).get_queryset(request)
+        return url if listed.db == record._state.db else None
+
+    def _state_failure_fieldsets(self, row: Any) -> list[tuple[Any, dict[str, Any]]]:
+        failure = shown_failure(row)
+        fieldsets: list[tuple[Any, dict[str, Any]]] = []
+        if failure is not None:
+            fieldsets.append((_("Failure"), {"fields": LINES}))
+        if failure is not None and failure.traceback:
+            options = {"fields": (TRACEBACK,), "classes": ("collapse",)}
+            fieldsets.append((_("Traceback"), options))
+        return fieldsets
+
+    @admin.display(description=_("error"))
+    def failure_error(self, row: Any) -> str:
+        """The exception's type, linked to the failure record."""
+        failure = shown_failure(row)
+        if failure is None or failure.url is None:
+            return self._state_failure_text(row, "error")
+        return format_html('<a href="{}">{}</a>', failure.url, failure.record.error)
+
+    @admin.display(description=_("message"))
+    def failure_message(self, row: Any) -> str:
+        """The exception's message."""
+        return self._state_failure_text(row, "message")
+
+    @admin.display(description=_("seen"))
+    def failure_seen(self, row: Any) -> str:
+        """How often and when."""
+        failure = shown_failure(row)
+        return seen(failure.record) if failure else self.get_empty_value_display()
+
+    @admin.display(description=_("worker"))
+    def failure_worker(self, row: Any) -> str:
+        """The runner that saw it last."""
+        return self._state_failure_text(row, "worker")
+
+    @admin.display(description=_("traceback"))
+    def failure_traceback(self, row: Any) -> str:
+        """The traceback, for those who may see it."""
+        failure = shown_failure(row)
+        if failure is None or not failure.traceback:
+            return self.get_empty_value_display()
+        return format_html("<pre>{}</pre>", failure.traceback)
+
+    def _state_failure_text(self, row: Any, field: str) -> str:
+        failure = shown_failure(row)
+        text = getattr(failure.record, field) if failure else ""
+        return text or self.get_empty_value_display()
+
+
+def shown_failure(row: Any) -> RowFailure | None:
+    """What ``get_object`` found for this row."""
+    failure: RowFailure | None = getattr(row, "_state_failure", None)
+    return failure
+
+
+def seen(record: FailureRecord) -> str:
+    """How often and when: ``3 times, from … to …; resolved …``."""
+    text = ngettext(
+        "once, %(last)s", "%(count)d times, from %(first)s to %(last)s", record.count
+    ) % {
+        "count": record.count,
+        "first": moment(record.first_seen),
+        "last": moment(record.last_seen),
+    }
+    if record.resolved is None:
+        return text
+    return gettext("%(seen)s; resolved %(when)s") % {"seen": text, "when": moment(record.resolved)}
