@@ -69,9 +69,9 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
         return
     if field not in meta.local_concrete_fields or meta.parents:
         yield Error(
-            f"{meta.label} inherits or shares its table by multi-table inheritance, which a runner "
-            f"cannot claim yet.",
-            hint="Make the parent abstract, or give the child a OneToOneField to a model of its own.",
+            f"{meta.label} inherits or shares its table by multi-table inheritance, which "
+            f"a runner cannot claim yet.",
+            hint="Make the parent abstract, or point from the child with a OneToOneField.",
             obj=model,
             id="fsmworker.E004",
         )
@@ -145,7 +145,8 @@ def _check_sqlite(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage
             f"The SQLite database {alias!r} lacks options that several threads need: "
             f"{', '.join(missing)}.",
             hint=f"Set DATABASES[{alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE', "
-            f"'timeout': 20, 'init_command': 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL'}}.",
+            f"'timeout': 20, 'init_command': 'PRAGMA journal_mode=WAL; "
+            f"PRAGMA synchronous=NORMAL'}}.",
             id="fsmworker.W001",
         )
 

@@ -51,7 +51,7 @@ def positive_integer(value: Any) -> int:
 
 def path(value: Any) -> str:
     """The path of a file."""
-    return os.fspath(value)
+    return str(os.fspath(value))
 
 
 _EXPECTED: dict[Callable[[Any], Any], str] = {

@@ -54,7 +54,7 @@ class StateFilter(LabelledFilter):
 class DueFilter(SimpleListFilter):
     """Rows by what the runner has to do with them; by the database's clock, as a claim sees it."""
 
-    title = _("due")
+    title = _("next due")
     parameter_name = "due"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -72,7 +72,7 @@ class ModelFilter(LabelledFilter):
     parameter_name = "model"
 
     def labels(self, model: Any) -> list[tuple[str, Any]]:
-        return [(each._meta.label, each._meta.verbose_name) for each in stator_models()]
+        return [(each._meta.label, each._meta.label) for each in stator_models()]
 
 
 class ResolvedFilter(SimpleListFilter):

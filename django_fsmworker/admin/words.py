@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
     """``seconds`` in the largest unit of which there are two: ``90 s``, ``5 min``, ``47 h``."""
     whole = max(round(seconds), 0)
     size, words = next((unit for unit in UNITS if whole >= 2 * unit[0]), UNITS[-1])
-    return str(words) % {"count": whole // size}
+    return str(words) % {"count": round(whole / size)}
 
 
 def moment(when: datetime) -> str:

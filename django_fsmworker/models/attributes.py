@@ -35,8 +35,9 @@ class StateAttribute(TrackedAttribute):
             value = value.name
         data = instance.__dict__
         checked = self.field.attname in data and _LOADING not in data
-        if checked and getattr(self.field, "graph", None):
-            value = self.field.graph.get(value).name
+        graph = getattr(self.field, "graph", None)
+        if checked and graph is not None:
+            value = graph.get(value).name
         super().__set__(instance, value)
 
 

@@ -6,7 +6,7 @@ graph can be renamed, and this package removed, without touching a migration.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -21,14 +21,20 @@ from django_fsmworker.models.attributes import StateAttribute, TrackedAttribute
 from django_fsmworker.models.indexes import contribute_indexes
 from django_fsmworker.models.timing import first_due
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Django's fields take type arguments in the stubs only
     CharField = models.CharField[str | State | Combinable, str]
+    DateTimeField = models.DateTimeField[datetime | Combinable | None, datetime | None]
+    BigIntegerField = models.BigIntegerField[int | Combinable | None, int | None]
+    SmallIntegerField = models.PositiveSmallIntegerField[int | Combinable, int]
 else:
     CharField = models.CharField
+    DateTimeField = models.DateTimeField
+    BigIntegerField = models.BigIntegerField
+    SmallIntegerField = models.PositiveSmallIntegerField
 
 
 class _EngineColumn(Field):  # type: ignore[type-arg]
-    """A column that the engine writes: ``save()`` leaves it alone, an inserted copy starts afresh."""
+    """A column that the engine writes: ``save()`` leaves it alone, a copy starts afresh."""
 
     descriptor_class = TrackedAttribute
     plain: type[Field[Any, Any]]
@@ -100,7 +106,7 @@ class StateField(_EngineColumn, CharField):
         return value if self.graph is None else self.graph.get(value).name
 
 
-class StateChangedField(_EngineColumn, models.DateTimeField):
+class StateChangedField(_EngineColumn, DateTimeField):
     """When the row entered its state."""
 
     plain = models.DateTimeField
@@ -115,7 +121,7 @@ class StateChangedField(_EngineColumn, models.DateTimeField):
         return clock.now()
 
 
-class StateNextField(_EngineColumn, models.DateTimeField):
+class StateNextField(_EngineColumn, DateTimeField):
     """When the row is next due; NULL while the runner has nothing to do.
 
     A new row honours its state's ``start_after``, unless a due time is given.
@@ -137,7 +143,7 @@ class StateNextField(_EngineColumn, models.DateTimeField):
         return None if delay is None else clock.now() + timedelta(seconds=delay)
 
 
-class StateLeaseField(_EngineColumn, models.DateTimeField):
+class StateLeaseField(_EngineColumn, DateTimeField):
     """Until when a claim holds the row. Never index it: the claim has to stay a HOT update."""
 
     plain = models.DateTimeField
@@ -149,7 +155,7 @@ class StateLeaseField(_EngineColumn, models.DateTimeField):
         super().__init__(**kwargs)
 
 
-class StateClaimField(_EngineColumn, models.BigIntegerField):
+class StateClaimField(_EngineColumn, BigIntegerField):
     """The token of the claim that holds the row; NULL while it is free. Odd: a lease had lapsed."""
 
     plain = models.BigIntegerField
@@ -161,7 +167,7 @@ class StateClaimField(_EngineColumn, models.BigIntegerField):
         super().__init__(**kwargs)
 
 
-class StateFailuresField(_EngineColumn, models.PositiveSmallIntegerField):
+class StateFailuresField(_EngineColumn, SmallIntegerField):
     """Failures in a row; saturates at ``MOST_FAILURES``."""
 
     plain = models.PositiveSmallIntegerField
@@ -174,7 +180,7 @@ class StateFailuresField(_EngineColumn, models.PositiveSmallIntegerField):
 
 
 class StateHistoryField(_EngineColumn, models.JSONField):
-    """``[state, timestamp]`` pairs, oldest first; a model that wants them names it ``state_history``."""
+    """``[state, timestamp]`` pairs, oldest first; wanted by declaring it as ``state_history``."""
 
     plain = models.JSONField
 

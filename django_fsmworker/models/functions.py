@@ -28,7 +28,7 @@ class DatabaseNow(Func):
             return "(statement_timestamp() + %s)", [clock.travelled()]
         return "statement_timestamp()", []
 
-    def as_sqlite(
+    def as_sqlite(  # type: ignore[override]
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
     ) -> tuple[str, list[Any]]:
         return "%s", [connection.ops.adapt_datetimefield_value(clock.now())]
@@ -52,7 +52,7 @@ class AppendToHistory(Func):
         )
         return sql, [*params, self.entry, *moment_params]
 
-    def as_sqlite(
+    def as_sqlite(  # type: ignore[override]
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
     ) -> tuple[str, list[Any]]:
         column, params = compiler.compile(self.source_expressions[0])

@@ -14,7 +14,7 @@ from django_fsmworker.models.timing import first_due
 
 
 def entering(model: Any, state: State) -> dict[str, Any]:
-    """Values for ``QuerySet.update()``; whatever runs on the row loses its claim and is superseded."""
+    """Values for ``QuerySet.update()``; what runs on the row loses its claim: it is superseded."""
     delay = first_due(state)
     values: dict[str, Any] = {
         "state": state.name,
@@ -29,7 +29,7 @@ def entering(model: Any, state: State) -> dict[str, Any]:
     return values
 
 
-def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str]]:
+def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
     """Put every row of ``rows`` into ``state``, whatever its own; returns ``(pk, source)`` of each.
 
     The rows are locked first, in the order of their keys: two updates of many rows that do not

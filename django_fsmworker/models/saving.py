@@ -41,7 +41,7 @@ def write_assigned(instance: Any, columns: dict[str, Any], using: str) -> None:
     Raises ``StaleState`` if it is not, and leaves a row that is gone to ``save()``'s own error.
     """
     model = type(instance)
-    row = models.QuerySet(model, using=using).filter(pk=instance.pk)
+    row: models.QuerySet[Any] = models.QuerySet(model, using=using).filter(pk=instance.pk)
     values = dict(columns)
     if "state" in columns:
         values = entering(model, model.state_graph.get(columns["state"])) | columns
@@ -57,7 +57,7 @@ def write_assigned(instance: Any, columns: dict[str, Any], using: str) -> None:
 def read_back(instance: Any, using: str) -> None:
     """Give ``instance`` the state columns as the database has them now."""
     names = present_columns(type(instance))
-    row = models.QuerySet(type(instance), using=using).filter(pk=instance.pk)
+    row: models.QuerySet[Any] = models.QuerySet(type(instance), using=using).filter(pk=instance.pk)
     instance.__dict__.update(row.values(*names).get())
     forget_changes(instance)
 

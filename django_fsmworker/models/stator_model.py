@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from django.db import models, router, transaction
@@ -32,7 +33,7 @@ from django_fsmworker.models.saving import (
 
 
 class StatorModel(models.Model):
-    """Subclass it, declare ``state = StateField(Graph)``, and ``runstator`` runs the rows' lives."""
+    """Subclass it, declare ``state = StateField(Graph)``, and ``runstator`` runs its rows."""
 
     state_graph: ClassVar[type[StateGraph]]
     state: Any
@@ -47,70 +48,6 @@ class StatorModel(models.Model):
 
     class Meta:
         abstract = True
-
-    @property
-    def state_age(self) -> float:
-        """Seconds since the row entered its state, by this machine's clock."""
-        return (clock.now() - self.state_changed).total_seconds()
-
-    @classmethod
-    def state_get_ready(
-        cls, number: int, lock_period: float, using: str | None = None
-    ) -> list[Self]:
-        """Claim up to ``number`` due rows for ``lock_period`` seconds and return them."""
-        return door.engine().claim(cls, number, lock_period, using or router.db_for_write(cls))
-
-    @classmethod
-    def state_do_deletes(cls, using: str | None = None) -> int:
-        """Delete a batch of the rows that outlived their state's ``delete_after``; how many."""
-        return door.engine().expire(cls, using or router.db_for_write(cls))
-
-    @classmethod
-    def state_count_pending(cls, using: str | None = None) -> int:
-        """How many rows are due and not held."""
-        return StatorQuerySet(cls, using=using or router.db_for_read(cls)).due().count()
-
-    def state_transition_check(self) -> State | None:
-        """Run this row's check now; the state it moved to, or None.
-
-        The write is fenced on state and token as loaded: if somebody was faster, nothing changes
-        and None is returned.
-        """
-        return door.engine().check(self)
-
-    def state_transition(self, state: State | str, *, force: bool = True) -> None:
-        """Put the row into ``state``; whatever runs on it is superseded.
-
-        ``force=False`` allows declared transitions only: anything else raises
-        ``UndeclaredTransition``, and ``StaleState`` if the row moved since it was loaded.
-        """
-        target = self.state_graph.get(state)
-        using = self._state.db or router.db_for_write(type(self), instance=self)
-        if force:
-            moved = move(models.QuerySet(type(self), using=using).filter(pk=self.pk), target)
-        else:
-            self._state_refuse_undeclared(target)
-            moved = [(self.pk, loaded_state(self))]
-            write_assigned(self, {"state": target.name}, using)
-        read_back(self, using)
-        announce_moved(type(self), moved, target.name, using)
-
-    def _state_refuse_undeclared(self, target: State) -> None:
-        source = self.state_graph.get(self.state)
-        if target not in source.children:
-            allowed = ", ".join(sorted(map(str, source.children))) or "none: it is terminal"
-            raise UndeclaredTransition(
-                f"{self._meta.label} {self.pk} cannot go from {source} to {target}; declared from "
-                f"{source}: {allowed}. Declare {source}.transitions_to({target}) or force it."
-            )
-
-    @classmethod
-    def state_transition_queryset(cls, queryset: models.QuerySet[Any], state: State | str) -> int:
-        """Put every row of ``queryset`` into ``state``, whatever its own; how many there were."""
-        target = cls.state_graph.get(state)
-        moved = move(queryset, target)
-        announce_moved(cls, moved, target.name, queryset.db)
-        return len(moved)
 
     def save(
         self,
@@ -148,6 +85,73 @@ class StatorModel(models.Model):
             if "state" in columns:
                 announce_moved(type(self), [(self.pk, source)], self.state, alias)
 
+    @property
+    def state_age(self) -> float:
+        """Seconds since the row entered its state, by this machine's clock."""
+        age: timedelta = clock.now() - self.state_changed
+        return age.total_seconds()
+
+    @classmethod
+    def state_get_ready(
+        cls, number: int, lock_period: float, using: str | None = None
+    ) -> list[Self]:
+        """Claim up to ``number`` due rows for ``lock_period`` seconds and return them."""
+        return door.engine().claim(cls, number, lock_period, using or router.db_for_write(cls))
+
+    @classmethod
+    def state_do_deletes(cls, using: str | None = None) -> int:
+        """Delete a batch of the rows that outlived their state's ``delete_after``; how many."""
+        return door.engine().expire(cls, using or router.db_for_write(cls))
+
+    @classmethod
+    def state_count_pending(cls, using: str | None = None) -> int:
+        """How many rows are due and not held."""
+        return StatorQuerySet(cls, using=using or router.db_for_read(cls)).due().count()
+
+    def state_transition_check(self) -> State | None:
+        """Run this row's check now; the state it moved to, or None.
+
+        The write is fenced on state and token as loaded: if somebody was faster, nothing changes
+        and None is returned.
+        """
+        return door.engine().check(self)
+
+    def state_transition(self, state: State | str, *, force: bool = True) -> None:
+        """Put the row into ``state``; whatever runs on it is superseded.
+
+        ``force=False`` allows declared transitions only: anything else raises
+        ``UndeclaredTransition``, and ``StaleState`` if the row moved since it was loaded.
+        """
+        target = self.state_graph.get(state)
+        using = self._state.db or router.db_for_write(type(self), instance=self)
+        if force:
+            moved: list[tuple[Any, str | None]] = move(
+                models.QuerySet(type(self), using=using).filter(pk=self.pk), target
+            )
+        else:
+            self._state_refuse_undeclared(target)
+            moved = [(self.pk, loaded_state(self))]
+            write_assigned(self, {"state": target.name}, using)
+        read_back(self, using)
+        announce_moved(type(self), moved, target.name, using)
+
+    def _state_refuse_undeclared(self, target: State) -> None:
+        source = self.state_graph.get(self.state)
+        if target not in source.children:
+            allowed = ", ".join(sorted(map(str, source.children))) or "none: it is terminal"
+            raise UndeclaredTransition(
+                f"{self._meta.label} {self.pk} cannot go from {source} to {target}; declared from "
+                f"{source}: {allowed}. Declare {source}.transitions_to({target}) or force it."
+            )
+
+    @classmethod
+    def state_transition_queryset(cls, queryset: models.QuerySet[Any], state: State | str) -> int:
+        """Put every row of ``queryset`` into ``state``, whatever its own; how many there were."""
+        target = cls.state_graph.get(state)
+        moved = move(queryset, target)
+        announce_moved(cls, moved, target.name, queryset.db)
+        return len(moved)
+
     def _state_save_rest(self, options: dict[str, Any]) -> None:
         """Save the other columns; the state stays as this instance sees it, on every Django.
 
@@ -162,7 +166,9 @@ class StatorModel(models.Model):
         self.__dict__.update(seen)
         unsaved.saved(self)
 
-    def refresh_from_db(self, using: str | None = None, fields: Any = None, **kwargs: Any) -> None:
+    def refresh_from_db(  # type: ignore[override]
+        self, using: str | None = None, fields: Iterable[str] | None = None, **kwargs: Any
+    ) -> None:
         """As Django's; a state that this build does not know is loaded as it is."""
         with loading(self):
             super().refresh_from_db(using=using, fields=fields, **kwargs)

@@ -1,4 +1,4 @@
-"""Takes due rows for this process: as many as its threads will run soon, one model after the other."""
+"""Takes due rows for this process: as many as its threads will run soon, models in turn."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Claimer:
         return max(0.0, min(*due, self._next_peek) - time.monotonic())
 
     def peek(self) -> None:
-        """Ask, with one statement a database, when the first free row of each sleeping lane is due."""
+        """Ask, in one statement a database, when each sleeping lane's first free row is due."""
         now = time.monotonic()
         if self._until is not None or now < self._next_peek:
             return

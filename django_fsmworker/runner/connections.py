@@ -1,8 +1,8 @@
 """A thread's database connections between attempts.
 
-A thread keeps its connection: reconnecting for every attempt halves the throughput. It gives one up
-when the driver has seen an error on it, when it is aged, when it came from a pool (Django's has four
-connections by default), or when the thread has had nothing to do for long.
+A thread keeps its connection: reconnecting for every attempt halves the throughput. It gives one
+up when the driver has seen an error on it, when it is aged, when it came from a pool (Django's has
+four connections by default), or when the thread has had nothing to do for long.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a runner does beside moving rows: expired rows deleted, summaries written, old records purged."""
+"""What a runner does beside moving rows: it deletes expired ones, sums up, purges old records."""
 
 from __future__ import annotations
 

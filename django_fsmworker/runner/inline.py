@@ -1,4 +1,4 @@
-"""What a row's own verbs do without a runner: here and now, on the caller's thread and connection."""
+"""What a row's own verbs do without a runner: at once, on the caller's thread and connection."""
 
 from __future__ import annotations
 

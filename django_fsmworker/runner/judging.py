@@ -141,9 +141,24 @@ class _Verdict:
             moved.kind, moved.failure = Kind.FAILED, outcome.failure
         return moved
 
-    def _outcome(self, kind: Kind, target: State, *when: float | None, **more: Any) -> Outcome:
+    def _outcome(
+        self,
+        kind: Kind,
+        target: State,
+        delay: float | None,
+        timeout: float | None,
+        **more: Any,
+    ) -> Outcome:
         return Outcome(
-            self.pk, self.row, kind, self.state.name, self.token, target.name, *when, **more
+            self.pk,
+            self.row,
+            kind,
+            self.state.name,
+            self.token,
+            target.name,
+            delay,
+            timeout,
+            **more,
         )
 
     @property

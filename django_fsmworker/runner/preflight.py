@@ -87,7 +87,7 @@ def rescue_stranded(stores: Mapping[Any, Store]) -> None:
 
 def _rescue_batch(store: Store, model: Any) -> int:
     """Lock some of them in the order of their keys, then write."""
-    rows = StatorQuerySet(model, using=store.alias)
+    rows: StatorQuerySet[Any] = StatorQuerySet(model, using=store.alias)
     with store.transaction():
         keys = list(locked(rows.stranded())[:RESCUE_BATCH].values_list("pk", flat=True))
         return rows.filter(pk__in=keys).update(state_next=DatabaseNow()) if keys else 0

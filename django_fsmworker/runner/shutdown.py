@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, for a command on the main thread: the first drains, the second ends at once."""
+"""SIGTERM and SIGINT, for a command on the main thread: drain at the first, end at the second."""
 
 from __future__ import annotations
 

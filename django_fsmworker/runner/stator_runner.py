@@ -101,7 +101,7 @@ class StatorRunner:
                 discard(connections[alias])
 
     def stop(self, timeout: float | None = None) -> None:
-        """Ask the runner to stop; running checks get ``timeout`` seconds (default: as configured)."""
+        """Ask the runner to stop; running checks get ``timeout`` seconds (None: as configured)."""
         if timeout is not None:
             self._drain_timeout = timeout
         self._stop.set()
@@ -182,7 +182,7 @@ class StatorRunner:
         except Exception as error:
             if is_contention(error):
                 return 0.01
-            waits = [backoff.failed(error) for backoff in backoffs.values()]
+            waits: list[float] = [backoff.failed(error) for backoff in backoffs.values()]
             self._liveness.touch()
             return max(waits)
         for backoff in backoffs.values():
@@ -199,7 +199,7 @@ class StatorRunner:
         return end is not None and time.monotonic() >= end
 
     def _shut_down(self, one_pass: bool) -> None:
-        """Stop claiming, hand back what has not started, let what runs end, settle, stop the rest."""
+        """Hand back what has not started, let what runs end, settle it, stop everything else."""
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._interrupt_the_rest()
@@ -278,7 +278,7 @@ class StatorRunner:
             self._wake.set()
 
     def _shortest_deadline(self) -> float:
-        own = [
+        own: list[float] = [
             state.deadline
             for model in self.stores
             for state in model.state_graph.states.values()

@@ -17,7 +17,7 @@ from django_fsmworker.store.outcomes import Outcome
 
 
 def examine(attempt: Attempt, age: float, worker: str) -> Outcome | None:
-    """Count the death this attempt may bring; the final outcome of a row that has brought too many."""
+    """Count the death this attempt may bring; returns the last outcome of a row with too many."""
     with attempt.store.transaction():
         deaths = count_death(attempt.store.alias, attempt.row, worker)
     if deaths < most_deaths(attempt.state):
@@ -33,5 +33,5 @@ def examine(attempt: Attempt, age: float, worker: str) -> Outcome | None:
 
 
 def most_deaths(state: Any) -> int:
-    """Deaths alone after which a row is given up; the first one, beside others, is not among them."""
+    """Deaths alone after which a row is given up; the first, beside others, is not counted."""
     return max(1, (state.max_attempts or MOST_DEATHS) - 1)

@@ -32,7 +32,7 @@ class Expired:
 def expire(
     store: Store, model: Any, state: State, limit: int, skip: Collection[Any], worker: str
 ) -> Expired:
-    """Delete up to ``limit`` rows of ``state``; a row that cannot be deleted spoils it for itself only.
+    """Delete up to ``limit`` rows of ``state``; one that cannot be deleted keeps none from going.
 
     Rows in ``skip`` are left out: they were refused lately.
     """

@@ -41,7 +41,8 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
     """Note a failure for each ``(pk, state, failure)``; a row that recovered starts a new count."""
     now = clock.now()
     known = _records(alias, model, [pk for pk, _, _ in failed])
-    new, seen = [], []
+    new: list[FailureRecord] = []
+    seen: list[FailureRecord] = []
     for pk, state, failure in sorted(failed, key=lambda each: str(each[0])):
         entry = known.get(str(pk)) or FailureRecord(
             model=model._meta.label, row=str(pk), first_seen=now, count=0

@@ -92,7 +92,7 @@ class Store(ABC):
 
     @abstractmethod
     def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
-        """Free rows that were not started: due at once, no failure counted, suspects still suspect."""
+        """Free rows that were not started: due at once, nothing counted, suspects still suspect."""
 
     @abstractmethod
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:

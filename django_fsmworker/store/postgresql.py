@@ -135,7 +135,8 @@ class PostgreSQLStore(Store):
     def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, params)
-            return cursor.fetchall()
+            rows: list[Any] = cursor.fetchall()
+            return rows
 
 
 def _moment(moment: datetime | None, otherwise: str) -> str:

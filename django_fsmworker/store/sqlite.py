@@ -1,7 +1,7 @@
 """The protocol on SQLite: one writer at a time, this machine's clock, ``UPDATE … RETURNING``.
 
 A single statement takes the write lock at its start and waits for it as long as the connection's
-``timeout`` says. Timestamps are bound in exactly Django's text format, so that they compare as text.
+``timeout`` says. Timestamps are bound in exactly Django's text format: they compare as text.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SQLiteStore(Store):
                 since = self._text(lane.since) if lane.since else ""
                 parts.append(_peek_sql(table_for(model, self.alias), position))
                 params += [lane.state, lane.state, since, self._text(now)]
-        convert = self.connection.ops.convert_datetimefield_value
+        convert = self.connection.ops.convert_datetimefield_value  # type: ignore[attr-defined]
         for position, state, due in self._fetch(" UNION ALL ".join(parts), params):
             moment = convert(due, None, self.connection)
             found[models[position], state] = (moment - now).total_seconds()
@@ -127,7 +127,8 @@ class SQLiteStore(Store):
     def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, params)
-            return cursor.fetchall()
+            rows: list[Any] = cursor.fetchall()
+            return rows
 
 
 @contextmanager

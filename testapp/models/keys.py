@@ -45,7 +45,7 @@ class Hidden(StatorModel):
     state = StateField(NoopStates)
     visible = models.BooleanField(default=False)
 
-    objects = HiddenManager()
+    objects = HiddenManager()  # type: ignore[assignment, misc]
 
     class Meta:
         base_manager_name = "objects"

@@ -145,7 +145,7 @@ class Command(BaseCommand):
         logger = logging.getLogger("django_fsmworker")
         if logger.hasHandlers():
             return
-        handler = logging.StreamHandler(self.stderr)  # type: ignore[type-var]
+        handler = logging.StreamHandler(self.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(LEVELS[verbosity])
