@@ -32,6 +32,7 @@ class Attempt:
     overran: bool = False
     cancelled: bool = False
     superseded: bool = False
+    noted: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

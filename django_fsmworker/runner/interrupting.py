@@ -2,8 +2,8 @@
 
 A wait for the database is cancelled through the driver. Python code gets an exception injected,
 which arrives when the thread runs Python again: a thread blocked in foreign code is not reached,
-and nothing here pretends that it was. The attempt's lock proves that the thread still runs that very
-attempt, so that no other one is hit; the flag on the attempt, not the exception that surfaces,
+and nothing here pretends that it was. The attempt's lock proves that the thread still runs this
+very attempt, so that no other one is hit; the flag on the attempt, not the exception that surfaces,
 decides what is recorded.
 """
 

@@ -24,35 +24,35 @@ class LaneBook:
 
     state: str
     active: bool = True
-    next_due: float = 0.0
+    next_due: float = float("inf")
     mark: datetime | None = None
     scanned: float = float("-inf")
-    empty_handed: int = 0
+    woken: bool = False
 
     def lane(self, limit: int, full_scan_every: float) -> Lane:
         """The lane as the next claim should look at it."""
         now = time.monotonic()
+        self.woken = False
         if self.mark is None or now - self.scanned >= full_scan_every:
             self.mark, self.scanned = None, now
         return Lane(self.state, limit, self.mark)
 
     def took(self, rows: list[Any], limit: int, database_now: datetime | None) -> None:
-        """Note what a claim found: less than asked means that the lane sleeps until woken."""
+        """Note what a claim found.
+
+        Less than asked means that the lane sleeps until woken, unless it was woken while the claim
+        was under way: the row may have come after the claim had looked.
+        """
         if len(rows) < limit:
-            self.sleep()
+            self.active = self.woken
+            self.mark = None
         elif database_now is not None:
             self.mark = min(rows[-1].state_next, database_now - SAFETY_LAG)
-
-    def sleep(self) -> None:
-        """Nothing more to be had here for now."""
-        self.active = False
-        self.mark = None
-        self.next_due = float("inf")
 
     def wake(self, due_in: float) -> None:
         """A row of this state is due in so many seconds."""
         if due_in <= 0:
-            self.active = True
+            self.active = self.woken = True
         else:
             self.next_due = min(self.next_due, time.monotonic() + due_in)
 

@@ -26,11 +26,6 @@ class Outages:
         """For one part's own tries at one database."""
         return Backoff(self, alias)
 
-    @property
-    def any(self) -> bool:
-        """Whether a database is away as far as anybody here knows."""
-        return bool(self._away)
-
     def began(self, alias: str, error: BaseException) -> None:
         with self._lock:
             if alias in self._away:

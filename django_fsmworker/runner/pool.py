@@ -17,7 +17,7 @@ from django_fsmworker.runner.judging import failed, judge
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.suspects import examine
 from django_fsmworker.store.failures import Failure
-from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.outcomes import Kind, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,16 @@ class CheckThread(threading.Thread):
     daemon, it does not keep the process alive when it is stuck.
     """
 
-    def __init__(self, number: int, ready: ReadyQueue, settle: Settle, worker: str) -> None:
+    def __init__(
+        self,
+        number: int,
+        ready: ReadyQueue,
+        settle: Settle,
+        worker: str,
+        on_end: Callable[[CheckThread], None],
+    ) -> None:
         super().__init__(name=f"fsmworker-check-{number}", daemon=True)
+        self._on_end = on_end
         self._ready = ready
         self._settle = settle
         self._worker = worker
@@ -52,6 +60,7 @@ class CheckThread(threading.Thread):
                     return
         finally:
             self.connections.close()
+            self._on_end(self)
 
     def _run_one(self, attempt: Attempt) -> bool:
         """Run one attempt and pass its outcome on; whether it was interrupted."""
@@ -104,13 +113,12 @@ class CheckThread(threading.Thread):
 
 def overrun(attempt: Attempt) -> Outcome:
     """The outcome of a check that did not end within its deadline."""
-    from django_fsmworker.store.outcomes import Kind
-
     now = time.monotonic()
     ran = now - (attempt.started or now)
     failure = Failure(
         "django_fsmworker.exceptions.TimeoutError",
         f"The check did not end within its deadline; it ran for {ran:.1f} s.",
+        noted=attempt.noted,
     )
     outcome = failed(
         attempt.row, attempt.pk, attempt.token, attempt.state, failure, attempt.age(now)
@@ -137,13 +145,21 @@ class Pool:
         with self._lock:
             if self._ready.closed:
                 return
-            self.threads = [each for each in self.threads if each.is_alive()]
-            self.lost = [each for each in self.lost if each.is_alive()]
             while len(self.threads) < self._size:
                 self._started += 1
-                thread = CheckThread(self._started, self._ready, self._settle, self._worker)
+                thread = CheckThread(
+                    self._started, self._ready, self._settle, self._worker, self._ended
+                )
                 self.threads.append(thread)
                 thread.start()
+
+    def _ended(self, thread: CheckThread) -> None:
+        """A thread ends: put another in its place, unless that was done when it was abandoned."""
+        with self._lock:
+            for threads in (self.threads, self.lost):
+                if thread in threads:
+                    threads.remove(thread)
+        self.fill()
 
     def abandon(self, thread: CheckThread, attempt: Attempt) -> None:
         """Give up waiting for a stuck thread: its row stays leased, another thread has its slot."""
@@ -166,4 +182,4 @@ class Pool:
     @property
     def abandoned(self) -> int:
         """How many threads are stuck."""
-        return sum(each.is_alive() for each in self.lost)
+        return len(self.lost)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
@@ -16,6 +15,7 @@ from django_fsmworker.models.moving import locked
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.store import Store
 
 logger = logging.getLogger(__name__)
@@ -24,17 +24,16 @@ RESCUE_BATCH = 1000
 
 
 def wait_for_databases(
-    stores: Mapping[Any, Store], timeout: float, stop: threading.Event | None = None
+    stores: Mapping[Any, Store], timeout: float, wakeup: Wakeup, stopping: Callable[[], bool]
 ) -> None:
     """Try each database until it answers, for at most ``timeout`` seconds.
 
     Raises ``ConfigurationError`` with the database's last word.
     """
-    stop = stop or threading.Event()
     end = time.monotonic() + timeout
     for store in {store.alias: store for store in stores.values()}.values():
         wait = 0.1
-        while not stop.is_set():
+        while not stopping():
             try:
                 connections[store.alias].ensure_connection()
                 break
@@ -45,7 +44,7 @@ def wait_for_databases(
                         f"The database {store.alias!r} cannot be reached ({_one_line(error)}); "
                         f"start it, or correct DATABASES[{store.alias!r}]."
                     ) from error
-            stop.wait(wait)
+            wakeup.wait(wait)
             wait = min(2 * wait, 2.0)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.connections import discard
@@ -54,6 +54,7 @@ class Settler(threading.Thread):
         self._backoffs: dict[str, Backoff] = {}
         self._locked: list[Item] = []
         self._give_up_at: float | None = None
+        self._pause = threading.Event()
         self.settled = 0
 
     def settle(self, attempt: Attempt, outcome: Outcome | None) -> None:
@@ -105,14 +106,19 @@ class Settler(threading.Thread):
                 self._write(store, model, live)
                 backoff.succeeded()
                 return
-            except Exception as error:
+            except (DatabaseError, InterfaceError) as error:
                 if is_contention(error):
                     continue
                 wait = backoff.failed(error)
                 if self._out_of_time(wait):
                     self._lose(live, error)
                     return
-                threading.Event().wait(wait)
+                self._pause.wait(wait)
+            except Exception as error:
+                # Not the database's doing: trying again would not help, and other rows wait.
+                logger.exception("Outcomes could not be written.", extra={"action": "unwritten"})
+                self._lose(live, error)
+                return
 
     def _write(self, store: Store, model: Any, items: list[Item]) -> None:
         self._hand_back(store, model, [attempt for attempt, outcome in items if outcome is None])
@@ -194,8 +200,8 @@ class Settler(threading.Thread):
 
     def _lose(self, items: list[Item], error: Exception) -> None:
         logger.error(
-            "Stopping with %d outcomes unwritten (%s); their rows are run again when their leases "
-            "have run out.",
+            "%d outcomes stay unwritten (%s); their rows are run again when their leases have run "
+            "out.",
             len(items),
             error,
             extra={"action": "unwritten"},
@@ -222,7 +228,7 @@ def _log_failures(model: Any, outcomes: list[Outcome]) -> None:
                 outcome.pk,
                 outcome.source,
                 outcome.failure.error,
-                outcome.failure.message,
+                outcome.failure.message.partition("\n")[0],  # what follows may show the row's data
                 extra={
                     "action": outcome.kind.value,
                     "model": model._meta.label,

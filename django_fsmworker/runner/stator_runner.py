@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import connections, router
+from django.db import DatabaseError, connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
@@ -28,6 +27,7 @@ from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.renewer import Renewer
 from django_fsmworker.runner.settler import Settler
 from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.runner.watchdog import Liveness, Watchdog
 from django_fsmworker.store import Outcome, store_for
 from django_fsmworker.store.errors import is_contention
@@ -75,8 +75,8 @@ class StatorRunner:
         self.worker = worker_name()
         self.counters = Counters()
         self.too_many_abandoned = False
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._stopping = False
+        self._wake = Wakeup()
         self._on_stall = on_stall
         self._build()
 
@@ -85,8 +85,12 @@ class StatorRunner:
 
         Raises ``ConfigurationError`` if a database cannot be reached or lacks a table.
         """
-        preflight.wait_for_databases(self.stores, self.settings.connect_timeout, self._stop)
         try:
+            preflight.wait_for_databases(
+                self.stores, self.settings.connect_timeout, self._wake, lambda: self._stopping
+            )
+            if self._stopping:
+                return
             preflight.check_tables(self.stores)
             preflight.rescue_stranded(self.stores)
             if run_for == 0:
@@ -95,7 +99,7 @@ class StatorRunner:
             try:
                 self._loop(run_for)
             finally:
-                self._shut_down(one_pass=run_for == 0 and not self._stop.is_set())
+                self._shut_down(one_pass=run_for == 0 and not self._stopping)
         finally:
             for alias in {store.alias for store in self.stores.values()}:
                 discard(connections[alias])
@@ -104,7 +108,7 @@ class StatorRunner:
         """Ask the runner to stop; running checks get ``timeout`` seconds (None: as configured)."""
         if timeout is not None:
             self._drain_timeout = timeout
-        self._stop.set()
+        self._stopping = True
         self._wake.set()
 
     def _build(self) -> None:
@@ -162,7 +166,7 @@ class StatorRunner:
             alias: self._outages.backoff(alias)
             for alias in {store.alias for store in self.stores.values()}
         }
-        while not self._stop.is_set():
+        while not self._stopping:
             self._wake.clear()
             self._watchdog.beat()
             self._pool.fill()
@@ -172,7 +176,7 @@ class StatorRunner:
                 return
             if end is not None:
                 wait = min(wait, end - time.monotonic())
-            self._wake.wait(min(max(wait, 0.0), self.settings.watchdog_interval / 8))
+            self._wake.wait(min(wait, self.settings.watchdog_interval / 8))
 
     def _look(self, backoffs: dict[str, Any]) -> float:
         """One round; returns how long there is nothing to do, unless somebody wakes the loop."""
@@ -235,7 +239,7 @@ class StatorRunner:
     def _last_summary(self) -> None:
         try:
             self._housekeeping.write_summaries()
-        except Exception as error:
+        except DatabaseError as error:
             logger.warning("The last summary was not written (%s).", error)
 
     def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
@@ -269,7 +273,8 @@ class StatorRunner:
                 [(attempt.pk, str(attempt.state), failure)],
                 self.worker,
             )
-        except Exception as error:
+            attempt.noted = True
+        except DatabaseError as error:
             logger.warning("An abandoned check was not recorded (%s).", error)
         finally:
             discard(connections[attempt.store.alias])

@@ -15,11 +15,12 @@ LONGEST_TRACEBACK = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in one attempt."""
+    """What went wrong in one attempt; ``noted``: it is on record already and counts once."""
 
     error: str
     message: str
     traceback: str = ""
+    noted: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -49,7 +50,7 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
         )
         if entry.resolved:
             entry.first_seen, entry.count, entry.deaths, entry.resolved = now, 0, 0, None
-        entry.count += 1
+        entry.count += not failure.noted or not entry.count
         entry.state, entry.last_seen, entry.worker = state, now, worker[:200]
         entry.error, entry.message, entry.traceback = (
             failure.error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from testapp.models.basic import BasicModel, BasicStates
 from testapp.models.chain import Chain, ChainStates, Noop, NoopStates
 from testapp.models.expiry import Attachment, Expiring, ExpiringStates, Lock
+from testapp.models.files import File, FileStates
 from testapp.models.keys import Hidden, RelatedKey, TextKey, UUIDKey
 from testapp.models.orders import Order, OrderStates
 from testapp.models.trouble import CheckLog, Trouble, TroubleStates
@@ -18,6 +19,8 @@ __all__ = [
     "CheckLog",
     "Expiring",
     "ExpiringStates",
+    "File",
+    "FileStates",
     "Hidden",
     "Lock",
     "Noop",

@@ -1,0 +1,28 @@
+"""``python -m testapp demo [FOLDER]``: see what this package does, on real files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+USAGE = "usage: python -m testapp demo [FOLDER] [options]; python -m testapp demo --help tells more"
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] != "demo":
+        print(USAGE, file=sys.stderr)
+        return 2
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testapp.settings")
+    # With DEBUG on, Django keeps every query in memory.
+    os.environ["DEBUG"] = "0"
+    import django
+
+    django.setup()
+    from testapp.demo.command import run
+
+    return run(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

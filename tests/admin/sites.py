@@ -1,0 +1,64 @@
+"""The admin sites that these tests visit, and their addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import path
+
+from django_fsmworker.admin import FailureRecordAdmin, StatorLogAdmin, StatorModelAdmin
+from django_fsmworker.admin.mixin import StatorModelAdminMixin
+from django_fsmworker.models import FailureRecord, StatorLog
+from testapp.models import BasicModel, Noop, Order, TextKey
+
+
+class OwnBase(admin.ModelAdmin):  # type: ignore[type-arg]
+    """An admin of somebody else, with a page of its own."""
+
+    list_display = ("pk", "shown_due", "state")
+    list_filter = [["state", admin.ChoicesFieldListFilter], "tracking"]
+    fieldsets = [(None, {"fields": ["payment_id", ("state", "shown_age")]})]
+    readonly_fields = ("shown_age",)
+
+
+class OrderAdmin(StatorModelAdminMixin, OwnBase):
+    pass
+
+
+class ElsewhereAdmin(StatorModelAdmin):
+    fields = ("ready", "failure_traceback")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using("other")
+
+
+class OtherRecords(FailureRecordAdmin):
+    using = "other"
+
+
+lives = admin.AdminSite(name="lives")
+lives.register([BasicModel, TextKey], StatorModelAdmin)
+lives.register(Order, OrderAdmin)
+lives.register(FailureRecord, FailureRecordAdmin)
+lives.register(StatorLog, StatorLogAdmin)
+
+elsewhere = admin.AdminSite(name="elsewhere")
+elsewhere.register(BasicModel, ElsewhereAdmin)
+elsewhere.register(FailureRecord, OtherRecords)
+
+# Rows of another database, records of the default one.
+mixed = admin.AdminSite(name="mixed")
+mixed.register(BasicModel, ElsewhereAdmin)
+mixed.register(FailureRecord, FailureRecordAdmin)
+
+# No page for failure records.
+bare = admin.AdminSite(name="bare")
+bare.register([BasicModel, Noop], StatorModelAdmin)
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare)),
+]

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib import admin
+
+from django_fsmworker import clock
+from django_fsmworker.admin import StatorModelAdmin
+from django_fsmworker.models import FailureRecord, StatorLog
+from testapp.models import BasicModel, BasicStates, Noop, Order
+from tests.admin.pages import cells, choices, inline_parts, keys
+from tests.admin.sites import lives
+
+pytestmark = pytest.mark.django_db
+
+URL = "/lives/testapp/basicmodel/"
+
+
+def ago(**amount):
+    return clock.now() - timedelta(**amount)
+
+
+def test_autodiscover_registers_the_records():
+    assert admin.site.is_registered(FailureRecord)
+    assert admin.site.is_registered(StatorLog)
+
+
+@pytest.mark.parametrize("model", [BasicModel, Order])
+def test_system_checks_are_content(model):
+    assert lives.get_model_admin(model).check() == []
+
+
+class TestColumns:
+    def test_state_age_due_and_failures(self, admin_client, make_row):
+        make_row(state_changed=ago(minutes=7), state_next=ago(minutes=-9), state_failures=2)
+
+        page = admin_client.get(URL)
+
+        assert cells(page, "shown_state") == ["new"]
+        assert cells(page, "shown_age") == ["7 min"]
+        assert cells(page, "shown_due") == ["in 9 min"]
+        assert cells(page, "shown_failures") == ["2"]
+
+    def test_nothing_to_do_is_the_sites_empty_value(self, admin_client, make_row):
+        make_row(state="done", state_next=None)
+
+        assert cells(admin_client.get(URL), "shown_due") == ["-"]
+
+    def test_a_states_label_is_shown(self, admin_client, make_row, monkeypatch):
+        make_row()
+        monkeypatch.setattr(BasicStates.new, "declared_label", "Just <in>")
+
+        assert cells(admin_client.get(URL), "shown_state") == ["Just &lt;in&gt;"]
+
+    def test_an_unknown_state_shows_as_itself(self, admin_client, make_row):
+        make_row(state="<b>old</b>")
+
+        assert cells(admin_client.get(URL), "shown_state") == ["&lt;b&gt;old&lt;/b&gt;"]
+
+    @pytest.mark.parametrize("column", range(2, 6))
+    def test_each_can_be_sorted(self, admin_client, make_row, column):
+        first = make_row(
+            state="done", state_changed=ago(days=3), state_next=ago(days=3), state_failures=0
+        )
+        last = make_row(
+            state="new", state_changed=ago(days=1), state_next=ago(days=1), state_failures=1
+        )
+
+        rows = admin_client.get(URL, {"o": column}).context["cl"].result_list
+
+        expected = [last, first] if column == 3 else [first, last]
+        assert list(rows) == expected
+
+    def test_come_after_your_own_unless_you_name_them(self, admin_client, rf, admin_user):
+        rf.user = admin_user
+
+        assert lives.get_model_admin(Order).get_list_display(rf) == [
+            *("pk", "shown_due", "state"),
+            *("shown_age", "shown_failures"),
+        ]
+        assert lives.get_model_admin(BasicModel).get_list_display(rf) == [
+            *("__str__", "shown_state", "shown_age", "shown_due", "shown_failures")
+        ]
+
+
+class TestQueries:
+    def fill(self, number):
+        BasicModel.objects.bulk_create(BasicModel() for _ in range(number))
+
+    @pytest.mark.parametrize("rows", [1, 100])
+    def test_a_list_takes_as_many_for_a_hundred_rows_as_for_one(
+        self, admin_client, django_assert_num_queries, rows
+    ):
+        self.fill(rows)
+
+        # The session, the user, the count and the rows.
+        with django_assert_num_queries(4):
+            page = admin_client.get(URL)
+
+        assert len(cells(page, "shown_due")) == rows
+
+
+class TestStateFilter:
+    def test_offers_labels(self, admin_client):
+        assert choices(admin_client.get(URL), "state") == [
+            *("All", "new", "slow", "done", "timed_out", "pending_delete", "deleted"),
+            "unknown to this version",
+        ]
+
+    def test_chooses(self, admin_client, make_row):
+        make_row()
+        done = make_row(state="done")
+
+        assert keys(admin_client.get(URL, {"state": "done"})) == [done.pk]
+
+    def test_unknown_states(self, admin_client, make_row):
+        make_row()
+        old = make_row(state="old")
+
+        assert keys(admin_client.get(URL, {"state": "_unknown"})) == [old.pk]
+
+    def test_an_unknown_state_asked_for_shows_as_itself(self, admin_client, make_row):
+        old = make_row(state="old")
+
+        page = admin_client.get(URL, {"state": "old"})
+
+        assert choices(page, "state")[-1] == "old"
+        assert keys(page) == [old.pk]
+
+
+class TestDueFilter:
+    @pytest.fixture
+    def rows(self, make_row):
+        held = {"state_claim": 5, "state_lease": ago(seconds=-60)}
+        lapsed = {"state_claim": 5, "state_lease": ago(seconds=60)}
+        return {
+            "due": make_row(state_next=ago(seconds=9)),
+            "suspect": make_row(state_next=ago(seconds=9), **lapsed),
+            "running": make_row(state_next=ago(seconds=-60), **held),
+            "waiting": make_row(state_next=ago(seconds=-60)),
+            "done": make_row(state="done", state_next=None),
+            "retried": make_row(state_next=ago(seconds=-60), state_failures=1),
+            "parked": make_row(state_next=None, state_failures=5),
+        }
+
+    @pytest.mark.parametrize(
+        ("choice", "expected"),
+        [
+            ("now", ["due", "suspect"]),
+            ("running", ["running"]),
+            ("waiting", ["waiting", "retried"]),
+            ("nothing", ["done"]),
+            ("failing", ["retried", "parked"]),
+            ("parked", ["parked"]),
+            ("nonsense", ["due", "suspect", "running", "waiting", "done", "retried", "parked"]),
+        ],
+    )
+    def test_chooses(self, admin_client, rows, choice, expected):
+        page = admin_client.get(URL, {"due": choice})
+
+        assert keys(page) == [rows[name].pk for name in expected]
+
+    def test_every_row_is_in_one_of_the_first_four_or_parked(self, admin_client, rows):
+        found = []
+        for choice in ("now", "running", "waiting", "nothing", "parked"):
+            found += keys(admin_client.get(URL, {"due": choice}))
+
+        assert sorted(found) == sorted(row.pk for row in rows.values())
+
+    def test_counts(self, admin_client, rows):
+        page = admin_client.get(URL, {"_facets": "True"})
+
+        assert choices(page, "due") == [
+            *("All", "Due now (2)", "Running (1)", "Waiting (2)", "Nothing to do (1)"),
+            *("Failing (2)", "Parked (1)"),
+        ]
+
+    def test_your_own_filters_replace_and_follow(self, rf):
+        added = lives.get_model_admin(Order).get_list_filter(rf)
+
+        assert [getattr(each, "__name__", each) for each in added] == [
+            "DueFilter",
+            ["state", admin.ChoicesFieldListFilter],
+            "tracking",
+        ]
+
+    def test_a_manager_without_the_words_will_do(self, admin_client):
+        Noop.objects.create()
+
+        for choice in ("now", "running", "failing"):
+            assert admin_client.get("/bare/testapp/noop/", {"due": choice}).status_code == 200
+
+
+def test_a_viewer_sees_the_list(visitor, make_row):
+    make_row()
+
+    page = visitor("testapp.view_basicmodel").get(URL)
+
+    assert cells(page, "shown_state") == ["new"]
+
+
+def test_a_stranger_does_not(visitor):
+    assert visitor().get(URL).status_code == 403
+
+
+def test_nothing_inline(admin_client, make_row):
+    make_row()
+
+    assert inline_parts(admin_client.get(URL)) == []
+
+
+def test_the_ready_class_can_be_registered_as_it_is():
+    assert StatorModelAdmin(BasicModel, lives).check() == []

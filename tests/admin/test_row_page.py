@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from django_fsmworker import clock
+from testapp.models import BasicModel, Order, TextKey
+from tests.admin.pages import inline_parts
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+HOSTILE = "<script>alert('x')</script>\n</pre><b>bold"
+
+
+def page_of(row, site="lives"):
+    return f"/{site}/{row._meta.app_label}/{row._meta.model_name}/{row.pk}/change/"
+
+
+class TestLife:
+    def test_is_shown(self, admin_client, make_row):
+        row = make_row(state_next=clock.now() + timedelta(minutes=9), state_failures=2)
+
+        page = admin_client.get(page_of(row))
+
+        assert '<div class="readonly">new</div>' in page.text
+        assert ">in 9 min</time>" in page.text
+        assert '<div class="readonly">2</div>' in page.text
+
+    def test_is_read_only(self, admin_client, make_row):
+        row = make_row()
+        before = BasicModel.objects.values().get()
+
+        page = admin_client.get(page_of(row))
+        answer = admin_client.post(
+            page_of(row),
+            {"ready": "on", "state": "done", "state_next_0": "", "state_failures": "9"},
+        )
+
+        assert list(page.context["adminform"].form.fields) == ["ready"]
+        assert answer.status_code == 302
+        assert BasicModel.objects.values().get() == {**before, "ready": True}
+
+    def test_an_unknown_state_can_be_seen_and_its_row_saved(self, admin_client, make_row):
+        row = make_row(state="<old>", state_next=None)
+
+        page = admin_client.get(page_of(row))
+        admin_client.post(page_of(row), {"ready": "on"})
+
+        row.refresh_from_db()
+        assert "&lt;old&gt;" in page.text
+        assert (row.state, row.ready) == ("<old>", True)
+
+    def test_a_new_row_has_none_yet(self, admin_client):
+        page = admin_client.get("/lives/testapp/basicmodel/add/")
+        admin_client.post("/lives/testapp/basicmodel/add/", {"state": "done"})
+
+        assert "State" not in page.text
+        assert BasicModel.objects.get().state == "new"
+
+    def test_lines_of_your_own_stay_where_you_put_them(self, admin_client):
+        order = Order.objects.create()
+
+        fieldsets = [
+            (str(fieldset.name), [[*map(str, line.fields)] for line in fieldset])
+            for fieldset in admin_client.get(page_of(order)).context["adminform"]
+        ]
+
+        assert fieldsets == [
+            ("None", [["payment_id"], ["state", "shown_age"]]),
+            (
+                "Life",
+                [
+                    ["shown_state"],
+                    ["state_changed"],
+                    ["shown_due", "state_next", "state_lease"],
+                    ["shown_failures"],
+                ],
+            ),
+        ]
+
+    def test_a_viewer_sees_it(self, visitor, make_row):
+        page = visitor("testapp.view_basicmodel").get(page_of(make_row()))
+
+        assert '<div class="readonly">new</div>' in page.text
+
+    def test_a_row_that_is_gone_leads_back(self, admin_client):
+        answer = admin_client.get("/lives/testapp/basicmodel/77/change/")
+
+        assert answer.status_code == 302
+
+
+class TestFailure:
+    def test_is_shown_and_linked(self, admin_client, make_row, make_failure):
+        row = make_row(state_failures=3)
+        record = make_failure(row, count=3)
+
+        page = admin_client.get(page_of(row))
+
+        address = f"/lives/django_fsmworker/failurerecord/{record.pk}/change/"
+        assert f'<a href="{address}">builtins.ValueError</a>' in page.text
+        assert "no such thing" in page.text
+        assert "3 times, from " in page.text
+        assert "host:4711" in page.text
+        assert "<pre>Traceback (most recent call last):\n  secret line</pre>" in page.text
+
+    def test_seen_once_and_resolved(self, admin_client, make_row, make_failure):
+        row = make_row()
+        make_failure(row, resolved=clock.now())
+
+        page = admin_client.get(page_of(row))
+
+        assert "once, " in page.text
+        assert "; resolved " in page.text
+
+    def test_no_record_no_fieldset(self, admin_client, make_row):
+        page = admin_client.get(page_of(make_row()))
+
+        assert [fieldset.name for fieldset in page.context["adminform"]] == [None, "Life"]
+
+    def test_another_rows_record_is_not_its_own(self, admin_client, make_row, make_failure):
+        row = make_row()
+        make_failure(row, model="testapp.Order")
+
+        assert "no such thing" not in admin_client.get(page_of(row)).text
+
+    def test_is_escaped(self, admin_client, make_row, make_failure):
+        row = make_row()
+        make_failure(row, error="<i>E", message=HOSTILE, traceback=HOSTILE, worker="<i>w")
+
+        text = admin_client.get(page_of(row)).text
+
+        assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;<br>" in text
+        assert "<script>alert" not in text
+        assert "<b>bold" not in text
+        assert "<i>" not in text
+
+    def test_nothing_inline(self, admin_client, make_row, make_failure):
+        row = make_row()
+        make_failure(row)
+
+        assert inline_parts(admin_client.get(page_of(row))) == []
+
+    def test_a_traceback_takes_its_permission(self, visitor, make_row, make_failure):
+        row = make_row()
+        make_failure(row)
+        client = visitor("testapp.change_basicmodel")
+
+        page = client.get(page_of(row))
+
+        assert "no such thing" in page.text
+        assert "secret line" not in page.text
+        assert "failurerecord" not in page.text
+
+    def test_with_the_permission_it_is_shown(self, visitor, make_row, make_failure):
+        row = make_row()
+        make_failure(row)
+        client = visitor("testapp.view_basicmodel", "django_fsmworker.view_traceback")
+
+        assert "secret line" in client.get(page_of(row)).text
+
+    def test_the_record_is_linked_for_those_who_may_see_it(self, visitor, make_row, make_failure):
+        row = make_row()
+        make_failure(row)
+        client = visitor("testapp.view_basicmodel", "django_fsmworker.view_failurerecord")
+
+        assert "failurerecord/" in client.get(page_of(row)).text
+
+    def test_a_site_without_failure_records(self, admin_client, make_row, make_failure):
+        row = make_row()
+        make_failure(row)
+
+        text = admin_client.get(page_of(row, "bare")).text
+
+        assert "builtins.ValueError" in text
+        assert "failurerecord" not in text
+
+    def test_of_a_text_key(self, admin_client):
+        TextKey.objects.create(code="a/b_c d")
+
+        page = admin_client.get("/lives/testapp/textkey/a_2Fb_5Fc%20d/change/")
+
+        assert page.status_code == 200
+
+
+class TestOtherDatabase:
+    def test_the_record_comes_from_the_rows_database(self, admin_client, make_row, make_failure):
+        row = make_row(using="other")
+        make_failure(row, message="from the default one")
+        make_failure(row, using="other", message="from the other one")
+
+        text = admin_client.get(page_of(row, "elsewhere")).text
+
+        assert "from the other one" in text
+        assert "from the default one" not in text
+        assert "/elsewhere/django_fsmworker/failurerecord/" in text
+
+    def test_a_record_that_the_site_does_not_list_is_not_linked(
+        self, admin_client, make_row, make_failure
+    ):
+        row = make_row(using="other")
+        make_failure(row, using="other")
+
+        text = admin_client.get(page_of(row, "mixed")).text
+
+        assert "no such thing" in text
+        assert f"/failurerecord/{row.pk}" not in text
+
+    def test_a_traceback_line_of_your_own_is_empty_without_permission(
+        self, visitor, make_row, make_failure
+    ):
+        row = make_row(using="other")
+        make_failure(row, using="other")
+
+        text = visitor("testapp.change_basicmodel").get(page_of(row, "elsewhere")).text
+
+        assert "secret line" not in text
+        assert "Traceback:" in text
+
+
+def test_one_query_more_than_djangos_own(admin_client, make_row, django_assert_num_queries):
+    row = make_row()
+
+    # The session, the user, the row and its failure record.
+    with django_assert_num_queries(4):
+        admin_client.get(page_of(row))
+
+
+def test_lines_say_nothing_of_a_row_that_was_not_asked_for(make_row, make_failure):
+    from tests.admin.sites import lives
+
+    row = make_row()
+    make_failure(row)
+    page = lives.get_model_admin(BasicModel)
+
+    for line in ("error", "message", "seen", "worker", "traceback"):
+        assert getattr(page, f"failure_{line}")(row) == "-"
+    assert User.objects.count() == 0

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from django_fsmworker import clock
+from testapp.models import trouble
+from tests.runner.embedded import Embedded
+from tests.runner.locking import Locker
+from tests.runner.processes import Process
+
+
+@pytest.fixture
+def start_runner(start_thread: Callable[..., Any]) -> Iterator[Callable[..., Embedded]]:
+    """``start_runner(Model, …, option=…)``: a runner on a thread, stopped when the test ends."""
+    started: list[Embedded] = []
+
+    def start(*models: Any, **options: Any) -> Embedded:
+        embedded = Embedded(start_thread, models, options)
+        started.append(embedded)
+        return embedded
+
+    yield start
+    for embedded in started:
+        embedded.stop(timeout=0.5)
+
+
+@pytest.fixture
+def locked(start_thread: Callable[..., Any]) -> Callable[[Any], Locker]:
+    """``with locked(row):`` another connection holds the row (SQLite: the file) locked."""
+    return lambda row: Locker(start_thread, row)
+
+
+@pytest.fixture
+def mode(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Any], Any]], None]:
+    """``mode(name, check)``: rows of Trouble with this mode run ``check(row)``."""
+
+    def define(name: str, check: Callable[[Any], Any]) -> None:
+        monkeypatch.setitem(trouble.MODES, name, lambda states, row: check(row))
+
+    return define
+
+
+@pytest.fixture
+def travel() -> Iterator[Callable[[float], None]]:
+    """``travel(seconds)``: move every clock of this process, the database's included."""
+    before = clock.travelled()
+    yield lambda seconds: clock.travel(timedelta(seconds=seconds))
+    clock.travel(before - clock.travelled())
+
+
+@pytest.fixture
+def start_process(database_env: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    """``start_process("runstator", …, NAME=value)``: ``manage.py`` in a process of its own."""
+    started: list[Process] = []
+
+    def start(*arguments: str, **environment: str) -> Process:
+        process = Process(arguments, {**database_env, **environment})
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.end()

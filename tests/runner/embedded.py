@@ -1,0 +1,52 @@
+"""A runner inside the test's process, on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django_fsmworker.runner import StatorRunner
+from django_fsmworker.runner.pool import CheckThread
+
+QUICK: dict[str, Any] = {
+    "concurrency": 4,
+    "connect_timeout": 5,
+    "drain_timeout": 5,
+    "poll_interval": 0.1,
+}
+
+
+class Embedded:
+    """Started at once; ``stop`` waits for its end and raises what it raised."""
+
+    def __init__(
+        self, start_thread: Callable[..., Any], models: Sequence[Any], options: dict[str, Any]
+    ) -> None:
+        self.runner = StatorRunner(models or None, **{**QUICK, **options})
+        self._thread = start_thread(self.runner.run)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._thread.is_alive())
+
+    def total(self, name: str) -> int:
+        """How often the runner counted ``name``."""
+        return self.runner.counters.total(name)
+
+    def stop(self, timeout: float | None = None) -> None:
+        self.runner.stop(timeout)
+        self._thread.result(30)
+
+
+def one_pass(*models: Any, **options: Any) -> StatorRunner:
+    """Run everything that is due now, on this thread."""
+    runner = StatorRunner(models or None, **{**QUICK, **options})
+    runner.run(run_for=0)
+    return runner
+
+
+def working_threads() -> int:
+    """How many threads of runners in this process can take a row."""
+    threads = [each for each in threading.enumerate() if isinstance(each, CheckThread)]
+    return sum(not each.abandoned for each in threads)
