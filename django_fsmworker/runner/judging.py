@@ -22,10 +22,11 @@ logger = logging.getLogger(__name__)
 MOST_DEATHS = 5
 
 
-def judge(row: Any, age: float) -> Outcome:
+def judge(row: Any, age: float, caught: list[BaseException] | None = None) -> Outcome:
     """The outcome of one attempt at ``row``, which entered its state ``age`` seconds ago.
 
-    Nothing a check raises gets through, except Ctrl-C in the main thread.
+    Nothing a check raises gets through, except Ctrl-C in the main thread. Whoever wants the
+    exception itself, beside the text on record, passes the list ``caught``.
     """
     state: State = type(row).state_graph.get(row.__dict__["state"])
     pk, token = row.pk, row.__dict__["state_claim"]
@@ -40,6 +41,8 @@ def judge(row: Any, age: float) -> Outcome:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and _in_main_thread():
                 raise
+            if caught is not None:
+                caught.append(error)
             outcome = verdict.failed(Failure.of(error))
     else:
         outcome = verdict.stayed(None)

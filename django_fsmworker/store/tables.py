@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from typing import Any
 
 from django.db import connections
 from django.db.models import QuerySet
+
+from django_fsmworker.models.saving import ENGINE_COLUMNS
+
+logger = logging.getLogger(__name__)
 
 
 class Table:
@@ -42,10 +47,16 @@ class Table:
         return {row[0] for row in self._convert(rows, [self.model._meta.pk])}
 
     def load(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
-        """Model instances from rows that hold every column in the order of ``whole_row``."""
-        names = [field.attname for field in self.fields]
-        build = self.model.from_db
-        return [build(self.alias, names, row) for row in self._convert(rows, self.fields)]
+        """Model instances from rows that hold every column in the order of ``whole_row``.
+
+        A row with a value that its field cannot read comes with the engine's columns only: the
+        others are deferred, so its own check meets the error, and no other row does.
+        """
+        rows = list(rows)
+        try:
+            return self._build(rows, self.fields)
+        except Exception:
+            return [self._load_alone(row) for row in rows]
 
     @cached_property
     def whole_row(self) -> str:
@@ -55,6 +66,29 @@ class Table:
             field.select_format(compiler, f"{self.name}.{self.quote(field.column)}", [])[0]
             for field in self.fields
         )
+
+    def _load_alone(self, row: Sequence[Any]) -> Any:
+        try:
+            return self._build([row], self.fields)[0]
+        except Exception as error:
+            logger.warning(
+                "A row of %s cannot be loaded whole (%s).",
+                self.model._meta.label,
+                error,
+                extra={"action": "unreadable", "model": self.model._meta.label},
+            )
+        readable = [each for each in zip(self.fields, row, strict=True) if self._is_own(each[0])]
+        fields, values = zip(*readable, strict=True)
+        return self._build([values], fields)[0]
+
+    def _build(self, rows: Iterable[Sequence[Any]], fields: Sequence[Any]) -> list[Any]:
+        names = [field.attname for field in fields]
+        build = self.model.from_db
+        return [build(self.alias, names, row) for row in self._convert(rows, fields)]
+
+    @staticmethod
+    def _is_own(field: Any) -> bool:
+        return field.primary_key or field.attname in ENGINE_COLUMNS
 
     @property
     def _compiler(self) -> Any:

@@ -24,8 +24,7 @@ class Walk:
         """The path of everything that is not a folder: also what will turn out to be unreadable."""
         for place, folders, names in os.walk(self.folder, onerror=self._note):
             folders[:] = sorted(each for each in folders if not self._left_out(place, each))
-            links = [each for each in folders if os.path.islink(os.path.join(place, each))]
-            for name in sorted([*names, *links]):
+            for name in sorted(names):
                 path = os.path.join(place, name)
                 if not is_own(Path(path)):
                     yield path

@@ -33,9 +33,9 @@ class InlineFinder(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = {name for name, _ in attrs}
-        if tag == "style" or (tag == "script" and "src" not in names):
-            self.found.append(tag)
+        names = [name for name, _ in attrs]
+        inline = tag == "style" or (tag == "script" and "src" not in names)
+        self.found += [tag] * inline
         self.found += [name for name in names if name == "style" or name.startswith("on")]
 
 

@@ -1,0 +1,164 @@
+"""Failures are counted, backed off, recorded, and end where the graph says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from testapp.models import Order, Trouble
+from tests.runner.embedded import one_pass
+from tests.runner.rows import due_in, failure, fresh, path, reason
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Travel = Callable[[float], None]
+
+
+class TestCounting:
+    def test_each_failure_counts_and_the_last_one_goes_to_the_failure_state(
+        self, travel: Travel
+    ) -> None:
+        row = Trouble.objects.create(mode="raise")
+
+        seen = []
+        for _ in range(4):
+            one_pass(Trouble)
+            seen.append((fresh(row).state, fresh(row).state_failures))
+            travel(61)
+
+        assert seen == [("new", 1), ("new", 2), ("failed", 0), ("failed", 0)]
+        assert path(row) == ["new", "failed"]
+        assert reason(row) == "RuntimeError: the moon is in the wrong house"
+
+    def test_the_record_counts_attempts_and_keeps_the_traceback(self, travel: Travel) -> None:
+        row = Trouble.objects.create(mode="raise")
+
+        one_pass(Trouble)
+        travel(61)
+        one_pass(Trouble)
+
+        record = failure(row)
+        assert record is not None
+        assert (record.count, record.state, record.resolved) == (2, "new", None)
+        assert record.first_seen < record.last_seen
+        assert 'raise RuntimeError("the moon is in the wrong house")' in record.traceback
+        assert record.worker
+
+    def test_a_check_that_goes_well_starts_the_count_again(self, travel: Travel) -> None:
+        row = Trouble.objects.create(mode="raise")
+        one_pass(Trouble)
+        Trouble.objects.filter(pk=row.pk).update(mode="stay")
+        travel(61)
+
+        one_pass(Trouble)
+
+        assert (fresh(row).state, fresh(row).state_failures) == ("new", 0)
+        record = failure(row)
+        assert record is not None and record.resolved is not None
+
+    def test_a_row_that_fails_anew_has_a_new_count_in_its_record(self, travel: Travel) -> None:
+        row = Trouble.objects.create(mode="raise")
+        for mode in ("raise", "stay", "raise"):
+            Trouble.objects.filter(pk=row.pk).update(mode=mode)
+            one_pass(Trouble)
+            travel(61)
+
+        record = failure(row)
+        assert record is not None
+        assert (record.count, record.resolved) == (1, None)
+
+    def test_without_max_attempts_a_failing_row_is_tried_for_ever(self, travel: Travel) -> None:
+        row = Trouble.objects.create(state="patient", mode="raise")
+
+        for failures in range(1, 9):
+            one_pass(Trouble)
+            assert (fresh(row).state, fresh(row).state_failures) == ("patient", failures)
+            travel(61)
+
+
+class TestParking:
+    def test_without_a_failure_state_the_row_is_parked(
+        self, travel: Travel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state = Trouble.state_graph.states["patient"]
+        monkeypatch.setattr(state, "max_attempts", 2)
+        row = Trouble.objects.create(state="patient", mode="raise")
+
+        one_pass(Trouble)
+        travel(61)
+        one_pass(Trouble)
+
+        parked = fresh(row)
+        assert (parked.state, parked.state_failures, parked.state_next) == ("patient", 2, None)
+        assert reason(row) == "RuntimeError: the moon is in the wrong house"
+
+    def test_a_parked_row_is_not_taken_for_a_stranded_one(
+        self, travel: Travel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Trouble.state_graph.states["patient"], "max_attempts", 1)
+        row = Trouble.objects.create(state="patient", mode="raise")
+        one_pass(Trouble)
+
+        one_pass(Trouble)
+
+        assert fresh(row).state_next is None
+
+
+class TestBackoff:
+    def test_the_state_s_backoff_decides_when_it_is_tried_again(self) -> None:
+        order = Order.objects.create(state="paid")
+        waits = []
+
+        import testapp.carrier as carrier
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(carrier, "ship", lambda order, key: 1 / 0)
+            for _ in range(3):
+                Order.objects.filter(pk=order.pk).update(state_next=order.state_changed)
+                one_pass(Order)
+                waits.append(due_in(order))
+
+        assert 0 < waits[0] <= 2 < waits[1] * 2 <= 8
+        assert fresh(order).state_failures == 3
+
+
+class TestTryAgainLater:
+    def test_a_delay_decides_when(self) -> None:
+        row = Trouble.objects.create(mode="try_again", value=25)
+
+        one_pass(Trouble)
+
+        assert (fresh(row).state, fresh(row).state_failures) == ("new", 0)
+        assert 20 < due_in(row) <= 25
+        assert failure(row) is None
+
+    def test_without_a_delay_retry_after_counts(self) -> None:
+        row = Trouble.objects.create(mode="try_again")
+
+        one_pass(Trouble)
+
+        assert 50 < due_in(row) <= 60
+
+    def test_a_delay_that_is_none_is_a_failure_that_says_so(self) -> None:
+        row = Trouble.objects.create(mode="try_again", value=-1)
+
+        one_pass(Trouble)
+
+        assert reason(row) == "x"
+
+
+class TestRefusedText:
+    def test_a_message_that_no_database_stores_is_stored_as_well_as_it_goes(
+        self, mode: Callable[..., Any]
+    ) -> None:
+        def fail(row: Trouble) -> None:
+            raise ValueError("nul \x00 and a lone \ud800 surrogate")
+
+        mode("unstorable", fail)
+        row = Trouble.objects.create(mode="unstorable")
+
+        one_pass(Trouble)
+
+        assert reason(row) == "ValueError: nul \ufffd and a lone ? surrogate"

@@ -1,0 +1,216 @@
+"""Whatever a check does, the runner goes on at full strength and the row's record says what it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_fsmworker.models.records import FailureRecord
+from testapp.models import Trouble
+from tests.runner.embedded import Embedded, one_pass, working_threads
+from tests.runner.rows import due_in, failure, fresh, reason, states
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ERRORS = "django_fsmworker.exceptions"
+OVERRAN = f"{ERRORS}.TimeoutError: The check did not end within its deadline; it ran for 0."
+
+REFUSED = {
+    "raise": "RuntimeError: the moon is in the wrong house",
+    "system_exit": "SystemExit: 1",
+    "undeclared": f"{ERRORS}.UndeclaredTransition: TroubleStates.check_new returned new, which is "
+    "not declared; declare new.transitions_to(new).",
+    "unknown_name": "",
+    "other_type": "TypeError: TroubleStates.check_new returned 42; "
+    "a check returns a state, the name of one, or None.",
+}
+
+
+class Scene:
+    """More rows that misbehave than the runner has threads, and rows beside them that do not."""
+
+    threads = 2
+
+    def __init__(self, start_runner: Callable[..., Embedded], eventually: Callable[..., Any]):
+        self._start_runner = start_runner
+        self._eventually = eventually
+
+    def start(self, mode: str, value: int = 0, **options: Any) -> list[Trouble]:
+        self.bad = [
+            Trouble.objects.create(mode=mode, value=value) for _ in range(self.threads + 1)
+        ]
+        self.good = [Trouble.objects.create() for _ in range(10)]
+        self.runner = self._start_runner(
+            Trouble, concurrency=self.threads, **{"deadline": 0.3, "lease": 3, **options}
+        )
+        return self.bad
+
+    def all_of(self, condition: Callable[[Trouble], Any], seconds: float = 10.0) -> None:
+        self._eventually(lambda: all(condition(row) for row in self.bad), seconds)
+
+    def at_full_strength(self, seconds: float = 10.0) -> None:
+        """The rows beside them are done, no thread is missing, and new rows are run."""
+        self._eventually(lambda: set(states(self.good)) == {"done"}, seconds)
+        self._eventually(lambda: working_threads() == self.threads, 1)
+        late = [Trouble.objects.create() for _ in range(self.threads * 2)]
+        self._eventually(lambda: set(states(late)) == {"done"}, 5)
+        assert working_threads() == self.threads
+        assert self.runner.alive
+        for row in self.good + late:
+            assert failure(row) is None
+
+
+@pytest.fixture
+def scene(start_runner: Callable[..., Embedded], eventually: Callable[..., Any]) -> Scene:
+    return Scene(start_runner, eventually)
+
+
+def tried_again_in_a_minute(row: Trouble) -> None:
+    now = fresh(row)
+    assert (now.state, now.state_failures, now.state_claim) == ("new", 1, None)
+    assert 50 < due_in(row) <= 60
+
+
+@pytest.mark.parametrize("mode", REFUSED)
+def test_what_a_check_raises_or_returns_is_recorded(scene: Scene, mode: str) -> None:
+    bad = scene.start(mode)
+
+    scene.all_of(failure)
+    scene.at_full_strength()
+
+    for row in bad:
+        assert reason(row) == REFUSED[mode]
+        tried_again_in_a_minute(row)
+
+
+def test_an_outcome_that_breaks_a_constraint_fails_its_row_only(scene: Scene) -> None:
+    bad = scene.start("break_constraint", 13)
+
+    scene.all_of(failure)
+    scene.at_full_strength()
+
+    for row in bad:
+        assert reason(row).startswith("django.db.utils.IntegrityError: ")
+        assert "trouble_done_never_13" in reason(row)
+        tried_again_in_a_minute(row)
+
+
+@pytest.mark.parametrize(("mode", "value"), [("sleep", 1), ("loop", 0)])
+def test_a_check_that_overruns_its_deadline(scene: Scene, mode: str, value: int) -> None:
+    bad = scene.start(mode, value)
+
+    scene.all_of(lambda row: fresh(row).state_failures)
+    scene.at_full_strength()
+
+    for row in bad:
+        assert reason(row).startswith(f"{ERRORS}.TimeoutError: The check did not end within its ")
+        tried_again_in_a_minute(row)
+
+
+def test_a_check_that_swallows_everything_keeps_its_row_until_it_ends(scene: Scene) -> None:
+    bad = scene.start("swallow", 2)
+
+    scene.all_of(failure, 5)
+    scene.at_full_strength()
+    assert {fresh(row).state_failures for row in bad[:2]} == {0}, "they still run"
+    scene.all_of(lambda row: fresh(row).state_failures)
+
+    for row in bad:
+        assert reason(row).startswith(f"{ERRORS}.TimeoutError: The check did not end within its ")
+        tried_again_in_a_minute(row)
+
+
+@pytest.mark.postgresql
+def test_a_check_that_waits_for_a_lock(scene: Scene, locked: Callable[[Any], Any]) -> None:
+    held = Trouble.objects.create(state="waiting")
+
+    with locked(held):
+        bad = scene.start("wait_for_lock", held.pk)
+        scene.all_of(lambda row: fresh(row).state_failures)
+        scene.at_full_strength()
+
+    for row in bad:
+        assert reason(row).startswith(OVERRAN)
+        tried_again_in_a_minute(row)
+
+
+@pytest.mark.sqlite
+def test_a_check_that_waits_for_the_locked_file(
+    scene: Scene, locked: Callable[[Any], Any], mode: Callable[..., None]
+) -> None:
+    held = Trouble.objects.create(state="waiting")
+    entered = []
+
+    def wait(row: Trouble) -> str:
+        entered.append(row.pk)
+        while not locking:
+            time.sleep(0.01)
+        Trouble.objects.filter(pk=row.pk).update(value=1)
+        return "done"
+
+    locking: list[bool] = []
+    mode("wait", wait)
+    bad = scene.start("wait", deadline=0.8)
+    scene._eventually(lambda: len(entered) == scene.threads)
+    with locked(held):
+        locking.append(True)
+        scene._eventually(lambda: scene.runner.runner._pool.abandoned == 2)
+    scene.all_of(lambda row: fresh(row).state_failures or fresh(row).state == "done")
+    scene.at_full_strength()
+
+    for row in bad[:2]:
+        assert reason(row).startswith(f"{ERRORS}.TimeoutError: The check did not end within its ")
+        tried_again_in_a_minute(row)
+
+
+def test_a_check_that_deletes_its_own_row(scene: Scene, eventually: Callable[..., Any]) -> None:
+    bad = scene.start("delete_itself")
+
+    eventually(lambda: not Trouble.objects.filter(pk__in=[row.pk for row in bad]).exists())
+    scene.at_full_strength()
+
+    assert not FailureRecord.objects.exists()
+    eventually(lambda: scene.runner.total("superseded") == len(bad))
+
+
+def test_a_check_that_leaves_a_transaction_open(scene: Scene) -> None:
+    bad = scene.start("leave_transaction_open")
+
+    scene.all_of(failure)
+    scene.at_full_strength()
+
+    for row in bad:
+        assert reason(row) == "x"
+        assert fresh(row).value == 0, "what it wrote was not committed"
+        tried_again_in_a_minute(row)
+
+
+def test_a_check_that_overruns_in_a_transaction_leaves_nothing_behind(
+    scene: Scene, mode: Callable[..., None]
+) -> None:
+    from django.db import transaction
+
+    def loop_in_transaction(row: Trouble) -> None:
+        with transaction.atomic():
+            Trouble.objects.filter(pk=row.pk).update(value=7)
+            while True:
+                pass
+
+    mode("loop_in_transaction", loop_in_transaction)
+    bad = scene.start("loop_in_transaction")
+
+    scene.all_of(lambda row: fresh(row).state_failures)
+    scene.at_full_strength()
+
+    assert {fresh(row).value for row in bad} == {0}
+
+
+def test_a_name_is_as_good_as_the_state(scene: Scene) -> None:
+    row = Trouble.objects.create(mode="by_name")
+
+    one_pass(Trouble)
+
+    assert fresh(row).state == "done"

@@ -1,0 +1,92 @@
+"""A state's timeout has its own due time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from testapp.models import BasicModel, Trouble
+from tests.runner.embedded import one_pass
+from tests.runner.rows import due_in, failure, fresh, path
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_manual_state_times_out_on_time(travel: Callable[[float], None]) -> None:
+    row = Trouble.objects.create(mode="to_waiting")
+    one_pass(Trouble)
+    assert fresh(row).state == "waiting"
+    assert 29 < due_in(row) <= 30
+
+    travel(29)
+    one_pass(Trouble)
+    assert fresh(row).state == "waiting"
+
+    travel(1)
+    one_pass(Trouble)
+    assert path(row) == ["new", "waiting", "failed"]
+    assert failure(row) is None
+
+
+def test_a_new_row_in_a_manual_state_times_out_too(travel: Callable[[float], None]) -> None:
+    row = Trouble.objects.create(state="waiting")
+
+    travel(30)
+    one_pass(Trouble)
+
+    assert fresh(row).state == "failed"
+
+
+def test_a_forced_transition_starts_the_timeout_anew(travel: Callable[[float], None]) -> None:
+    row = Trouble.objects.create(state="waiting")
+    travel(20)
+    row.state_transition("waiting")
+
+    travel(20)
+    one_pass(Trouble)
+    assert fresh(row).state == "waiting"
+
+    travel(10)
+    one_pass(Trouble)
+    assert fresh(row).state == "failed"
+
+
+def test_a_timeout_does_not_wait_for_the_next_try(travel: Callable[[float], None]) -> None:
+    row = BasicModel.objects.create()
+    travel(8)
+    one_pass(BasicModel)
+    assert fresh(row).state == "new"
+    assert 1 < due_in(row) <= 2
+
+    travel(2)
+    one_pass(BasicModel)
+
+    assert fresh(row).state == "timed_out"
+
+
+def test_a_check_that_moves_the_row_wins_over_its_timeout(travel: Callable[[float], None]) -> None:
+    row = BasicModel.objects.create(ready=True)
+
+    travel(11)
+    one_pass(BasicModel)
+
+    assert fresh(row).state == "done"
+
+
+def test_a_running_runner_wakes_up_for_it(
+    start_runner: Callable[..., object], eventually: Callable[..., object]
+) -> None:
+    from datetime import timedelta
+
+    from django_fsmworker import clock
+
+    row = Trouble.objects.create(state="waiting")
+    Trouble.objects.filter(pk=row.pk).update(
+        state_changed=clock.now() - timedelta(seconds=29),
+        state_next=clock.now() + timedelta(seconds=1),
+    )
+
+    start_runner(Trouble, poll_interval=60)
+
+    eventually(lambda: fresh(row).state == "failed", 3)
