@@ -162,7 +162,8 @@ class StatorModel(models.Model):
             for name in present_columns(type(self))
             if name in self.__dict__
         }
-        super().save(**options)
+        with loading(self):
+            super().save(**options)
         self.__dict__.update(seen)
         unsaved.saved(self)
 

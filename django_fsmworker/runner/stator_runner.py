@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, InterfaceError, connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
@@ -183,12 +183,15 @@ class StatorRunner:
         try:
             found = self._claimer.claim()
             self._claimer.peek()
-        except Exception as error:
+        except (DatabaseError, InterfaceError) as error:
             if is_contention(error):
                 return 0.01
             waits: list[float] = [backoff.failed(error) for backoff in backoffs.values()]
             self._liveness.touch()
             return max(waits)
+        except Exception:
+            logger.exception("Claiming failed; trying again.", extra={"action": "claim_failed"})
+            return self.settings.poll_interval
         for backoff in backoffs.values():
             backoff.succeeded()
         if self._claimer.makes_progress(found):

@@ -1,0 +1,506 @@
+"""What migrations see of a model with a life: plain Django, complete, and only what changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, models
+from django.db.migrations import operations
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.migrations.writer import MigrationWriter
+from django.test.utils import CaptureQueriesContext, isolate_apps
+
+from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.models import StateField, StateHistoryField, StatorModel
+from testapp.models import Order, OrderStates
+
+LABEL = "testapp"
+
+
+class LifeStates(StateGraph):
+    new = State()
+    done = State(delete_after=60)
+
+    new.transitions_to(done)
+
+    @classmethod
+    def check_new(cls, row):
+        return cls.done
+
+
+class RenamedStates(StateGraph):
+    new = State()
+    finished = State(delete_after=60)
+
+    new.transitions_to(finished)
+
+    @classmethod
+    def check_new(cls, row):
+        return cls.finished
+
+
+class RelabelledStates(StateGraph):
+    new = State(label="Fresh")
+    done = State(delete_after=60, label="Over")
+
+    new.transitions_to(done)
+
+    @classmethod
+    def check_new(cls, row):
+        return cls.done
+
+
+class ManualStates(StateGraph):
+    open = State(manual=True)
+    waiting = State(manual=True)
+    closed = State()
+
+    open.transitions_to(waiting)
+    waiting.transitions_to(closed)
+
+
+class RenamedManualStates(StateGraph):
+    open = State(manual=True)
+    on_hold = State(manual=True)
+    closed = State()
+
+    open.transitions_to(on_hold)
+    on_hold.transitions_to(closed)
+
+
+def project(*shapes: Any) -> ProjectState:
+    state = ProjectState()
+    for model in shapes:
+        state.add_model(ModelState.from_model(model))
+    return state
+
+
+def changes(before: ProjectState, after: ProjectState) -> list[Any]:
+    found = MigrationAutodetector(before, after)._detect_changes()
+    return [operation for each in found.get(LABEL, []) for operation in each.operations]
+
+
+def written_and_read(state: ProjectState) -> ProjectState:
+    """The state that the migrations written for ``state`` build when they are read again."""
+    built = ProjectState()
+    migrations = MigrationAutodetector(ProjectState(), state)._detect_changes()[LABEL]
+    for migration in migrations:
+        source = MigrationWriter(migration).as_string()
+        assert "fsmworker" not in source.replace("# Generated", "")
+        assert "LifeStates" not in source
+        namespace: dict[str, Any] = {}
+        exec(source, namespace)
+        namespace["Migration"]("0001_initial", LABEL).mutate_state(built, preserve=False)
+    return built
+
+
+def plain() -> list[Any]:
+    class Shape(StatorModel):
+        state = StateField(LifeStates)
+
+    return [Shape]
+
+
+def own_meta() -> list[Any]:
+    class Shape(StatorModel):
+        state = StateField(LifeStates)
+
+        class Meta:
+            ordering = ("pk",)
+            db_table = "another_table"
+
+    return [Shape]
+
+
+def own_indexes() -> list[Any]:
+    class Shape(StatorModel):
+        state = StateField(LifeStates)
+        number = models.IntegerField()
+
+        class Meta:
+            indexes = (models.Index(fields=["number"], name="own_number"),)
+
+    return [Shape]
+
+
+def inherited_meta() -> list[Any]:
+    class Shape(StatorModel):
+        state = StateField(LifeStates)
+
+        class Meta(StatorModel.Meta):
+            verbose_name = "shape"
+
+    return [Shape]
+
+
+def two_abstract_parents() -> list[Any]:
+    class Stamped(models.Model):
+        stamped = models.DateTimeField(null=True)
+
+        class Meta:
+            abstract = True
+            indexes = (models.Index(fields=["stamped"], name="%(class)s_stamped"),)
+
+    class Shape(Stamped, StatorModel):
+        state = StateField(LifeStates)
+
+    return [Shape]
+
+
+def abstract_middle() -> list[Any]:
+    class Middle(StatorModel):
+        state = StateField(LifeStates)
+
+        class Meta:
+            abstract = True
+
+    class Shape(Middle):
+        number = models.IntegerField()
+
+    class Other(Middle):
+        class Meta:
+            indexes = (models.Index(fields=["state_changed"], name="own_changed"),)
+
+    return [Shape, Other]
+
+
+def long_name() -> list[Any]:
+    class ShapeWithANameThatIsLongerThanAnyIndexMayBeOnOracle(StatorModel):
+        state = StateField(LifeStates)
+
+    class ShapeWithANameThatIsLongerThanAnyIndexMayBeOnDB2(StatorModel):
+        state = StateField(LifeStates)
+
+    return [
+        ShapeWithANameThatIsLongerThanAnyIndexMayBeOnOracle,
+        ShapeWithANameThatIsLongerThanAnyIndexMayBeOnDB2,
+    ]
+
+
+def proxy() -> list[Any]:
+    class Shape(StatorModel):
+        state = StateField(LifeStates)
+
+    class Proxy(Shape):
+        class Meta:
+            proxy = True
+
+    return [Shape, Proxy]
+
+
+def with_history() -> list[Any]:
+    class Shape(StatorModel):
+        state = StateField(LifeStates, max_length=20)
+        state_history = StateHistoryField()
+
+    return [Shape]
+
+
+SHAPES = [
+    plain,
+    own_meta,
+    own_indexes,
+    inherited_meta,
+    two_abstract_parents,
+    abstract_middle,
+    long_name,
+    proxy,
+    with_history,
+]
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: shape.__name__)
+def shape(request):
+    with isolate_apps(LABEL):
+        yield request.param()
+
+
+class TestShapes:
+    def test_makemigrations_is_clean_after_its_own_migration(self, shape):
+        state = project(*shape)
+
+        built = written_and_read(state)
+
+        assert changes(built, state) == []
+
+    def test_every_table_has_its_indexes_once(self, shape):
+        tables = [model for model in shape if not model._meta.proxy]
+
+        for model in tables:
+            purposes = [index.name.rsplit("_", 1)[-1] for index in model._meta.indexes]
+            assert purposes.count("due") == purposes.count("expiry") == 1
+
+    def test_index_names_are_short_and_differ(self, shape):
+        names = [
+            index.name
+            for model in shape
+            if not model._meta.proxy
+            for index in model._meta.indexes
+            if index.name.endswith(("_due", "_expiry"))
+        ]
+
+        assert len(set(names)) == len(names)
+        assert max(map(len, names)) <= 30
+        assert all(name[0].isalpha() for name in names)
+
+    def test_system_checks_are_clean(self, shape):
+        assert [each for model in shape for each in model.check()] == []
+
+    @pytest.mark.django_db
+    def test_tables_can_be_made_and_claimed_from(self, shape):
+        for model in [each for each in shape if not each._meta.proxy]:
+            with connection.schema_editor() as editor:
+                editor.create_model(model)
+
+            found = connection.introspection.get_constraints(
+                connection.cursor(), model._meta.db_table
+            )
+
+            due = next(index for name, index in found.items() if name.endswith("_due"))
+            assert due["columns"] == ["state", "state_next"]
+            with connection.schema_editor() as editor:
+                editor.delete_model(model)
+
+
+class TestIndexes:
+    def test_due_rows_by_state_and_nothing_that_a_claim_writes(self):
+        indexed = {name for index in Order._meta.indexes for name in index.fields}
+
+        assert indexed == {"state", "state_next", "state_changed"}
+
+    def test_conditions(self):
+        due, expiry = Order._meta.indexes
+
+        assert due.fields == ["state", "state_next"]
+        assert due.condition == models.Q(state_next__isnull=False)
+        assert expiry.fields == ["state", "state_changed"]
+        assert expiry.condition == models.Q(state__in=["shipped"])
+
+    @isolate_apps(LABEL)
+    def test_no_expiry_index_without_delete_after(self):
+        class Shape(StatorModel):
+            state = StateField(ManualStates)
+
+        assert [index.fields for index in Shape._meta.indexes] == [["state", "state_next"]]
+
+
+class TestDeconstruction:
+    def test_state_field_is_a_plain_char_field(self):
+        name, path, args, kwargs = Order._meta.get_field("state").deconstruct()
+
+        assert (name, path, args) == ("state", "django.db.models.CharField", [])
+        assert kwargs == {
+            "choices": [(state, state) for state in ("new", "paid", "shipped", "failed")],
+            "db_default": "new",
+            "default": "new",
+            "editable": False,
+            "max_length": 100,
+        }
+        assert type(kwargs["default"]) is str
+
+    def test_clone_is_a_plain_char_field(self):
+        clone = Order._meta.get_field("state").clone()
+
+        assert type(clone) is models.CharField
+
+    @pytest.mark.parametrize(
+        ("name", "plain"),
+        [
+            ("state_changed", models.DateTimeField),
+            ("state_next", models.DateTimeField),
+            ("state_lease", models.DateTimeField),
+            ("state_claim", models.BigIntegerField),
+            ("state_failures", models.PositiveSmallIntegerField),
+        ],
+    )
+    def test_the_other_columns_are_plain_too(self, name, plain):
+        field = Order._meta.get_field(name)
+
+        _, path, _, _ = field.deconstruct()
+
+        assert path == f"django.db.models.{plain.__name__}"
+        assert type(field.clone()) is plain
+
+    def test_graph_may_be_none(self):
+        field = StateField(graph=None, choices=[("new", "new")], default="new")
+
+        _, path, _, kwargs = field.deconstruct()
+
+        assert path == "django.db.models.CharField"
+        assert kwargs == {"choices": [("new", "new")], "default": "new", "max_length": 100}
+
+    def test_types_of_the_columns(self):
+        kinds = {
+            each.attname: (each.get_internal_type(), each.null)
+            for each in Order._meta.concrete_fields
+            if each.attname.startswith("state")
+        }
+
+        assert kinds == {
+            "state": ("CharField", False),
+            "state_changed": ("DateTimeField", False),
+            "state_next": ("DateTimeField", True),
+            "state_lease": ("DateTimeField", True),
+            "state_claim": ("BigIntegerField", True),
+            "state_failures": ("PositiveSmallIntegerField", False),
+        }
+
+
+def shape_of(graph: Any) -> Any:
+    with isolate_apps(LABEL):
+
+        class Shape(StatorModel):
+            state = StateField(graph)
+
+        return Shape
+
+
+class TestChangingTheGraph:
+    def test_a_renamed_state_is_seen(self):
+        found = changes(project(shape_of(ManualStates)), project(shape_of(RenamedManualStates)))
+
+        assert [type(each) for each in found] == [operations.AlterField]
+        assert found[0].name == "state"
+        assert [name for name, _ in found[0].field.choices] == ["open", "on_hold", "closed"]
+
+    @pytest.mark.django_db
+    def test_renaming_a_state_sends_no_sql(self):
+        before, after = shape_of(ManualStates), shape_of(RenamedManualStates)
+        old, new = project(before), project(after)
+        with connection.schema_editor() as editor:
+            editor.create_model(before)
+        (operation,) = changes(old, new)
+
+        with CaptureQueriesContext(connection) as queries:
+            with connection.schema_editor() as editor:
+                operation.database_forwards(LABEL, editor, old, new)
+
+        sent = [query["sql"] for query in queries if "Shape" in query["sql"]]
+        assert sent == []
+        with connection.schema_editor() as editor:
+            editor.delete_model(before)
+
+    def test_a_renamed_deletion_state_renews_its_index(self):
+        found = changes(project(shape_of(LifeStates)), project(shape_of(RenamedStates)))
+
+        assert sorted(type(each).__name__ for each in found) == [
+            "AddIndex",
+            "AlterField",
+            "RemoveIndex",
+        ]
+
+    def test_labels_are_not_frozen(self):
+        found = changes(project(shape_of(LifeStates)), project(shape_of(RelabelledStates)))
+
+        assert found == []
+
+    def test_the_name_of_the_graph_is_not_frozen(self):
+        same = type("SameStates", (ManualStates,), {})
+
+        assert changes(project(shape_of(ManualStates)), project(shape_of(same))) == []
+
+
+class TestHistoricalModels:
+    @pytest.fixture
+    def historical(self):
+        loader = MigrationLoader(connection)
+        return loader.project_state(("testapp", "0001_initial")).apps.get_model("testapp", "Order")
+
+    def test_state_is_a_plain_char_field_with_its_frozen_choices(self, historical):
+        field = historical._meta.get_field("state")
+
+        assert type(field) is models.CharField
+        assert field.choices == [(name, name) for name in ("new", "paid", "shipped", "failed")]
+
+    @pytest.mark.django_db
+    def test_states_can_be_used_in_filters(self, historical):
+        Order.objects.create(state="paid")
+
+        assert historical.objects.filter(state=OrderStates.paid).count() == 1
+        assert historical.objects.filter(state__in=OrderStates.terminal_states).count() == 0
+
+    @pytest.mark.django_db
+    def test_rows_made_by_a_data_migration_are_due(self, historical):
+        pk = historical.objects.create(payment_id="p1").pk
+
+        row = Order.objects.get(pk=pk)
+
+        assert (row.state, row.state_failures, row.state_claim) == ("new", 0, None)
+        assert Order.objects.due().filter(pk=pk).exists()
+
+
+class TestTheProject:
+    @pytest.mark.django_db
+    def test_makemigrations_check_is_clean(self, capsys):
+        call_command("makemigrations", check=True, dry_run=True)
+
+        assert "No changes detected" in capsys.readouterr().out
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAnExistingTable:
+    """Adding the base to a table that has rows makes none of them due: two steps."""
+
+    def test_two_steps(self):
+        with isolate_apps(LABEL):
+
+            class Existing(models.Model):
+                number = models.IntegerField()
+
+        with isolate_apps(LABEL):
+
+            class Grown(StatorModel):
+                number = models.IntegerField()
+                state = StateField(LifeStates)
+
+                class Meta:
+                    db_table = "testapp_existing"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Existing)
+        try:
+            Existing.objects.create(number=1)
+            self.add_columns(Existing, Grown)
+
+            old = Grown._base_manager.get(number=1)
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO testapp_existing (number) VALUES (2)")
+            fresh = Grown._base_manager.get(number=2)
+
+            assert (old.state, old.state_next) == ("new", None)
+            assert (fresh.state, fresh.state_next) == ("new", fresh.state_changed)
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(Existing)
+
+    @staticmethod
+    def add_columns(before, after):
+        """First a nullable ``state_next`` without a default, so that it stays NULL; then the rest."""
+        empty = models.DateTimeField(null=True)
+        empty.set_attributes_from_name("state_next")
+        for field in after._meta.local_fields:
+            if field.attname == "state_next":
+                with connection.schema_editor() as editor:
+                    editor.add_field(before, _on(before, empty, "state_next"))
+            elif field.attname.startswith("state"):
+                with connection.schema_editor() as editor:
+                    editor.add_field(before, _on(before, field.clone(), field.name))
+        with connection.schema_editor() as editor:
+            column = after._meta.get_field("state_next").clone()
+            editor.alter_field(before, empty, _on(before, column, "state_next"))
+
+
+def _on(model, field, name):
+    field.contribute_to_class(model, name)
+    return field
+
+
+def test_executor_finds_nothing_left_to_do(db):
+    executor = MigrationExecutor(connection)
+
+    assert executor.migration_plan(executor.loader.graph.leaf_nodes()) == []
