@@ -51,3 +51,7 @@ class TimeoutError(BaseException):
 
 class ProcessDied(FSMWorkerError):
     """The process that ran the row ended, or lost the database for longer than its lease."""
+
+
+class TransactionLeftOpen(FSMWorkerError):
+    """A check began a transaction and did not end it; it was rolled back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ class Place:
         """What messages call the state: ``OrderStates.new``."""
         return f"{self.graph.__name__}.{self.name}"
 
-    def first(self, kind: Kind) -> Transition | None:
-        """The first transition of that kind, if there is one."""
+    @cached_property
+    def timeout(self) -> Transition | None:
+        """The way out by ``timeout_to``, if there is one."""
+        return self._first("timeout")
+
+    @cached_property
+    def failure(self) -> Transition | None:
+        """The way out by ``fails_to``, if there is one."""
+        return self._first("failure")
+
+    def _first(self, kind: Kind) -> Transition | None:
         return next((edge for edge in self.transitions if edge.kind == kind), None)

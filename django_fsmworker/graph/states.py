@@ -162,19 +162,19 @@ class State:
     @property
     def timeout_state(self) -> State | None:
         """Where ``timeout_to`` leads."""
-        edge = self.place and self.place.first("timeout")
+        edge = self.place and self.place.timeout
         return edge.target if edge else None
 
     @property
     def timeout_after(self) -> float | None:
         """Seconds in this state until ``timeout_state``."""
-        edge = self.place and self.place.first("timeout")
+        edge = self.place and self.place.timeout
         return edge.after if edge else None
 
     @property
     def failure_state(self) -> State | None:
         """Where ``fails_to`` leads."""
-        edge = self.place and self.place.first("failure")
+        edge = self.place and self.place.failure
         return edge.target if edge else None
 
     # What it is.

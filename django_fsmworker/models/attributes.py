@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from django.db.models.query_utils import DeferredAttribute
@@ -15,13 +15,25 @@ _LOADING = "_state_loading"
 
 
 class TrackedAttribute(DeferredAttribute):
-    """Keeps the loaded value when another is assigned. Loading costs nothing extra."""
+    """Keeps the loaded value when another is assigned. Loading costs nothing extra.
+
+    A deferred value is loaded by the assignment: it is what a save will compare with.
+    """
 
     def __set__(self, instance: Any, value: Any) -> None:
         data, name = instance.__dict__, self.field.attname
+        if name not in data and not instance._state.adding and _LOADING not in data:
+            self.__get__(instance)
         if name in data:
             data.setdefault(_BEFORE, {}).setdefault(name, data[name])
         data[name] = value
+
+    def fetch_many(self, instances: Any) -> None:
+        """Django 6.1: load a deferred value for all instances of a queryset at once."""
+        with ExitStack() as stack:
+            for instance in instances:
+                stack.enter_context(loading(instance))
+            super().fetch_many(instances)
 
 
 class StateAttribute(TrackedAttribute):
@@ -31,24 +43,29 @@ class StateAttribute(TrackedAttribute):
     """
 
     def __set__(self, instance: Any, value: Any) -> None:
-        if isinstance(value, State):
-            value = value.name
-        data = instance.__dict__
-        checked = self.field.attname in data and _LOADING not in data
-        graph = getattr(self.field, "graph", None)
-        if checked and graph is not None:
-            value = graph.get(value).name
-        super().__set__(instance, value)
+        graph: Any = getattr(self.field, "graph", None)
+        if graph is not None and self._is_new(instance, value):
+            value = graph.get(value)
+        super().__set__(instance, value.name if isinstance(value, State) else value)
+
+    def _is_new(self, instance: Any, value: Any) -> bool:
+        """Whether somebody assigns another state than the row has, and it was not just loaded."""
+        data, name = instance.__dict__, self.field.attname
+        if _LOADING in data or (name not in data and instance._state.adding):
+            return False
+        return isinstance(value, State) or value != data.get(name)
 
 
 @contextmanager
 def loading(instance: Any) -> Iterator[None]:
     """What is assigned in here comes from the database and is taken as it is."""
+    outermost = _LOADING not in instance.__dict__
     instance.__dict__[_LOADING] = True
     try:
         yield
     finally:
-        instance.__dict__.pop(_LOADING, None)
+        if outermost:
+            instance.__dict__.pop(_LOADING, None)
 
 
 def changes(instance: Any) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class StatorModel(models.Model):
         options: dict[str, Any] = {"using": alias, "update_fields": names}
         elsewhere = alias != self._state.db
         if self._state.adding or self.pk is None or force_insert or elsewhere:
-            super().save(force_insert=force_insert, force_update=force_update, **options)
+            with loading(self):
+                super().save(force_insert=force_insert, force_update=force_update, **options)
             forget_changes(self)
             return
         # A row of this database, loaded before: an UPDATE, or an error if it is gone.
@@ -78,7 +79,7 @@ class StatorModel(models.Model):
             self._state_save_rest(options)
             return
         source = loaded_state(self)
-        with transaction.atomic(using=alias, savepoint=False):
+        with transaction.atomic(using=alias):
             write_assigned(self, columns, alias)
             self._state_save_rest(options)
             read_back(self, alias)
@@ -129,20 +130,22 @@ class StatorModel(models.Model):
                 models.QuerySet(type(self), using=using).filter(pk=self.pk), target
             )
         else:
-            self._state_refuse_undeclared(target)
-            moved = [(self.pk, loaded_state(self))]
+            moved = [(self.pk, self._state_refuse_undeclared(target))]
             write_assigned(self, {"state": target.name}, using)
         read_back(self, using)
         announce_moved(type(self), moved, target.name, using)
 
-    def _state_refuse_undeclared(self, target: State) -> None:
-        source = self.state_graph.get(self.state)
+    def _state_refuse_undeclared(self, target: State) -> str:
+        """The state the row was loaded in, if ``target`` is declared from there."""
+        name = loaded_state(self) or str(self.state)
+        source = self.state_graph.get(name)
         if target not in source.children:
             allowed = ", ".join(sorted(map(str, source.children))) or "none: it is terminal"
             raise UndeclaredTransition(
                 f"{self._meta.label} {self.pk} cannot go from {source} to {target}; declared from "
                 f"{source}: {allowed}. Declare {source}.transitions_to({target}) or force it."
             )
+        return name
 
     @classmethod
     def state_transition_queryset(cls, queryset: models.QuerySet[Any], state: State | str) -> int:
@@ -165,7 +168,7 @@ class StatorModel(models.Model):
         with loading(self):
             super().save(**options)
         self.__dict__.update(seen)
-        unsaved.saved(self)
+        unsaved.saved(self, options["update_fields"])
 
     def refresh_from_db(  # type: ignore[override]
         self, using: str | None = None, fields: Iterable[str] | None = None, **kwargs: Any

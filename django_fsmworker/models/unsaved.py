@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 _SEEN = "_state_seen"
@@ -12,10 +13,15 @@ def watch(row: Any) -> None:
     row.__dict__[_SEEN] = _values(row)
 
 
-def saved(row: Any) -> None:
-    """``row`` was saved; what it holds now is in the database."""
-    if _SEEN in row.__dict__:
-        watch(row)
+def saved(row: Any, names: Collection[str] | None = None) -> None:
+    """``row`` was saved, or only the fields in ``names``: what they hold is in the database."""
+    seen = row.__dict__.get(_SEEN)
+    if seen is None:
+        return
+    for field in row._meta.concrete_fields:
+        if names is None or field.name in names or field.attname in names:
+            if field.attname in row.__dict__:
+                seen[field.attname] = row.__dict__[field.attname]
 
 
 def fields(row: Any) -> list[str]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 
+# libpq's words; UNKNOWN is a connection that is broken.
+PQTRANS_IDLE, PQTRANS_UNKNOWN = 0, 4
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
 
@@ -30,7 +32,9 @@ class ThreadConnections:
                 continue
             if wrapper.queries_log:
                 wrapper.queries_log.clear()
-            if self._is_to_close(wrapper):
+            if _in_transaction(wrapper):
+                discard(wrapper)
+            elif self._is_to_close(wrapper):
                 wrapper.close()
             elif wrapper.errors_occurred:
                 wrapper.close_if_unusable_or_obsolete()
@@ -40,9 +44,15 @@ class ThreadConnections:
         for wrapper in self._all:
             discard(wrapper)
 
+    def left_open(self) -> bool:
+        """Whether the attempt began a transaction and did not end it."""
+        return any(
+            wrapper.connection is not None and _in_transaction(wrapper) for wrapper in self._all
+        )
+
     def lost(self) -> bool:
-        """Whether the server has gone away from one of them."""
-        return any(getattr(wrapper.connection, "closed", False) for wrapper in self._all)
+        """Whether a database went away under the attempt."""
+        return any(self._was_lost(wrapper) for wrapper in self._all)
 
     def cancel(self) -> None:
         """End whatever statement runs on them; called from another thread."""
@@ -55,9 +65,19 @@ class ThreadConnections:
             elif hasattr(raw, "cancel_safe"):
                 raw.cancel_safe(timeout=1.0)
 
+    def _was_lost(self, wrapper: Any) -> bool:
+        if wrapper.connection is not None:
+            return bool(getattr(wrapper.connection, "closed", False))
+        if not wrapper.errors_occurred:
+            return False
+        # A transaction that could not be rolled back has dropped the connection; one that its
+        # owner closed is not broken.
+        known, _ = self._since.get(id(wrapper), (None, 0.0))
+        return getattr(known, "broken", False) or not _answers(wrapper)
+
     def _is_to_close(self, wrapper: Any) -> bool:
         pooled = wrapper.settings_dict["OPTIONS"].get("pool", False)
-        return pooled or wrapper.in_atomic_block or self._age(wrapper) > OLDEST
+        return pooled or self._age(wrapper) > OLDEST
 
     def _age(self, wrapper: Any) -> float:
         raw, since = self._since.get(id(wrapper), (None, 0.0))
@@ -65,6 +85,24 @@ class ThreadConnections:
             since = time.monotonic()
             self._since[id(wrapper)] = wrapper.connection, since
         return time.monotonic() - since
+
+
+def _in_transaction(wrapper: Any) -> bool:
+    """Also one begun behind Django's back."""
+    if wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
+        return True
+    if wrapper.vendor == "sqlite":
+        return bool(wrapper.connection.in_transaction)
+    pgconn = getattr(wrapper.connection, "pgconn", None)
+    return pgconn is not None and pgconn.transaction_status not in (PQTRANS_IDLE, PQTRANS_UNKNOWN)
+
+
+def _answers(wrapper: Any) -> bool:
+    try:
+        wrapper.ensure_connection()
+    except Error:
+        return False
+    return True
 
 
 def discard(wrapper: Any) -> None:

@@ -21,6 +21,12 @@ from django_fsmworker.store.outcomes import Kind, Outcome
 
 logger = logging.getLogger(__name__)
 
+LEFT_OPEN = Failure(
+    "django_fsmworker.exceptions.TransactionLeftOpen",
+    "The check left a transaction open, which was rolled back; end it with commit() or use "
+    "transaction.atomic().",
+)
+
 Settle = Callable[[Attempt, Outcome | None], None]
 
 
@@ -108,6 +114,8 @@ class CheckThread(threading.Thread):
         outcome = judge(attempt.row, age)
         if outcome.failure is not None and self.connections.lost():
             return None  # the database went away under the check: interrupted, not failed
+        if outcome.failure is None and self.connections.left_open():
+            return failed(attempt.row, attempt.pk, attempt.token, attempt.state, LEFT_OPEN, age)
         return outcome
 
 

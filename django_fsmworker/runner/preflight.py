@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db.models import QuerySet
 
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.functions import DatabaseNow
@@ -56,7 +57,8 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
     for alias, models in by_alias.items():
         for model in models:
             try:
-                model._base_manager.using(alias).first()
+                columns: QuerySet[Any] = QuerySet(model, using=alias)
+                list(columns.extra(where=["1 = 0"]))
             except DatabaseError as error:
                 discard(connections[alias])
                 raise ConfigurationError(
@@ -93,4 +95,4 @@ def _rescue_batch(store: Store, model: Any) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return str(error).partition("\n")[0].strip()

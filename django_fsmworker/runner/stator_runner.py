@@ -71,7 +71,9 @@ class StatorRunner:
             raise ConfigurationError(
                 "There is nothing to run: no installed model has a StateField with a graph."
             )
-        self.stores = {model: store_for(database or router.db_for_write(model)) for model in models}
+        aliases = {model: database or router.db_for_write(model) for model in models}
+        by_alias = {alias: store_for(alias) for alias in set(aliases.values())}
+        self.stores = {model: by_alias[alias] for model, alias in aliases.items()}
         self.worker = worker_name()
         self.counters = Counters()
         self.too_many_abandoned = False

@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 from django.dispatch import receiver
 
 from django_fsmworker.graph import State, StateGraph, constant
@@ -26,7 +26,7 @@ class FileStates(StateGraph):
     found = State(force_initial=True, **PATIENCE)
     fingerprinted = State(**PATIENCE)
     copied = State(**PATIENCE)
-    twin = State(retry_after=0.5, **PATIENCE)
+    twin = State(retry_after=1, **PATIENCE)
     archived = State(delete_after=KEPT)
     duplicate = State(delete_after=KEPT)
     failed = State()
@@ -106,9 +106,9 @@ class File(StatorModel):
         if File.objects.filter(keeps=known["sha256"]).exclude(pk=self.pk).exists():
             return False
         try:
-            with transaction.atomic():
-                self.note(known | {"keeps": known["sha256"]})
+            self.note(known | {"keeps": known["sha256"]})
         except IntegrityError:
+            # Since that look another row has taken it.
             return False
         return True
 

@@ -20,6 +20,7 @@ from django_fsmworker.models import StateField, StateHistoryField, StatorModel
 from testapp.models import Order, OrderStates
 
 LABEL = "testapp"
+MODULE = "testapp.models"  # Where the shapes below pretend to be declared: no Meta needed.
 
 
 class LifeStates(StateGraph):
@@ -101,6 +102,7 @@ def written_and_read(state: ProjectState) -> ProjectState:
 
 def plain() -> list[Any]:
     class Shape(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
     return [Shape]
@@ -108,6 +110,7 @@ def plain() -> list[Any]:
 
 def own_meta() -> list[Any]:
     class Shape(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
         class Meta:
@@ -119,6 +122,7 @@ def own_meta() -> list[Any]:
 
 def own_indexes() -> list[Any]:
     class Shape(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
         number = models.IntegerField()
 
@@ -130,6 +134,7 @@ def own_indexes() -> list[Any]:
 
 def inherited_meta() -> list[Any]:
     class Shape(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
         class Meta(StatorModel.Meta):
@@ -140,6 +145,7 @@ def inherited_meta() -> list[Any]:
 
 def two_abstract_parents() -> list[Any]:
     class Stamped(models.Model):
+        __module__ = MODULE
         stamped = models.DateTimeField(null=True)
 
         class Meta:
@@ -147,6 +153,7 @@ def two_abstract_parents() -> list[Any]:
             indexes = (models.Index(fields=["stamped"], name="%(class)s_stamped"),)
 
     class Shape(Stamped, StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
     return [Shape]
@@ -154,15 +161,19 @@ def two_abstract_parents() -> list[Any]:
 
 def abstract_middle() -> list[Any]:
     class Middle(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
         class Meta:
             abstract = True
 
     class Shape(Middle):
+        __module__ = MODULE
         number = models.IntegerField()
 
     class Other(Middle):
+        __module__ = MODULE
+
         class Meta:
             indexes = (models.Index(fields=["state_changed"], name="own_changed"),)
 
@@ -171,9 +182,11 @@ def abstract_middle() -> list[Any]:
 
 def long_name() -> list[Any]:
     class ShapeWithANameThatIsLongerThanAnyIndexMayBeOnOracle(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
     class ShapeWithANameThatIsLongerThanAnyIndexMayBeOnDB2(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
     return [
@@ -184,9 +197,12 @@ def long_name() -> list[Any]:
 
 def proxy() -> list[Any]:
     class Shape(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates)
 
     class Proxy(Shape):
+        __module__ = MODULE
+
         class Meta:
             proxy = True
 
@@ -195,6 +211,7 @@ def proxy() -> list[Any]:
 
 def with_history() -> list[Any]:
     class Shape(StatorModel):
+        __module__ = MODULE
         state = StateField(LifeStates, max_length=20)
         state_history = StateHistoryField()
 
@@ -222,11 +239,9 @@ def shape(request):
 
 class TestShapes:
     def test_makemigrations_is_clean_after_its_own_migration(self, shape):
-        state = project(*shape)
+        built = written_and_read(project(*shape))
 
-        built = written_and_read(state)
-
-        assert changes(built, state) == []
+        assert changes(built, project(*shape)) == []
 
     def test_every_table_has_its_indexes_once(self, shape):
         tables = [model for model in shape if not model._meta.proxy]
@@ -251,7 +266,7 @@ class TestShapes:
     def test_system_checks_are_clean(self, shape):
         assert [each for model in shape for each in model.check()] == []
 
-    @pytest.mark.django_db
+    @pytest.mark.django_db(transaction=True)
     def test_tables_can_be_made_and_claimed_from(self, shape):
         for model in [each for each in shape if not each._meta.proxy]:
             with connection.schema_editor() as editor:
@@ -284,6 +299,7 @@ class TestIndexes:
     @isolate_apps(LABEL)
     def test_no_expiry_index_without_delete_after(self):
         class Shape(StatorModel):
+            __module__ = MODULE
             state = StateField(ManualStates)
 
         assert [index.fields for index in Shape._meta.indexes] == [["state", "state_next"]]
@@ -355,6 +371,7 @@ def shape_of(graph: Any) -> Any:
     with isolate_apps(LABEL):
 
         class Shape(StatorModel):
+            __module__ = MODULE
             state = StateField(graph)
 
         return Shape
@@ -368,7 +385,7 @@ class TestChangingTheGraph:
         assert found[0].name == "state"
         assert [name for name, _ in found[0].field.choices] == ["open", "on_hold", "closed"]
 
-    @pytest.mark.django_db
+    @pytest.mark.django_db(transaction=True)
     def test_renaming_a_state_sends_no_sql(self):
         before, after = shape_of(ManualStates), shape_of(RenamedManualStates)
         old, new = project(before), project(after)
@@ -408,7 +425,7 @@ class TestChangingTheGraph:
 class TestHistoricalModels:
     @pytest.fixture
     def historical(self):
-        loader = MigrationLoader(connection)
+        loader = MigrationLoader(None)
         return loader.project_state(("testapp", "0001_initial")).apps.get_model("testapp", "Order")
 
     def test_state_is_a_plain_char_field_with_its_frozen_choices(self, historical):
@@ -444,60 +461,70 @@ class TestTheProject:
 
 @pytest.mark.django_db(transaction=True)
 class TestAnExistingTable:
-    """Adding the base to a table that has rows makes none of them due: two steps."""
+    """Adding the base to a table that has rows makes none of them due, in two steps."""
 
     def test_two_steps(self):
+        before, after = self.tables()
+        state = project(before)
+        with connection.schema_editor() as editor:
+            editor.create_model(before)
+        try:
+            before._base_manager.create(number=1)
+            for operation in self.steps(after):
+                state = applied(operation, state)
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO testapp_shape (number) VALUES (2)")
+
+            old, fresh = after._base_manager.order_by("number")
+            assert (old.state, old.state_next) == ("new", None)
+            assert (fresh.state, fresh.state_next) == ("new", fresh.state_changed)
+            assert changes(state, project(after)) == []
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(before)
+
+    @staticmethod
+    def tables() -> tuple[Any, Any]:
         with isolate_apps(LABEL):
 
-            class Existing(models.Model):
+            class Shape(models.Model):
+                __module__ = MODULE
                 number = models.IntegerField()
 
+        before = Shape
         with isolate_apps(LABEL):
 
-            class Grown(StatorModel):
+            class Shape(StatorModel):  # type: ignore[no-redef]
+                __module__ = MODULE
                 number = models.IntegerField()
                 state = StateField(LifeStates)
 
-                class Meta:
-                    db_table = "testapp_existing"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Existing)
-        try:
-            Existing.objects.create(number=1)
-            self.add_columns(Existing, Grown)
-
-            old = Grown._base_manager.get(number=1)
-            with connection.cursor() as cursor:
-                cursor.execute("INSERT INTO testapp_existing (number) VALUES (2)")
-            fresh = Grown._base_manager.get(number=2)
-
-            assert (old.state, old.state_next) == ("new", None)
-            assert (fresh.state, fresh.state_next) == ("new", fresh.state_changed)
-        finally:
-            with connection.schema_editor() as editor:
-                editor.delete_model(Existing)
+        return before, Shape
 
     @staticmethod
-    def add_columns(before, after):
-        """First a nullable ``state_next`` without a default, so that it stays NULL; then the rest."""
-        empty = models.DateTimeField(null=True)
-        empty.set_attributes_from_name("state_next")
-        for field in after._meta.local_fields:
-            if field.attname == "state_next":
-                with connection.schema_editor() as editor:
-                    editor.add_field(before, _on(before, empty, "state_next"))
-            elif field.attname.startswith("state"):
-                with connection.schema_editor() as editor:
-                    editor.add_field(before, _on(before, field.clone(), field.name))
-        with connection.schema_editor() as editor:
-            column = after._meta.get_field("state_next").clone()
-            editor.alter_field(before, empty, _on(before, column, "state_next"))
+    def steps(after: Any) -> list[Any]:
+        """First a ``state_next`` without a default, which stays NULL; then what is generated."""
+        empty = models.DateTimeField(null=True, blank=True, editable=False)
+        generated = [
+            operations.AddField("shape", field.name, field.clone())
+            for field in after._meta.local_fields
+            if field.name.startswith("state") and field.name != "state_next"
+        ]
+        column = after._meta.get_field("state_next").clone()
+        return [
+            operations.AddField("shape", "state_next", empty),
+            *generated,
+            operations.AlterField("shape", "state_next", column),
+            *(operations.AddIndex("shape", index.clone()) for index in after._meta.indexes),
+        ]
 
 
-def _on(model, field, name):
-    field.contribute_to_class(model, name)
-    return field
+def applied(operation: Any, before: ProjectState) -> ProjectState:
+    after = before.clone()
+    operation.state_forwards(LABEL, after)
+    with connection.schema_editor() as editor:
+        operation.database_forwards(LABEL, editor, before, after)
+    return after
 
 
 def test_executor_finds_nothing_left_to_do(db):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from testapp import carrier
 from testapp.models import Order, Trouble
 from tests.runner.embedded import one_pass
 from tests.runner.rows import due_in, failure, fresh, path, reason
@@ -111,8 +112,6 @@ class TestBackoff:
         order = Order.objects.create(state="paid")
         waits = []
 
-        import testapp.carrier as carrier
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(carrier, "ship", lambda order, key: 1 / 0)
             for _ in range(3):
@@ -141,12 +140,15 @@ class TestTryAgainLater:
 
         assert 50 < due_in(row) <= 60
 
-    def test_a_delay_that_is_none_is_a_failure_that_says_so(self) -> None:
+    def test_an_impossible_delay_is_a_failure_that_says_so(self) -> None:
         row = Trouble.objects.create(mode="try_again", value=-1)
 
         one_pass(Trouble)
 
-        assert reason(row) == "x"
+        assert reason(row) == (
+            "django_fsmworker.exceptions.GraphError: "
+            "delay=-1 is negative; give 0 seconds or more."
+        )
 
 
 class TestRefusedText:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from django_fsmworker.models.records import FailureRecord
 from testapp.models import Trouble
@@ -23,7 +24,8 @@ REFUSED = {
     "system_exit": "SystemExit: 1",
     "undeclared": f"{ERRORS}.UndeclaredTransition: TroubleStates.check_new returned new, which is "
     "not declared; declare new.transitions_to(new).",
-    "unknown_name": "",
+    "unknown_name": f"{ERRORS}.UnknownState: 'nirvana' is not a state of TroubleStates; "
+    "its states are: new, patient, waiting, done, failed.",
     "other_type": "TypeError: TroubleStates.check_new returned 42; "
     "a check returns a state, the name of one, or None.",
 }
@@ -111,11 +113,11 @@ def test_a_check_that_overruns_its_deadline(scene: Scene, mode: str, value: int)
 
 
 def test_a_check_that_swallows_everything_keeps_its_row_until_it_ends(scene: Scene) -> None:
-    bad = scene.start("swallow", 2)
+    bad = scene.start("swallow", 4)
 
     scene.all_of(failure, 5)
     scene.at_full_strength()
-    assert {fresh(row).state_failures for row in bad[:2]} == {0}, "they still run"
+    assert fresh(bad[-1]).state_failures == 0, "it still runs"
     scene.all_of(lambda row: fresh(row).state_failures)
 
     for row in bad:
@@ -183,7 +185,10 @@ def test_a_check_that_leaves_a_transaction_open(scene: Scene) -> None:
     scene.at_full_strength()
 
     for row in bad:
-        assert reason(row) == "x"
+        assert reason(row) == (
+            f"{ERRORS}.TransactionLeftOpen: The check left a transaction open, which was rolled "
+            f"back; end it with commit() or use transaction.atomic()."
+        )
         assert fresh(row).value == 0, "what it wrote was not committed"
         tried_again_in_a_minute(row)
 
@@ -191,8 +196,6 @@ def test_a_check_that_leaves_a_transaction_open(scene: Scene) -> None:
 def test_a_check_that_overruns_in_a_transaction_leaves_nothing_behind(
     scene: Scene, mode: Callable[..., None]
 ) -> None:
-    from django.db import transaction
-
     def loop_in_transaction(row: Trouble) -> None:
         with transaction.atomic():
             Trouble.objects.filter(pk=row.pk).update(value=7)
