@@ -167,7 +167,10 @@ def _check_pool(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
         return
     options = pool if isinstance(pool, dict) else {}
     size = options.get("max_size") or options.get("min_size", 4)
-    wanted = RunnerSettings.load().concurrency + CONNECTIONS_BESIDE_THREADS
+    try:
+        wanted = RunnerSettings.load().concurrency + CONNECTIONS_BESIDE_THREADS
+    except ConfigurationError:  # Reported by check_settings.
+        return
     if size < wanted:
         yield Warning(
             f"The connection pool of {alias!r} holds {size} connections; a runner uses up to "

@@ -140,7 +140,7 @@ def _look_up(
 def _read(where: str, value: Any, *, reads: Callable[[Any], Any]) -> Any:
     try:
         return reads(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigurationError(
             f"{where} is {value!r}; it has to be {_EXPECTED[reads]}."
         ) from None

@@ -186,6 +186,7 @@ class StateHistoryField(_EngineColumn, models.JSONField):
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("default", list)
+        kwargs.setdefault("db_default", [])
         kwargs.setdefault("editable", False)
         super().__init__(**kwargs)
 

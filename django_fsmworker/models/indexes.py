@@ -52,4 +52,4 @@ def index_name(table: str, purpose: str) -> str:
     digest = md5(f"{table} {purpose}".encode(), usedforsecurity=False).hexdigest()[:6]
     suffix = f"_{digest}_{purpose}"
     stem = "".join(letter if letter.isalnum() else "_" for letter in table).lstrip("_0123456789")
-    return f"{stem[: LONGEST_NAME - len(suffix)]}{suffix}".lstrip("_")
+    return f"{stem[: LONGEST_NAME - len(suffix)] or 'table'}{suffix}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from django.db.models import QuerySet
 from django_fsmworker.graph import State
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
 from django_fsmworker.models.timing import first_due
+
+MOST_KEYS = 10_000
 
 
 def entering(model: Any, state: State) -> dict[str, Any]:
@@ -37,9 +40,11 @@ def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
     """
     model, using = rows.model, rows.db
     with transaction.atomic(using=using):
-        moved = list(locked(rows).values_list("pk", "state"))
-        keys = [pk for pk, _ in moved]
-        QuerySet(model, using=using).filter(pk__in=keys).update(**entering(model, state))
+        moved: list[tuple[Any, str | None]] = []
+        for some in _lockable(rows):
+            moved += dict(locked(some).values_list("pk", "state")).items()
+        for keys in batched([pk for pk, _ in moved], MOST_KEYS):
+            QuerySet(model, using=using).filter(pk__in=keys).update(**entering(model, state))
     return moved
 
 
@@ -50,3 +55,24 @@ def locked(rows: QuerySet[Any]) -> QuerySet[Any]:
         of=("self",) if features.has_select_for_update_of else (),
         no_key=features.has_select_for_no_key_update,
     )
+
+
+def _lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+    """``rows`` as querysets that a database can lock, in the order of their keys.
+
+    A slice, a union, groups or distinct rows cannot be: their keys are read first.
+    """
+    query = rows.query
+    if not (query.is_sliced or query.combinator or query.distinct or query.group_by):
+        yield rows
+        return
+    name = query.combinator and rows.model._meta.pk.name or "pk"
+    keys = sorted(set(rows.values_list(name, flat=True)))
+    for some in batched(keys, MOST_KEYS):
+        yield QuerySet(rows.model, using=rows.db).filter(pk__in=some)
+
+
+def batched(keys: list[Any], size: int) -> Iterator[list[Any]]:
+    """``keys`` in lists of at most ``size``: a statement takes only so many parameters."""
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
+import django
 from django.db import models, router, transaction
 
 from django_fsmworker import clock
@@ -68,9 +69,12 @@ class StatorModel(models.Model):
         options: dict[str, Any] = {"using": alias, "update_fields": names}
         elsewhere = alias != self._state.db
         if self._state.adding or self.pk is None or force_insert or elsewhere:
+            over = self.pk is not None and not force_insert
             with loading(self):
                 super().save(force_insert=force_insert, force_update=force_update, **options)
             forget_changes(self)
+            if over and django.VERSION < (6, 0):  # Since 6.0 an UPDATE returns the state it kept.
+                read_back(self, alias)
             return
         # A row of this database, loaded before: an UPDATE, or an error if it is gone.
         options["force_update"] = force_update or names is None

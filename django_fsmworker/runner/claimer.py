@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+
+from django.db import DatabaseError, InterfaceError
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.lanes import LaneBook
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.store import Lane, Store
+from django_fsmworker.store.errors import is_contention
 
 LONGEST_STUCK = 60.0
 
@@ -29,6 +33,7 @@ class Claimer:
         holdings: Holdings,
         ready: ReadyQueue,
         throughput: Throughput,
+        outages: Outages,
     ) -> None:
         self._stores = stores
         self._settings = settings
@@ -42,6 +47,7 @@ class Claimer:
         }
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
+        self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
         self._due_seen = False
         self._stuck_since: float | None = None
 
@@ -84,17 +90,21 @@ class Claimer:
             lanes = self._active(model)
             room = self._room(model)
             if lanes and room > 0:
-                found = self._claim_from(model, lanes, room) or found
+                found = (
+                    bool(self._ask(self._stores[model], self._claim_from, model, lanes, room))
+                    or found
+                )
         return found
 
     def seconds_to_wait(self) -> float:
         """How long there is nothing to claim, unless somebody wakes the runner."""
-        active = [model for model in self._turns if self._active(model)]
-        if any(self._room(model) > 0 for model in active):
-            return 0.0
+        now = time.monotonic()
+        active = [model for model in self._turns if self._active(model) and self._room(model) > 0]
+        retries = [self._backoffs[self._stores[model].alias].retry_at for model in active]
         with self._lock:
             due = [book.next_due for lanes in self._books.values() for book in lanes.values()]
-        return max(0.0, min(*due, self._next_peek) - time.monotonic())
+        peek = self._next_peek if self._until is None else now + self._settings.poll_interval
+        return max(0.0, min(*due, *retries, peek) - now)
 
     def peek(self) -> None:
         """Ask, in one statement a database, when each sleeping lane's first free row is due."""
@@ -102,19 +112,35 @@ class Claimer:
         if self._until is not None or now < self._next_peek:
             return
         self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
+        self._due_seen = False
         for store, models in self._by_store().items():
-            lanes = {
-                model: [
-                    Lane(book.state, 1) for book in self._books[model].values() if not book.active
-                ]
-                for model in models
-            }
-            asked = {model: each for model, each in lanes.items() if each}
-            found = store.peek(asked) if asked else {}
-            self._due_seen = any(due <= 0 for due in found.values())
+            self._ask(store, self._peek_at, store, models)
+
+    def _ask(self, store: Store, question: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask one database; None while it is away, which keeps nobody from asking the others."""
+        backoff = self._backoffs[store.alias]
+        if time.monotonic() < backoff.retry_at:
+            return None
+        try:
+            answer = question(*arguments)
+        except (DatabaseError, InterfaceError) as error:
+            if not is_contention(error):
+                backoff.failed(error)
+            return None
+        backoff.succeeded()
+        return answer
+
+    def _peek_at(self, store: Store, models: list[Any]) -> None:
+        sleeping = {
+            model: [Lane(book.state, 1) for book in self._books[model].values() if not book.active]
+            for model in models
+        }
+        asked = {model: lanes for model, lanes in sleeping.items() if lanes}
+        found = store.peek(asked) if asked else {}
+        self._due_seen = self._due_seen or any(due <= 0 for due in found.values())
+        with self._lock:
             for (model, state), due in found.items():
-                with self._lock:
-                    self._books[model][state].wake(due)
+                self._books[model][state].wake(due)
 
     def _claim_from(self, model: Any, books: list[LaneBook], room: int) -> bool:
         share = max(1, -(-room // len(books)))

@@ -34,15 +34,13 @@ class Counters:
                 if counted == name and model in (None, each)
             )
 
-    def since_last_summary(self) -> dict[Any, dict[str, int]]:
-        """Per model what came since this was last asked; models without news are left out."""
+    def since_last_summary(self, model: Any) -> dict[str, int]:
+        """What came for ``model`` since this was last asked."""
         with self._lock:
-            news = self._total - self._reported
-            self._reported = self._total.copy()
-        summary: dict[Any, dict[str, int]] = {}
-        for (model, name), number in news.items():
-            summary.setdefault(model, {})[name] = number
-        return summary
+            keys = [key for key in self._total if key[0] is model]
+            news = {key: self._total[key] - self._reported[key] for key in keys}
+            self._reported.update(news)
+        return {name: number for (_, name), number in news.items() if number}
 
     def __str__(self) -> str:
         return " ".join(f"{name}={self.total(name)}" for name in NAMES)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker import clock
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import EXPIRED, Counters
-from django_fsmworker.runner.outages import Backoff, Outages
-from django_fsmworker.signals import row_expired
+from django_fsmworker.runner.outages import Outages
+from django_fsmworker.runner.writing import tell_expired
 from django_fsmworker.store import Store
+from django_fsmworker.store.errors import is_contention
 from django_fsmworker.store.expiry import expire
 
 logger = logging.getLogger(__name__)
@@ -46,12 +47,11 @@ class Housekeeping(threading.Thread):
         self._stores = stores
         self._settings = settings
         self._counters = counters
-        self._outages = outages
         self._worker = worker
         self._stopped = threading.Event()
-        self._backoffs: dict[str, Backoff] = {}
+        self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
         self._refused: dict[tuple[Any, Any], tuple[float, float]] = {}
-        self._since = clock.now()
+        self._since = dict.fromkeys(self._backoffs, clock.now())
         self._next_delete = self._next_purge = 0.0
         self._next_summary = time.monotonic() + SUMMARY_INTERVAL
 
@@ -62,52 +62,73 @@ class Housekeeping(threading.Thread):
             while not self._stopped.wait(wait):
                 wait = self._look_after()
         finally:
-            for alias in {store.alias for store in self._stores.values()}:
+            for alias in self._backoffs:
                 discard(connections[alias])
 
     def stop(self) -> None:
         """End the thread."""
         self._stopped.set()
 
-    def delete_expired(self) -> None:
+    def finish(self) -> None:
+        """The last things of a runner that ends: called when its thread has ended, or never ran."""
+        self._try(self.write_summaries)
+
+    def delete_all_expired(self) -> None:
+        """What the thread does from time to time, once."""
+        self._try(self.delete_expired)
+
+    def delete_expired(self, alias: str) -> None:
         """Delete everything that has outlived its state, batch by batch."""
-        for model, store in self._stores.items():
+        for model, store in self._stores_of(alias):
             for state in model.state_graph.deletion_states:
                 while self._delete_batch(store, model, state) and not self._stopped.wait(PAUSE):
                     pass
 
-    def write_summaries(self) -> None:
+    def write_summaries(self, alias: str) -> None:
         """One ``StatorLog`` row for each model that had any news."""
-        since, self._since = self._since, clock.now()
-        for model, numbers in self._counters.since_last_summary().items():
-            StatorLog.objects.using(self._stores[model].alias).create(
-                model=model._meta.label,
-                worker=self._worker,
-                since=since,
-                until=self._since,
-                **numbers,
-            )
+        since, until = self._since[alias], clock.now()
+        for model, store in self._stores_of(alias):
+            numbers = self._counters.since_last_summary(model)
+            if numbers:
+                StatorLog.objects.using(store.alias).create(
+                    model=model._meta.label,
+                    worker=self._worker,
+                    since=since,
+                    until=until,
+                    **numbers,
+                )
+        self._since[alias] = until
+
+    def _stores_of(self, alias: str) -> list[tuple[Any, Store]]:
+        return [(model, store) for model, store in self._stores.items() if store.alias == alias]
 
     def _look_after(self) -> float:
         """Do what is due; returns the seconds until the next thing is."""
-        alias = next(iter(self._stores.values())).alias
-        backoff = self._backoffs.setdefault(alias, self._outages.backoff(alias))
-        try:
-            now = time.monotonic()
-            if now >= self._next_delete:
-                self._next_delete = now + self._settings.delete_interval
-                self.delete_expired()
-            if now >= self._next_summary:
-                self._next_summary = now + SUMMARY_INTERVAL
-                self.write_summaries()
-            if now >= self._next_purge:
-                self._next_purge = now + PURGE_INTERVAL
-                self._purge()
-            backoff.succeeded()
-        except Exception as error:
-            return backoff.failed(error)
+        now = time.monotonic()
+        if now >= self._next_delete:
+            self._next_delete = now + self._settings.delete_interval
+            self._try(self.delete_expired)
+        if now >= self._next_summary:
+            self._next_summary = now + SUMMARY_INTERVAL
+            self._try(self.write_summaries)
+        if now >= self._next_purge:
+            self._next_purge = now + PURGE_INTERVAL
+            self._try(self._purge)
         due = min(self._next_delete, self._next_summary, self._next_purge)
         return max(0.0, due - time.monotonic())
+
+    def _try(self, task: Callable[[str], None]) -> None:
+        """Do the task on each database; what fails on one waits there for its next turn."""
+        for alias in self._backoffs:
+            try:
+                task(alias)
+                self._backoffs[alias].succeeded()
+            except (DatabaseError, InterfaceError) as error:
+                if is_contention(error):
+                    continue
+                self._backoffs[alias].failed(error)
+            except Exception:
+                logger.exception("Housekeeping failed.", extra={"action": "housekeeping"})
 
     def _delete_batch(self, store: Store, model: Any, state: Any) -> bool:
         """Delete one batch; whether there may be more."""
@@ -119,9 +140,7 @@ class Housekeeping(threading.Thread):
         self._counters.add(model, EXPIRED, len(expired.deleted))
         for pk in expired.refused:
             self._back_off(model, pk)
-        if row_expired.has_listeners(model):
-            for pk in expired.deleted:
-                row_expired.send_robust(sender=model, pk=pk, source=state.name, using=store.alias)
+        tell_expired(model, expired.deleted, state.name, store.alias)
         return len(expired.deleted) + len(expired.refused) >= limit
 
     def _back_off(self, model: Any, pk: Any) -> None:
@@ -135,8 +154,7 @@ class Housekeeping(threading.Thread):
             extra={"action": "delete_refused", "model": model._meta.label, "pk": pk},
         )
 
-    def _purge(self) -> None:
-        for alias in {store.alias for store in self._stores.values()}:
-            now: datetime = clock.now()
-            StatorLog.objects.using(alias).filter(until__lt=now - KEEP_LOG).delete()
-            FailureRecord.objects.using(alias).filter(resolved__lt=now - KEEP_RESOLVED).delete()
+    def _purge(self, alias: str) -> None:
+        now: datetime = clock.now()
+        StatorLog.objects.using(alias).filter(until__lt=now - KEEP_LOG).delete()
+        FailureRecord.objects.using(alias).filter(resolved__lt=now - KEEP_RESOLVED).delete()

@@ -11,7 +11,7 @@ from django_fsmworker.graph import State
 from django_fsmworker.models.saving import read_back
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.judging import judge
-from django_fsmworker.runner.writing import tell, write
+from django_fsmworker.runner.writing import tell, tell_expired, write
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.expiry import expire
 
@@ -45,11 +45,12 @@ class InlineEngine:
 
     def expire(self, model: Any, using: str) -> int:
         """Delete one batch a state of what has outlived it; how many rows went."""
-        store, limit = store_for(using), RunnerSettings.load().delete_batch
-        return sum(
-            len(expire(store, model, state, limit, (), worker_name()).deleted)
-            for state in model.state_graph.deletion_states
-        )
+        store, limit, number = store_for(using), RunnerSettings.load().delete_batch, 0
+        for state in model.state_graph.deletion_states:
+            deleted = expire(store, model, state, limit, (), worker_name()).deleted
+            tell_expired(model, deleted, state.name, using)
+            number += len(deleted)
+        return number
 
     @staticmethod
     def _hand_back(store: Any, model: Any, rows: list[Any]) -> None:

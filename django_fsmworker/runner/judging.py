@@ -64,6 +64,11 @@ def failed(
     return verdict.or_timeout(verdict.failed(failure, for_good=for_good), age)
 
 
+def parked(row: Any, pk: Any, token: int | None, state: State, failure: Failure) -> Outcome:
+    """The outcome that stops trying where the row is."""
+    return _Verdict(row, pk, token, state).parked(failure)
+
+
 class _Verdict:
     """Turns what a check did into the write that follows."""
 
@@ -112,26 +117,31 @@ class _Verdict:
         """Try again by backoff; after ``max_attempts`` go to the failure state, or park."""
         state, failures = self.state, self.failures + 1
         if not for_good and (state.max_attempts is None or failures < state.max_attempts):
-            return self._outcome(
-                Kind.FAILED,
-                state,
-                state.retry_delay(failures),
-                state.timeout_after,
-                failures=failures,
-                failure=failure,
-            )
+            return self.parked(failure, retry_in=state.retry_delay(failures))
         target = state.failure_state
         if target is None:
-            return self._outcome(
-                Kind.FAILED, state, None, state.timeout_after, failures=failures, failure=failure
-            )
+            return self.parked(failure)
         return self._outcome(
             Kind.FAILED,
             target,
             first_due(target),
             target.timeout_after,
             failure=failure,
+            attempt=failures,
             cause="failure",
+        )
+
+    def parked(self, failure: Failure, retry_in: float | None = None) -> Outcome:
+        """Stay, with the failure counted; without ``retry_in`` until somebody moves the row."""
+        failures = self.failures + 1
+        return self._outcome(
+            Kind.FAILED,
+            self.state,
+            retry_in,
+            self.state.timeout_after,
+            failures=failures,
+            failure=failure,
+            attempt=failures,
         )
 
     def or_timeout(self, outcome: Outcome, age: float) -> Outcome:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django_fsmworker.store import Lane
 
 SAFETY_LAG = timedelta(seconds=10)
+MOST_TIMES = 100
+GRAIN = 0.05
 
 
 @dataclass(slots=True)
@@ -20,11 +23,14 @@ class LaneBook:
     saw. It spares the claim the dead index entries there. It stays a safety lag behind the clock
     for transactions that commit late, and correctness does not rest on it: the lane is scanned
     from its start after every sleep, and every sixth of a lease.
+
+    ``upcoming`` are the due times that settled rows left behind, the earliest hundred of them; what
+    is forgotten is found by the next look at the database.
     """
 
     state: str
     active: bool = True
-    next_due: float = float("inf")
+    upcoming: list[float] = field(default_factory=list)
     mark: datetime | None = None
     scanned: float = float("-inf")
     woken: bool = False
@@ -53,11 +59,22 @@ class LaneBook:
         """A row of this state is due in so many seconds."""
         if due_in <= 0:
             self.active = self.woken = True
-        else:
-            self.next_due = min(self.next_due, time.monotonic() + due_in)
+            return
+        # Rounded up, so that a thousand rows with one retry_after are one time.
+        moment = (int((time.monotonic() + due_in) / GRAIN) + 1) * GRAIN
+        at = bisect.bisect_left(self.upcoming, moment)
+        if at == len(self.upcoming) or self.upcoming[at] != moment:
+            self.upcoming.insert(at, moment)
+            del self.upcoming[MOST_TIMES:]
 
     def tick(self, now: float) -> None:
-        """Wake up if the next row is due."""
-        if not self.active and self.next_due <= now:
-            self.active = True
-            self.next_due = float("inf")
+        """Wake up if a row is due by now."""
+        passed = bisect.bisect_right(self.upcoming, now)
+        if passed:
+            del self.upcoming[:passed]
+            self.active = self.woken = True
+
+    @property
+    def next_due(self) -> float:
+        """When it wakes up by itself."""
+        return self.upcoming[0] if self.upcoming else float("inf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 
 from django.db import connections
 
@@ -55,6 +56,7 @@ class Backoff:
         self._outages = outages
         self._alias = alias
         self._wait = 0.0
+        self.retry_at = float("-inf")
 
     def failed(self, error: BaseException) -> float:
         """The calling thread's statement failed: drop its connection; seconds until the next try.
@@ -64,7 +66,9 @@ class Backoff:
         discard(connections[self._alias])
         self._outages.began(self._alias, error)
         self._wait = min(LONGEST_WAIT, self._wait * 2 or FIRST_WAIT)
-        return self._wait * random.uniform(0.5, 1.0)
+        wait = self._wait * random.uniform(0.5, 1.0)
+        self.retry_at = time.monotonic() + wait
+        return wait
 
     def succeeded(self) -> None:
         """The database answered."""

@@ -68,6 +68,13 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
                 ) from error
 
 
+def warn_of_shortcomings(stores: Mapping[Any, Store]) -> None:
+    """Log what the databases' own settings will cost."""
+    for store in {store.alias: store for store in stores.values()}.values():
+        for sentence in store.shortcomings():
+            logger.warning("%s", sentence, extra={"action": "shortcoming"})
+
+
 def rescue_stranded(stores: Mapping[Any, Store]) -> None:
     """Say which rows are in an automatic state with nothing due, and make them due.
 

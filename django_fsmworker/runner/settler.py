@@ -125,18 +125,31 @@ class Settler(threading.Thread):
         pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
         if not pairs:
             return
-        outcomes = [outcome for _, outcome in pairs]
-        keys, not_taken = write_split(store, model, outcomes, self._worker)
-        if not_taken:
-            second = [refused(outcome, error) for outcome, error in not_taken]
-            more, still_not = write_split(store, model, second, self._worker)
-            keys |= more
-            self._drop(model, [outcome.pk for outcome, _ in still_not], pairs)
-            replaced = {outcome.pk: outcome for outcome in second}
-            pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
+        keys, replaced, lost = self._write_all(store, model, [outcome for _, outcome in pairs])
+        self._drop(model, lost, pairs)
+        pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
         self._conclude(store, model, [pair for pair in pairs if pair[1].pk in keys])
         missing = [pair for pair in pairs if pair[1].pk not in keys]
         self._look_again(store, model, [pair for pair in missing if not pair[0].superseded])
+
+    def _write_all(
+        self, store: Store, model: Any, outcomes: list[Outcome]
+    ) -> tuple[set[Any], dict[Any, Outcome], list[Any]]:
+        """Write the batch; what the database refuses fails instead, and then parks.
+
+        Returns the keys written, the outcomes that were replaced, and the keys of rows that the
+        database lets nobody write.
+        """
+        keys: set[Any] = set()
+        replaced: dict[Any, Outcome] = {}
+        for _ in range(3):
+            written, not_taken = write_split(store, model, outcomes, self._worker)
+            keys |= written
+            if not not_taken:
+                return keys, replaced, []
+            outcomes = [refused(outcome, error) for outcome, error in not_taken]
+            replaced |= {outcome.pk: outcome for outcome in outcomes}
+        return keys, replaced, [outcome.pk for outcome in outcomes]
 
     def _conclude(self, store: Store, model: Any, pairs: list[tuple[Attempt, Outcome]]) -> None:
         """These rows are written and free."""
@@ -234,6 +247,6 @@ def _log_failures(model: Any, outcomes: list[Outcome]) -> None:
                     "model": model._meta.label,
                     "pk": outcome.pk,
                     "state": outcome.source,
-                    "attempt": outcome.failures,
+                    "attempt": outcome.attempt,
                 },
             )

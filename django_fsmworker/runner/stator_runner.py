@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections, router
+from django.db import DatabaseError, connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
@@ -30,7 +31,6 @@ from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.runner.watchdog import Liveness, Watchdog
 from django_fsmworker.store import Outcome, store_for
-from django_fsmworker.store.errors import is_contention
 from django_fsmworker.store.failures import record
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class StatorRunner:
             if self._stopping:
                 return
             preflight.check_tables(self.stores)
+            preflight.warn_of_shortcomings(self.stores)
             preflight.rescue_stranded(self.stores)
             if run_for == 0:
                 self._claimer.only_what_is_due_now()
@@ -129,7 +130,12 @@ class StatorRunner:
         self._throughput = Throughput(settings.concurrency, settings.max_in_flight, settings.lease)
         self._pool = Pool(settings.concurrency, self._ready, self._settler.settle, self.worker)
         self._claimer = Claimer(
-            self.stores, settings, self._holdings, self._ready, self._throughput
+            self.stores,
+            settings,
+            self._holdings,
+            self._ready,
+            self._throughput,
+            self._outages,
         )
         self._deadlines = Deadlines(
             self._pool,
@@ -164,38 +170,26 @@ class StatorRunner:
     def _loop(self, run_for: float | None) -> None:
         """Claim while there is room and anything due; otherwise sleep until something changes."""
         end = None if not run_for else time.monotonic() + run_for
-        backoffs = {
-            alias: self._outages.backoff(alias)
-            for alias in {store.alias for store in self.stores.values()}
-        }
         while not self._stopping:
             self._wake.clear()
             self._watchdog.beat()
             self._pool.fill()
             self._throughput.measured(self._settler.settled)
-            wait = self._look(backoffs)
+            wait = self._look()
             if self._finished(end):
                 return
             if end is not None:
                 wait = min(wait, end - time.monotonic())
             self._wake.wait(min(wait, self.settings.watchdog_interval / 8))
 
-    def _look(self, backoffs: dict[str, Any]) -> float:
+    def _look(self) -> float:
         """One round; returns how long there is nothing to do, unless somebody wakes the loop."""
         try:
             found = self._claimer.claim()
             self._claimer.peek()
-        except (DatabaseError, InterfaceError) as error:
-            if is_contention(error):
-                return 0.01
-            waits: list[float] = [backoff.failed(error) for backoff in backoffs.values()]
-            self._liveness.touch()
-            return max(waits)
         except Exception:
             logger.exception("Claiming failed; trying again.", extra={"action": "claim_failed"})
             return self.settings.poll_interval
-        for backoff in backoffs.values():
-            backoff.succeeded()
         if self._claimer.makes_progress(found):
             self._liveness.touch()
         return self._claimer.seconds_to_wait()
@@ -209,17 +203,19 @@ class StatorRunner:
 
     def _shut_down(self, one_pass: bool) -> None:
         """Hand back what has not started, let what runs end, settle it, stop everything else."""
+        self._watchdog.stop()  # a long drain is no stall; every wait from here on is bounded
+        self._watchdog.stop()
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._interrupt_the_rest()
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
         if one_pass:
-            self._housekeeping.delete_expired()
+            self._housekeeping.delete_all_expired()
         for part in (self._renewer, self._deadlines, self._watchdog, self._housekeeping):
             part.stop()
             if part.is_alive():
                 part.join(5)
-        self._last_summary()
+        self._housekeeping.finish()
         logger.info(
             "Stopped: %s.", self.counters, extra={"action": "stopped", "worker": self.worker}
         )
@@ -240,12 +236,6 @@ class StatorRunner:
                 self._drain_timeout,
                 extra={"action": "drain_timeout"},
             )
-
-    def _last_summary(self) -> None:
-        try:
-            self._housekeeping.write_summaries()
-        except DatabaseError as error:
-            logger.warning("The last summary was not written (%s).", error)
 
     def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
         """Called by the settler after each write: its rows may be due again soon."""
@@ -268,24 +258,26 @@ class StatorRunner:
                 self._deadlines.end(running[attempt], attempt, "cancelled")
 
     def _abandoned(self, attempt: Attempt) -> None:
-        """Called when a thread is given up: put the reason on record while the row stays leased."""
+        """Called when a thread is given up; writing it down must not keep others from their deadline."""
+        threading.Thread(
+            target=self._note_abandoned, args=(attempt,), name="fsmworker-note", daemon=True
+        ).start()
+        if self._pool.abandoned > self.settings.max_abandoned:
+            self.too_many_abandoned = True
+            self._wake.set()
+
+    def _note_abandoned(self, attempt: Attempt) -> None:
+        """Put the reason on record while the row stays leased."""
         failure = overrun(attempt).failure
         assert failure is not None
+        noted = (attempt.pk, str(attempt.state), failure)
         try:
-            record(
-                attempt.store.alias,
-                attempt.model,
-                [(attempt.pk, str(attempt.state), failure)],
-                self.worker,
-            )
+            record(attempt.store.alias, attempt.model, [noted], self.worker)
             attempt.noted = True
         except DatabaseError as error:
             logger.warning("An abandoned check was not recorded (%s).", error)
         finally:
             discard(connections[attempt.store.alias])
-        if self._pool.abandoned > self.settings.max_abandoned:
-            self.too_many_abandoned = True
-            self._wake.set()
 
     def _shortest_deadline(self) -> float:
         own: list[float] = [

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from django_fsmworker.models.announcing import announce_moved
-from django_fsmworker.signals import check_failed
+from django_fsmworker.runner.judging import failed, parked
+from django_fsmworker.signals import check_failed, row_expired
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import Failure, record, resolve, survived
@@ -24,9 +25,9 @@ def write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) ->
         return store.settle(model, outcomes)
     with store.transaction():
         keys = store.settle(model, outcomes)
-        failed = [(each.pk, each.source, each.failure) for each in failing if each.pk in keys]
-        if failed:
-            record(store.alias, model, failed, worker)  # type: ignore[arg-type]
+        noted = [(each.pk, each.source, each.failure) for each in failing if each.pk in keys]
+        if noted:
+            record(store.alias, model, noted, worker)  # type: ignore[arg-type]
         resolve(store.alias, model, [each.pk for each in recovered if each.pk in keys])
         lived = [each.pk for each in failing if each.pk in keys and taken_over(each.token)]
         if lived:
@@ -56,14 +57,14 @@ def write_split(
 
 
 def refused(outcome: Outcome, error: Exception) -> Outcome:
-    """What becomes of a row whose outcome the database does not take: it failed where it was."""
-    from django_fsmworker.runner.judging import failed
+    """What becomes of a row whose outcome the database does not take: it failed where it was.
 
+    If that outcome was a failure already, its failure state is what is refused: the row is parked.
+    """
     state = type(outcome.row).state_graph.get(outcome.source)
-    failure = Failure.of(error)
-    if outcome.failure is not None or outcome.cause == "failure":
-        failure = outcome.failure or failure
-    return failed(outcome.row, outcome.pk, outcome.token, state, failure, age=0.0)
+    if outcome.failure is not None:
+        return parked(outcome.row, outcome.pk, outcome.token, state, Failure.of(error))
+    return failed(outcome.row, outcome.pk, outcome.token, state, Failure.of(error), age=0.0)
 
 
 def tell(model: Any, outcomes: Sequence[Outcome], using: str) -> None:
@@ -82,9 +83,16 @@ def tell(model: Any, outcomes: Sequence[Outcome], using: str) -> None:
                 pk=outcome.pk,
                 source=outcome.source,
                 error=f"{outcome.failure.error}: {outcome.failure.message}",
-                failures=outcome.failures,
+                failures=outcome.attempt,
                 using=using,
             )
+
+
+def tell_expired(model: Any, keys: Sequence[Any], state: str, using: str) -> None:
+    """Send the signal for rows that were deleted."""
+    if row_expired.has_listeners(model):
+        for pk in keys:
+            row_expired.send_robust(sender=model, pk=pk, source=state, using=using)
 
 
 def _was_failing(outcome: Outcome) -> bool:

@@ -56,6 +56,10 @@ class Store(ABC):
         return transaction.atomic(using=self.alias)
 
     @abstractmethod
+    def shortcomings(self) -> list[str]:
+        """Sentences about this database's own settings that a runner will suffer from."""
+
+    @abstractmethod
     def now(self) -> datetime:
         """The database's time."""
 

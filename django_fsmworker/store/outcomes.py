@@ -24,7 +24,8 @@ class Outcome:
 
     ``target`` equals ``source`` where the row stays. ``delay`` is the seconds until the next try,
     ``timeout`` the target's timeout counted from the moment the row entered it; the earlier one
-    decides ``state_next``, and with neither it becomes NULL. ``failures`` is the new count.
+    decides ``state_next``, and with neither it becomes NULL. ``failures`` is the new count, which
+    starts again in a failure state; ``attempt`` tells how many failures in a row led there.
     """
 
     pk: Any
@@ -36,6 +37,7 @@ class Outcome:
     delay: float | None
     timeout: float | None
     failures: int = 0
+    attempt: int = 0
     failure: Failure | None = None
     cause: str = "check"
 

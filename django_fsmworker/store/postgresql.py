@@ -8,10 +8,13 @@ rows are locked first, in the order of their keys, with SKIP LOCKED, then update
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cache
 from typing import Any
+
+from django.db import transaction
 
 from django_fsmworker import clock
 from django_fsmworker.models.fields import MOST_FAILURES
@@ -30,6 +33,19 @@ def database_now() -> str:
 
 class PostgreSQLStore(Store):
     """One small statement per batch, whatever the table's size."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return _read_committed(self.connection, self.alias)
+
+    def shortcomings(self) -> list[str]:
+        ((isolation,),) = self._fetch("SHOW default_transaction_isolation", [])
+        if isolation == "read committed":
+            return []
+        return [
+            f"The database {self.alias!r} runs every statement at {isolation.upper()}: claims and "
+            f"writes will be refused and tried again whenever two runners meet. Set "
+            f"default_transaction_isolation to 'read committed' for the runner's database role."
+        ]
 
     def now(self) -> datetime:
         with self.connection.cursor() as cursor:
@@ -153,6 +169,17 @@ def _lanes(lanes: Sequence[Lane]) -> tuple[list[str], list[str], list[int]]:
 
 def _holds(table: Table, holds: Sequence[Hold]) -> list[Any]:
     return [table.prepare_keys(hold.pk for hold in holds), [hold.token for hold in holds]]
+
+
+@contextmanager
+def _read_committed(connection: Any, alias: str) -> Iterator[None]:
+    """A transaction at READ COMMITTED, whatever level the project's own ones have."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic(using=alias):
+        if outermost and connection.settings_dict["OPTIONS"].get("isolation_level") is not None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        yield
 
 
 @cache

@@ -31,6 +31,15 @@ class SQLiteStore(Store):
     def transaction(self) -> AbstractContextManager[None]:
         return _immediately(self.connection, self.alias)
 
+    def shortcomings(self) -> list[str]:
+        ((mode,),) = self._fetch("PRAGMA journal_mode", [])
+        if mode in ("wal", "memory"):
+            return []
+        return [
+            f"The SQLite database {self.alias!r} has journal_mode={mode}: its readers and its writer "
+            f"wait for each other. Add 'init_command': 'PRAGMA journal_mode=WAL' to its OPTIONS."
+        ]
+
     def now(self) -> datetime:
         return clock.now()
 
@@ -134,6 +143,7 @@ class SQLiteStore(Store):
 @contextmanager
 def _immediately(connection: Any, alias: str) -> Iterator[None]:
     """BEGIN IMMEDIATE: a transaction that reads first and writes later may find itself refused."""
+    connection.ensure_connection()
     mode = connection.transaction_mode
     connection.transaction_mode = "IMMEDIATE"
     try:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 from django_fsmworker.conf import positive_integer, positive_seconds
 
 DESCRIPTION = """\
-Every file below FOLDER becomes a row, whose life is: fingerprinted (SHA-256, size, type), found to be
-a duplicate or archived as a compressed copy, the copy read back and compared, and one day expired.
-The runner that does it is `manage.py runstator`, in a process of its own. Each demo starts afresh:
-the rows and copies of the one before are removed. The files themselves are only read."""
+Every file below FOLDER becomes a row, whose life is: fingerprinted (SHA-256, size, type), found to
+be a duplicate or archived as a compressed copy, the copy read back and compared, and one day
+expired. The runner that does it is `manage.py runstator`, in a process of its own. Each demo starts
+afresh: the rows and copies of the one before are removed. The files themselves are only read."""
 
 
 class BadInput(Exception):
@@ -58,14 +59,14 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message[:1].upper()}{message[1:]}.")
 
 
-def _reads(type_: object, expected: str) -> object:
-    def parse(text: str) -> object:
+def _reads(type_: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
         try:
-            return type_(text)  # type: ignore[operator]
+            return type_(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
 

@@ -29,8 +29,8 @@ from testapp.models import File
 
 BATCH = 1000
 
-# Short, so that what a killed runner held is soon taken over.
-LEASE_BETWEEN_KILLS = 3.0
+# Short leases, so that what a killed runner held is soon taken over.
+TO_BE_KILLED = {"FSMWORKER_LEASE": "3"}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -58,8 +58,7 @@ def _run(options: Options, display: Display) -> int:
     found = _add_files(options, display)
     if not found:
         raise BadInput(f"There are no files below {str(options.folder)!r}.")
-    killing = LEASE_BETWEEN_KILLS if options.kill else None
-    runners = Runners(options.processes, lease=killing)
+    runners = Runners(options.processes, settings=TO_BE_KILLED if options.kill else {})
     killer = Killer(runners, options.kill)
     counts = watch(runners, killer, found, display)
     places.remove_unfinished()

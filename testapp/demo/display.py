@@ -31,25 +31,25 @@ class PlainDisplay:
 
     def __init__(self) -> None:
         self._next = 0.0
+        self._printed: Counts | None = None
         self._last: Counts | None = None
 
     def say(self, line: str) -> None:
         print(line, flush=True)
 
     def show(self, counts: Counts) -> None:
-        self._last, before = counts, self._last
-        now = time.monotonic()
-        if now < self._next or (before and before.states == counts.states):
-            return
-        self._next = now + 1
-        self._print(counts)
+        self._last = counts
+        if time.monotonic() >= self._next:
+            self._print(counts)
 
     def close(self) -> None:
         if self._last is not None:
             self._print(self._last)
-            self._last = None
 
     def _print(self, counts: Counts) -> None:
+        if self._printed is not None and self._printed.states == counts.states:
+            return
+        self._printed, self._next = counts, time.monotonic() + 1
         share = f"{counts.ended:,} of {counts.total:,} done"
         self.say(f"{counts.elapsed:6.1f} s  {share}, {counts.rate:,.0f}/s: {counts}")
 

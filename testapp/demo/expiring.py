@@ -1,4 +1,4 @@
-"""The end of a life: rows that have been archived for long enough go, and their copies with them."""
+"""The end of a life: rows that were archived for long enough go, and their copies with them."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from django_fsmworker.models import FailureRecord
 from testapp.demo import checklog, places
 from testapp.demo.checklog import Begun
 from testapp.demo.counts import ENDED, Counts
@@ -18,8 +19,9 @@ SPREAD_FROM = 500
 # What a statement still on its way to a database server needs to get there.
 GRACE = 0.05
 
-# A row whose process died this often is not killed once more: it would be given up as a killer.
-MOST_LAPSES = 2
+# A row under which a process died so often, with nothing beside it, is spared: once more, and it
+# would be given up as the killer.
+MOST_DEATHS = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Killer:
         if counts.ended < self._from(counts.total) or not _held():
             return None
         self.runners.pause()
-        if not self._in_hand() or _weary():
+        held = self._in_hand()
+        if not held or _about_to_be_blamed(held):
             self.runners.go_on()
             return None
         pids = self.runners.kill()
@@ -102,6 +105,7 @@ def _held() -> frozenset[Begun]:
     return frozenset(held.values_list("pk", "state_claim"))
 
 
-def _weary() -> bool:
-    held = File.objects.filter(state_claim__isnull=False, state_failures__gte=MOST_LAPSES)
-    return held.exists()
+def _about_to_be_blamed(held: frozenset[Begun]) -> bool:
+    records = FailureRecord.objects.filter(model=File._meta.label, deaths__gte=MOST_DEATHS)
+    blamed = set(records.values_list("row", flat=True))
+    return any(str(pk) in blamed for pk, _ in held)

@@ -15,6 +15,9 @@ from testapp.demo import checklog, places
 
 STOP_SECONDS = 40
 
+# On one machine four threads keep SQLite's single writer busy; twins are looked at every second.
+OPTIONS = ("testapp.File", "--concurrency", "4", "--poll-interval", "1")
+
 
 class RunnerEnded(Exception):
     """A runner ended although nobody asked it to; the message says how."""
@@ -22,10 +25,9 @@ class RunnerEnded(Exception):
 
 @dataclass
 class Runners:
-    """`number` runners of ``testapp.File``; `lease` and `settings` are theirs."""
+    """`number` runners of ``testapp.File``, with `settings` in their environment."""
 
     number: int
-    lease: float | None = None
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -79,9 +81,7 @@ class Runners:
         return ended
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "testapp.demo.child", "testapp.File"]
-        if self.lease is not None:
-            command += ["--lease", str(self.lease)]
+        command = [sys.executable, "-m", "testapp.demo.child", *OPTIONS]
         with places.runner_log().open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -97,6 +97,8 @@ class Runners:
         path = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
         return {
             **os.environ,
+            # Few rows in hand: they come to their end one after the other, not all at last.
+            "FSMWORKER_MAX_IN_FLIGHT": "200",
             **self.settings,
             checklog.VARIABLE: str(places.check_log()),
             "DATA_DIR": str(settings.DATA_DIR),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db.models import Count, Sum
+from django.db.models import Sum
 
 from django_fsmworker.models import FailureRecord
 from testapp.demo import checklog, places
@@ -55,13 +55,12 @@ class Summary:
         for name in ENDED:
             yield f"  {name:<10}{states[name]:>10,}   {notes[name]}".rstrip()
         parts = " + ".join(f"{states[name]:,}" for name in ENDED)
-        sign = "=" if self.counts.ended == self.found else "is not"
-        yield f"  {parts} = {self.counts.ended:,} {sign} {self.found:,}" + (
-            ": it adds up." if self.adds_up else ": IT DOES NOT ADD UP."
+        yield ""
+        yield f"{' + '.join(ENDED)} = {parts} = {self.counts.ended:,}; found {self.found:,}: " + (
+            "it adds up." if self.adds_up else "IT DOES NOT ADD UP."
         )
         if missing := self._without_copy():
-            yield f"  {rows(missing)} of the archived ones have no copy."
-        yield ""
+            yield f"{rows(missing)} of the archived ones have no copy."
 
     def _speed(self) -> Iterator[str]:
         checks = len(checklog.read(places.check_log()))
@@ -75,12 +74,11 @@ class Summary:
         killer = self.killer
         if not killer.times:
             return
-        times = len(killer.kills)
-        asked = f" of {killer.times} times (then the work was done)" if killer.armed else " times"
-        times_text = "once" if times == 1 and not killer.armed else f"{times}{asked}"
+        kills = len(killer.kills)
+        fewer = f" instead of {killer.times}, for want of more to interrupt" if killer.armed else ""
         yield (
-            f"Killed {times_text}: {rows(len(killer.in_hand))} in hand, "
-            f"{killer.ran_again():,} checks that had begun ran again, {killer.lost()} rows lost."
+            f"SIGKILLs: {kills}{fewer}, with {len(killer.in_hand):,} different rows in hand; "
+            f"{killer.ran_again():,} checks that had begun ran again, {rows(killer.lost())} lost."
         )
 
     def _reasons(self) -> Iterator[str]:
@@ -123,12 +121,6 @@ def next_steps() -> Iterator[str]:
     yield f"  {_shown(places.home())}   the copies and the runner's log"
 
 
-def failures_by_reason() -> dict[str, int]:
-    """How often each kind of failure is on record."""
-    records = FailureRecord.objects.filter(model=File._meta.label).order_by()
-    return dict(records.values_list("error").annotate(Count("pk")))
-
-
 def _shown(path: Path) -> str:
     """`path` as one would type it here."""
     relative = os.path.relpath(path)
@@ -136,11 +128,7 @@ def _shown(path: Path) -> str:
 
 
 def _bytes(number: int) -> str:
-    size = float(number)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            break
-        size /= 1000
-    else:
-        unit = "TB"
-    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+    if number < 1000:
+        return f"{number} bytes"
+    exponent = min(len(str(number)) - 1, 12) // 3
+    return f"{number / 1000**exponent:,.1f} {'kMGT'[exponent - 1]}B"

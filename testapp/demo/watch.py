@@ -27,9 +27,7 @@ def watch(runners: Runners, killer: Killer, total: int, display: Display) -> Cou
         display.close()
 
 
-def _watch(
-    runners: Runners, killer: Killer, total: int, display: Display, start: float
-) -> Counts:
+def _watch(runners: Runners, killer: Killer, total: int, display: Display, start: float) -> Counts:
     counts = count(total, 0.0)
     changed = looked = start
     while not counts.complete:

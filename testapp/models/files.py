@@ -90,8 +90,8 @@ class File(StatorModel):
     size = models.BigIntegerField(null=True, editable=False)
     type = models.CharField(max_length=100, editable=False, default="")
     sha256 = models.CharField(max_length=64, editable=False, default="")
-    # The content this row keeps for all its twins. Unique: of two equal files that are fingerprinted
-    # at the same moment the database lets one have it.
+    # The content this row keeps for all its twins. Unique: of two equal files that are
+    # fingerprinted at the same moment, the database lets one have it.
     keeps = models.CharField(max_length=64, editable=False, null=True, unique=True)  # noqa: DJ001
 
     def __str__(self) -> str:
@@ -113,7 +113,7 @@ class File(StatorModel):
         return True
 
     def note(self, known: dict[str, Any]) -> None:
-        """Save what is known; as the transition is fenced, so is this: a late worker changes nothing."""
+        """Save what is known, fenced as the transition is: a late worker changes nothing."""
         File.objects.filter(pk=self.pk, state_claim=self.state_claim).update(**known)
 
 

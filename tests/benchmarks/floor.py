@@ -52,7 +52,9 @@ def drain() -> float:
             keys = [key for (key,) in cursor.fetchall()]
             if not keys:
                 return time.perf_counter() - start
-            cursor.execute(settle, [keys if connection.vendor == "postgresql" else str(keys), token])
+            cursor.execute(
+                settle, [keys if connection.vendor == "postgresql" else str(keys), token]
+            )
 
 
 def _sqlite() -> tuple[str, str]:

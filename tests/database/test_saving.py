@@ -1,4 +1,4 @@
-"""Every way to save a row, with a row that was moved since it was loaded: nothing stale overwrites."""
+"""Every way to save a row that was moved since it was loaded: nothing stale overwrites."""
 
 from __future__ import annotations
 

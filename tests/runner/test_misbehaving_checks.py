@@ -41,9 +41,7 @@ class Scene:
         self._eventually = eventually
 
     def start(self, mode: str, value: int = 0, **options: Any) -> list[Trouble]:
-        self.bad = [
-            Trouble.objects.create(mode=mode, value=value) for _ in range(self.threads + 1)
-        ]
+        self.bad = [Trouble.objects.create(mode=mode, value=value) for _ in range(self.threads + 1)]
         self.good = [Trouble.objects.create() for _ in range(10)]
         self.runner = self._start_runner(
             Trouble, concurrency=self.threads, **{"deadline": 0.3, "lease": 3, **options}
@@ -113,7 +111,7 @@ def test_a_check_that_overruns_its_deadline(scene: Scene, mode: str, value: int)
 
 
 def test_a_check_that_swallows_everything_keeps_its_row_until_it_ends(scene: Scene) -> None:
-    bad = scene.start("swallow", 4)
+    bad = scene.start("swallow", 3)
 
     scene.all_of(failure, 5)
     scene.at_full_strength()

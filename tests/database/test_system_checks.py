@@ -1,0 +1,313 @@
+"""Every system check by its id: the exact sentence and hint, and silence where all is well."""
+
+from __future__ import annotations
+
+import pytest
+from django.core import checks as django_checks
+from django.core.checks import Error, Warning
+from django.db import models
+from django.test.utils import isolate_apps
+
+from django_fsmworker import checks
+from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.models import StateField, StatorModel
+from testapp.models import NoopStates
+
+MODULE = "testapp.models"
+
+
+class WordyStates(StateGraph):
+    new = State(manual=True)
+    a_state_with_a_long_name = State()
+
+    new.transitions_to(a_state_with_a_long_name)
+
+
+@pytest.fixture
+def apps(monkeypatch):
+    """Only the models that the test declares."""
+    with isolate_apps("testapp") as isolated:
+        monkeypatch.setattr(checks, "apps", isolated)
+        yield isolated
+
+
+class Wrapper:
+    """As much of a connection as the checks look at."""
+
+    def __init__(self, vendor, **options):
+        self.vendor = vendor
+        self.settings_dict = {"OPTIONS": options}
+
+
+@pytest.fixture
+def databases(monkeypatch):
+    """Instead of the configured databases, those in this dictionary; all models go to the first."""
+    known: dict[str, Wrapper] = {}
+
+    class Router:
+        @staticmethod
+        def db_for_write(model):
+            return next(iter(known))
+
+    monkeypatch.setattr(checks, "connections", known)
+    monkeypatch.setattr(checks, "router", Router)
+    return known
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_the_project_is_clean():
+    found = [each for each in django_checks.run_checks() if "fsmworker" in str(each.id)]
+
+    assert found == []
+
+
+class TestModels:
+    def test_all_is_well(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            state = StateField(NoopStates)
+
+        class Proxy(Shape):
+            __module__ = MODULE
+
+            class Meta:
+                proxy = True
+
+        assert checks.check_models(None) == []
+
+    def test_e001_no_state_field(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+
+        assert checks.check_models(None) == [
+            Error(
+                "testapp.Shape has no state field.",
+                hint="Declare 'state = StateField(YourGraph)' on it.",
+                obj=Shape,
+                id="fsmworker.E001",
+            )
+        ]
+
+    def test_e002_another_name(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            life = StateField(NoopStates)
+
+        assert checks.check_models(None) == [
+            Error(
+                "The state field of testapp.Shape has to be a single one named 'state'.",
+                hint="Name it 'state'; a row has one life.",
+                obj=Shape,
+                id="fsmworker.E002",
+            )
+        ]
+
+    def test_e002_two_of_them(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            state = StateField(NoopStates)
+            second = StateField(NoopStates)
+
+        assert [each.id for each in checks.check_models(None)] == ["fsmworker.E002"]
+
+    def test_e003_no_graph(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            state = StateField()
+
+        assert checks.check_models(None) == [
+            Error(
+                "testapp.Shape.state has no graph.",
+                hint="Declare 'state = StateField(YourGraph)'.",
+                obj=Shape,
+                id="fsmworker.E003",
+            )
+        ]
+
+    def test_e004_child_of_a_table(self, apps):
+        class Parent(StatorModel):
+            __module__ = MODULE
+            state = StateField(NoopStates)
+
+        class Child(Parent):
+            __module__ = MODULE
+            number = models.IntegerField()
+
+        assert checks.check_models(None) == [
+            Error(
+                "testapp.Child inherits or shares its table by multi-table inheritance, which a "
+                "runner cannot claim yet.",
+                hint="Make the parent abstract, or point from the child with a OneToOneField.",
+                obj=Child,
+                id="fsmworker.E004",
+            )
+        ]
+
+    def test_e004_a_life_in_the_child_only(self, apps):
+        class Parent(models.Model):
+            __module__ = MODULE
+
+        class Child(StatorModel, Parent):
+            __module__ = MODULE
+            state = StateField(NoopStates)
+
+        assert [each.id for each in checks.check_models(None)] == ["fsmworker.E004"]
+
+    def test_e005_composite_key(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            pk = models.CompositePrimaryKey("tenant", "number")
+            tenant = models.IntegerField()
+            number = models.IntegerField()
+            state = StateField(NoopStates)
+
+        assert checks.check_models(None) == [
+            Error(
+                "testapp.Shape has a composite primary key, which a runner cannot claim yet.",
+                hint="Give it a single-column primary key and a UniqueConstraint instead.",
+                obj=Shape,
+                id="fsmworker.E005",
+            )
+        ]
+
+    def test_e006_long_name(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            state = StateField(WordyStates, max_length=20)
+
+        assert checks.check_models(None) == [
+            Error(
+                "The state 'a_state_with_a_long_name' of testapp.Shape is longer than "
+                "max_length=20.",
+                hint="Shorten it, or declare StateField(..., max_length=24).",
+                obj=Shape,
+                id="fsmworker.E006",
+            )
+        ]
+
+
+class TestSettings:
+    def test_all_is_well(self):
+        assert checks.check_settings(None) == []
+
+    def test_e007_use_tz(self, settings):
+        settings.USE_TZ = False
+
+        assert checks.check_settings(None) == [
+            Error(
+                "USE_TZ is False, so due times would be ambiguous.",
+                hint="Set USE_TZ = True.",
+                id="fsmworker.E007",
+            )
+        ]
+
+    def test_e008_a_wrong_setting(self, settings):
+        settings.FSMWORKER = {"CONCURRENCY": 0}
+
+        assert checks.check_settings(None) == [
+            Error(
+                'settings.FSMWORKER["CONCURRENCY"] is 0; it has to be a whole number above 0.',
+                hint="Correct the setting.",
+                id="fsmworker.E008",
+            )
+        ]
+
+
+class TestDatabases:
+    def test_all_is_well(self):
+        assert checks.check_databases(None) == []
+
+    def test_e009_another_vendor(self, databases):
+        databases["default"] = Wrapper("mysql")
+
+        assert checks.check_databases(None) == [
+            Error(
+                "The database 'default' is mysql; rows with a state graph can be run on "
+                "postgresql and sqlite.",
+                hint="Route these models to such a database.",
+                id="fsmworker.E009",
+            )
+        ]
+
+    def test_e010_old_sqlite(self, databases, monkeypatch):
+        databases["default"] = Wrapper(
+            "sqlite", transaction_mode="IMMEDIATE", timeout=20, init_command=WAL
+        )
+        monkeypatch.setattr(checks.sqlite3, "sqlite_version_info", (3, 34, 1))
+        monkeypatch.setattr(checks.sqlite3, "sqlite_version", "3.34.1")
+
+        assert checks.check_databases(None) == [
+            Error(
+                "SQLite 3.34.1 is too old: 3.38 is needed.",
+                hint="Use a Python built with a newer SQLite, or PostgreSQL.",
+                id="fsmworker.E010",
+            )
+        ]
+
+    def test_w001_sqlite_options(self, databases):
+        databases["default"] = Wrapper("sqlite")
+
+        assert checks.check_databases(None) == [
+            Warning(
+                "The SQLite database 'default' lacks options that several threads need: "
+                "transaction_mode, timeout, init_command.",
+                hint="Set DATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE', "
+                "'timeout': 20, 'init_command': 'PRAGMA journal_mode=WAL; PRAGMA "
+                "synchronous=NORMAL'}.",
+                id="fsmworker.W001",
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("missing", "options"),
+        [
+            ("transaction_mode", {"transaction_mode": "DEFERRED"}),
+            ("timeout", {"timeout": 5}),
+            ("init_command", {"init_command": "PRAGMA synchronous=NORMAL"}),
+        ],
+    )
+    def test_w001_names_what_is_missing(self, databases, missing, options):
+        right = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": WAL}
+        databases["default"] = Wrapper("sqlite", **(right | options))
+
+        (found,) = checks.check_databases(None)
+
+        assert found.msg.endswith(f"need: {missing}.")
+
+    @pytest.mark.parametrize("spelling", ["PRAGMA journal_mode = wal;", "pragma JOURNAL_MODE=WAL"])
+    def test_w001_other_spellings(self, databases, spelling):
+        databases["default"] = Wrapper(
+            "sqlite", transaction_mode="immediate", timeout=10.0, init_command=spelling
+        )
+
+        assert checks.check_databases(None) == []
+
+    @pytest.mark.parametrize(
+        ("pool", "held"), [(True, 4), ({"min_size": 2}, 2), ({"max_size": 13}, 13)]
+    )
+    def test_w002_small_pool(self, databases, pool, held):
+        databases["default"] = Wrapper("postgresql", pool=pool)
+
+        assert checks.check_databases(None) == [
+            Warning(
+                f"The connection pool of 'default' holds {held} connections; a runner uses up to "
+                f"14.",
+                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 14}.",
+                id="fsmworker.W002",
+            )
+        ]
+
+    @pytest.mark.parametrize("pool", [False, None, {"max_size": 14}, {"min_size": 14}])
+    def test_w002_large_enough(self, databases, pool):
+        databases["default"] = Wrapper("postgresql", pool=pool)
+
+        assert checks.check_databases(None) == []
+
+    def test_w002_when_the_settings_are_wrong_another_check_says_so(self, databases, settings):
+        settings.FSMWORKER = {"CONCURRENCY": 0}
+        databases["default"] = Wrapper("postgresql", pool=True)
+
+        assert checks.check_databases(None) == []
+
+
+WAL = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"

@@ -1,0 +1,362 @@
+"""Moving rows by code: one row, declared transitions only, whole querysets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models import Count, Q
+from django.test.utils import CaptureQueriesContext
+
+from django_fsmworker import clock
+from django_fsmworker.exceptions import StaleState, UndeclaredTransition, UnknownState
+from django_fsmworker.signals import state_changed
+from django_fsmworker.testing import travel
+from testapp.models import (
+    Attachment,
+    BasicModel,
+    BasicStates,
+    Expiring,
+    Hidden,
+    Order,
+    OrderStates,
+    RelatedKey,
+    TextKey,
+    Trouble,
+    UUIDKey,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+class TestOneRow:
+    def test_into_a_state_by_member_or_name(self):
+        row = Order.objects.create()
+
+        row.state_transition(OrderStates.paid)
+        assert row.state == "paid"
+        row.state_transition("shipped")
+
+        assert Order.objects.get(pk=row.pk).state == "shipped"
+
+    def test_whatever_its_own(self):
+        row = Order.objects.create()
+        Order.objects.get(pk=row.pk).state_transition("shipped")
+
+        row.state_transition("paid")
+
+        assert Order.objects.get(pk=row.pk).state == "paid"
+
+    def test_columns(self):
+        row = Order.objects.create(state_failures=2)
+        (row,) = Order.state_get_ready(1, 30)
+
+        row.state_transition("paid")
+
+        assert row.state_next - row.state_changed < timedelta(seconds=1)
+        assert (row.state_lease, row.state_claim, row.state_failures) == (None, None, 0)
+
+    def test_start_after(self):
+        row = BasicModel.objects.create()
+
+        row.state_transition("pending_delete")
+
+        waits = row.state_next - row.state_changed
+        assert timedelta(seconds=5) <= waits < timedelta(seconds=6)
+
+    def test_a_timeout_alone_is_a_due_time(self):
+        row = Trouble.objects.create()
+
+        row.state_transition("waiting")
+
+        waits = row.state_next - row.state_changed
+        assert timedelta(seconds=30) <= waits < timedelta(seconds=31)
+
+    @pytest.mark.parametrize("state", ["done", "deleted", "timed_out"])
+    def test_manual_and_terminal_states_are_never_due(self, state):
+        row = BasicModel.objects.create()
+
+        row.state_transition(state)
+
+        assert row.state_next is None
+
+    def test_unknown_state(self):
+        row = Order.objects.create()
+
+        with pytest.raises(UnknownState):
+            row.state_transition("payed")
+
+        assert Order.objects.get(pk=row.pk).state == "new"
+
+    def test_unsaved_fields_are_left_alone(self):
+        row = Order.objects.create()
+        row.tracking = "t1"
+
+        row.state_transition("paid")
+
+        assert row.tracking == "t1"
+        assert Order.objects.get(pk=row.pk).tracking == ""
+
+    def test_a_row_that_is_gone(self):
+        row = Order.objects.create()
+        Order.objects.all().delete()
+
+        with pytest.raises(Order.DoesNotExist):
+            row.state_transition("paid")
+
+    @pytest.mark.parametrize("model", [UUIDKey, Hidden])
+    def test_other_keys_and_hidden_rows(self, model):
+        row = model.objects.create()
+
+        row.state_transition("done")
+
+        assert row.state == "done"
+
+    def test_related_key(self):
+        row = RelatedKey.objects.create(text=TextKey.objects.create(code="a"))
+
+        row.state_transition("done")
+
+        assert RelatedKey.objects.get(pk="a").state == "done"
+
+    def test_after_travelling(self):
+        row = Order.objects.create()
+
+        with travel(seconds=3600):
+            row.state_transition("paid")
+            assert row.state_changed > clock.now() - timedelta(minutes=1)
+
+
+class TestDeclaredTransitionsOnly:
+    def test_declared(self):
+        row = Order.objects.create()
+
+        row.state_transition("paid", force=False)
+
+        assert Order.objects.get(pk=row.pk).state == "paid"
+
+    def test_undeclared(self):
+        row = Order.objects.create()
+
+        with pytest.raises(UndeclaredTransition) as caught:
+            row.state_transition("shipped", force=False)
+
+        assert str(caught.value) == (
+            f"testapp.Order {row.pk} cannot go from new to shipped; declared from new: failed, "
+            f"paid. Declare new.transitions_to(shipped) or force it."
+        )
+        assert Order.objects.get(pk=row.pk).state == "new"
+
+    def test_from_a_terminal_state(self):
+        row = Order.objects.create(state="shipped")
+
+        with pytest.raises(UndeclaredTransition) as caught:
+            row.state_transition("paid", force=False)
+
+        assert "declared from shipped: none: it is terminal." in str(caught.value)
+
+    def test_stale(self):
+        row = Order.objects.create()
+        Order.objects.get(pk=row.pk).state_transition("shipped")
+
+        with pytest.raises(StaleState):
+            row.state_transition("paid", force=False)
+
+    def test_what_counts_is_the_state_that_was_loaded(self):
+        row = Order.objects.create()
+        row.state = "paid"
+
+        with pytest.raises(UndeclaredTransition, match="cannot go from new to shipped"):
+            row.state_transition("shipped", force=False)
+
+    def test_deferred(self):
+        row = Order.objects.only("pk").get(pk=Order.objects.create().pk)
+
+        row.state_transition("paid", force=False)
+
+        assert Order.objects.get(pk=row.pk).state == "paid"
+
+
+class TestQuerysets:
+    def test_every_row_whatever_its_own(self):
+        rows = [Order.objects.create(state=state) for state in ("new", "paid", "shipped")]
+        other = Order.objects.create(payment_id="p1")
+
+        number = Order.state_transition_queryset(Order.objects.exclude(pk=other.pk), "failed")
+
+        assert number == 3
+        assert Order.objects.in_state("failed").count() == len(rows)
+
+    def test_claims_are_superseded_and_failures_forgotten(self):
+        Order.objects.create(state_failures=2)
+        Order.state_get_ready(1, 30)
+
+        Order.state_transition_queryset(Order.objects.all(), "paid")
+
+        row = Order.objects.get()
+        assert (row.state_lease, row.state_claim, row.state_failures) == (None, None, 0)
+
+    def test_start_after(self):
+        BasicModel.objects.create()
+
+        BasicModel.state_transition_queryset(BasicModel.objects.all(), BasicStates.pending_delete)
+
+        row = BasicModel.objects.get()
+        assert row.state_next - row.state_changed >= timedelta(seconds=5)
+
+    def test_nothing(self):
+        assert Order.state_transition_queryset(Order.objects.none(), "paid") == 0
+        assert Order.state_transition_queryset(Order.objects.all(), "paid") == 0
+
+    def test_unknown_state(self):
+        with pytest.raises(UnknownState):
+            Order.state_transition_queryset(Order.objects.all(), "payed")
+
+    def test_sliced(self):
+        rows = [Order.objects.create(payment_id=str(number)) for number in range(5)]
+
+        number = Order.state_transition_queryset(Order.objects.order_by("-pk")[:2], "paid")
+
+        assert number == 2
+        moved = Order.objects.in_state("paid").order_by("pk").values_list("pk", flat=True)
+        assert list(moved) == [rows[3].pk, rows[4].pk]
+
+    def test_distinct(self):
+        Order.objects.create()
+
+        assert Order.state_transition_queryset(Order.objects.distinct(), "paid") == 1
+
+    def test_union(self):
+        Order.objects.create()
+        Order.objects.create(state="failed")
+        both = Order.objects.filter(state="new").union(Order.objects.filter(state="failed"))
+
+        assert Order.state_transition_queryset(both, "paid") == 2
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            lambda: Order.objects.values("payment_id"),
+            lambda: Order.objects.values_list("tracking", flat=True),
+            lambda: Order.objects.only("payment_id"),
+            lambda: Order.objects.defer("state"),
+            lambda: Order.objects.order_by("-payment_id"),
+            lambda: Order.objects.filter(Q(payment_id="p1") | Q(state="new")),
+        ],
+        ids=["values", "values_list", "only", "defer", "order_by", "or"],
+    )
+    def test_other_querysets(self, rows):
+        Order.objects.create(payment_id="p1")
+
+        assert Order.state_transition_queryset(rows(), "paid") == 1
+        assert Order.objects.get().state == "paid"
+
+    def test_joins_count_each_row_once(self):
+        row = Expiring.objects.create()
+        Expiring.objects.create()
+        for _ in range(2):
+            Attachment.objects.create(row=row)
+
+        number = Expiring.state_transition_queryset(
+            Expiring.objects.filter(attachment__isnull=False), "gone"
+        )
+
+        assert number == 1
+        assert list(Expiring.objects.in_state("gone")) == [row]
+
+    def test_outer_joins(self):
+        row = Expiring.objects.create()
+
+        number = Expiring.state_transition_queryset(
+            Expiring.objects.filter(attachment__isnull=True), "gone"
+        )
+
+        assert number == 1
+        assert Expiring.objects.get(pk=row.pk).state == "gone"
+
+    def test_aggregates(self):
+        row = Expiring.objects.create()
+        Attachment.objects.create(row=row)
+        Expiring.objects.create()
+        many = Expiring.objects.annotate(attachments=Count("attachment"))
+
+        number = Expiring.state_transition_queryset(many.filter(attachments__gt=0), "gone")
+
+        assert number == 1
+        assert list(Expiring.objects.in_state("gone")) == [row]
+
+    def test_thousands_in_a_few_statements(self):
+        Order.objects.bulk_create([Order() for _ in range(5000)])
+
+        with CaptureQueriesContext(connection) as queries:
+            number = Order.state_transition_queryset(Order.objects.all(), "paid")
+
+        assert number == 5000
+        assert Order.objects.in_state("paid").count() == 5000
+        assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 2
+
+    def test_more_than_a_statement_takes(self, monkeypatch):
+        monkeypatch.setattr("django_fsmworker.models.moving.MOST_KEYS", 2)
+        Order.objects.bulk_create([Order() for _ in range(5)])
+
+        assert Order.state_transition_queryset(Order.objects.all(), "paid") == 5
+        assert Order.state_transition_queryset(Order.objects.all()[:5], "shipped") == 5
+        assert Order.objects.in_state("shipped").count() == 5
+
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_other_database(self):
+        Order.objects.using("other").create()
+        Order.objects.create()
+
+        number = Order.state_transition_queryset(Order.objects.using("other"), "paid")
+
+        assert number == 1
+        assert Order.objects.get().state == "new"
+        assert Order.objects.using("other").get().state == "paid"
+
+
+class TestSignals:
+    @pytest.fixture
+    def heard(self):
+        told: list[dict[str, object]] = []
+
+        def listen(sender, **kwargs):
+            told.append({"sender": sender} | kwargs)
+
+        state_changed.connect(listen, sender=Order)
+        yield told
+        state_changed.disconnect(listen, sender=Order)
+
+    @pytest.mark.parametrize("way", ["save", "force", "declared", "queryset"])
+    def test_sent_after_the_commit(self, heard, way, django_capture_on_commit_callbacks):
+        row = Order.objects.create()
+
+        with django_capture_on_commit_callbacks(execute=True):
+            if way == "save":
+                row.state = "paid"
+                row.save()
+            elif way == "queryset":
+                Order.state_transition_queryset(Order.objects.all(), "paid")
+            else:
+                row.state_transition("paid", force=way == "force")
+            assert heard == []
+
+        (told,) = heard
+        told.pop("signal")
+        assert told == {
+            "sender": Order,
+            "pk": row.pk,
+            "source": "new",
+            "target": "paid",
+            "cause": "forced",
+            "using": "default",
+        }
+
+    def test_nobody_listens_nothing_to_do(self, django_capture_on_commit_callbacks):
+        row = Order.objects.create()
+
+        with django_capture_on_commit_callbacks() as callbacks:
+            row.state_transition("paid")
+
+        assert callbacks == []

@@ -1,0 +1,261 @@
+"""How a runner ends: what has not started is handed back, what runs may end, nothing is counted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from django_fsmworker.models.records import FailureRecord
+from django_fsmworker.runner import StatorRunner
+from testapp.models import BasicModel, Chain, Trouble
+from tests.runner.embedded import QUICK, Embedded, one_pass, working_threads
+from tests.runner.rows import due_in, fresh, lapse, states
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+
+
+class Gate:
+    """Checks that wait at it until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered: list[Any] = []
+        self.open = threading.Event()
+
+    def __call__(self, row: Any) -> str:
+        self.entered.append(row.pk)
+        while not self.open.is_set():
+            time.sleep(0.005)
+        return "done"
+
+
+@pytest.fixture
+def gate(mode: Callable[..., None]) -> Iterator[Gate]:
+    gate = Gate()
+    mode("gate", gate)
+    yield gate
+    gate.open.set()
+
+
+def gated(number: int) -> list[Trouble]:
+    return [Trouble.objects.create(mode="gate") for _ in range(number)]
+
+
+class TestHandingBack:
+    def test_what_has_not_started_is_free_and_due_at_once(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        rows = gated(6)
+        runner = start_runner(Trouble, concurrency=2)
+        eventually(lambda: Trouble.objects.running().count() >= 4 and len(gate.entered) == 2)
+
+        runner.runner.stop()
+        waiting = [row for row in rows if row.pk not in gate.entered]
+        eventually(lambda: not any(fresh(row).state_claim for row in waiting))
+        gate.open.set()
+        runner.stop()
+
+        assert sorted(states(rows)) == ["done"] * 2 + ["new"] * 4
+        for row in waiting:
+            left = fresh(row)
+            assert (left.state_lease, left.state_claim, left.state_failures) == (None, None, 0)
+            assert due_in(row) <= 0
+        assert runner.total("moved") == 2
+        assert not FailureRecord.objects.exists()
+
+    def test_a_suspect_that_is_handed_back_stays_a_suspect_and_is_counted_once(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        rows = gated(2)
+        suspect = Trouble.objects.create()
+        runner = start_runner(Trouble, concurrency=2)
+        eventually(lambda: len(gate.entered) == 2)
+        lapse([suspect], times=2)
+        eventually(lambda: fresh(suspect).state_failures == 2)
+
+        runner.runner.stop()
+        eventually(lambda: fresh(suspect).state_claim is None)
+        gate.open.set()
+        runner.stop()
+
+        assert fresh(suspect).state_failures == 1
+        assert fresh(suspect).state_lease is not None
+        one_pass(Trouble)
+        assert set(states([*rows, suspect])) == {"done"}
+
+
+class TestDraining:
+    def test_what_runs_may_end(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        (row,) = gated(1)
+        runner = start_runner(Trouble)
+        eventually(lambda: gate.entered)
+
+        runner.runner.stop()
+        assert fresh(row).state == "new"
+        gate.open.set()
+        runner.stop()
+
+        assert fresh(row).state == "done"
+
+    def test_what_does_not_end_in_time_is_interrupted_and_nothing_is_counted(
+        self, start_runner: Start, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rows = [Trouble.objects.create(mode="loop") for _ in range(2)]
+        runner = start_runner(Trouble, concurrency=2, drain_timeout=0.3)
+        eventually(lambda: len(runner.runner._pool.running()) == 2)
+
+        began = time.monotonic()
+        runner.stop()
+
+        assert time.monotonic() - began < 5
+        for row in rows:
+            left = fresh(row)
+            assert (left.state, left.state_failures, left.state_claim) == ("new", 0, None)
+            assert due_in(row) <= 0
+        assert not FailureRecord.objects.exists()
+        assert runner.total("interrupted") == 2
+        assert runner.total("superseded") == 0
+        assert (
+            "2 checks did not end within the drain timeout of 0 s; they were interrupted."
+            in caplog.messages
+        )
+
+    def test_stop_says_how_long_from_another_thread(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        row = Trouble.objects.create(mode="loop")
+        runner = start_runner(Trouble, drain_timeout=60)
+        eventually(lambda: runner.runner._pool.running())
+
+        began = time.monotonic()
+        runner.stop(timeout=0.2)
+
+        assert time.monotonic() - began < 5
+        assert fresh(row).state_failures == 0
+
+    def test_no_thread_is_left(self, start_runner: Start, eventually: Eventually) -> None:
+        Trouble.objects.create()
+        runner = start_runner(Trouble)
+        eventually(lambda: runner.total("moved") == 1)
+
+        runner.stop()
+
+        def left() -> list[str]:
+            return [
+                each.name for each in threading.enumerate() if each.name.startswith("fsmworker-")
+            ]
+
+        eventually(lambda: not left(), 2)
+
+    def test_a_long_drain_is_no_stall(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        stalls: list[bool] = []
+        (row,) = gated(1)
+        runner = start_runner(
+            Trouble, watchdog_interval=0.2, on_stall=lambda: stalls.append(True), deadline=10
+        )
+        eventually(lambda: gate.entered)
+
+        runner.runner.stop()
+        end = time.monotonic() + 0.8
+        eventually(lambda: time.monotonic() > end)
+        gate.open.set()
+        runner.stop()
+
+        assert stalls == []
+        assert fresh(row).state == "done"
+
+
+class TestRunFor:
+    def test_so_many_seconds(self) -> None:
+        began = time.monotonic()
+
+        StatorRunner([Trouble], **QUICK).run(run_for=0.4)
+
+        assert 0.4 <= time.monotonic() - began < 3
+
+    def test_rows_that_become_due_meanwhile_are_run(
+        self, start_thread: Callable[..., Any], eventually: Eventually
+    ) -> None:
+        row = Chain.objects.create()
+
+        StatorRunner([Chain], **QUICK).run(run_for=1)
+
+        assert fresh(row).state == "last"
+
+    def test_zero_is_one_pass_over_everything_due(self) -> None:
+        rows = [Trouble.objects.create() for _ in range(100)]
+
+        runner = one_pass(Trouble, concurrency=2)
+
+        assert set(states(rows)) == {"done"}
+        assert runner.counters.total("moved") == 100
+
+    def test_zero_waits_for_what_it_started(self) -> None:
+        row = Trouble.objects.create(mode="sleep", value=1)
+
+        one_pass(Trouble)
+
+        assert fresh(row).state == "done"
+
+    def test_zero_with_nothing_due_ends_at_once(self) -> None:
+        began = time.monotonic()
+
+        one_pass(Trouble)
+
+        assert time.monotonic() - began < 3
+
+    def test_none_is_until_stop(self, start_runner: Start, eventually: Eventually) -> None:
+        runner = start_runner(Trouble)
+        for _ in range(3):
+            row = Trouble.objects.create()
+            eventually(lambda pk=row.pk: Trouble.objects.filter(pk=pk, state="done").exists())
+
+        assert runner.alive
+
+
+class TestEmbedding:
+    def test_it_runs_off_the_main_thread_with_all_its_strength(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        rows = [Trouble.objects.create() for _ in range(10)]
+        runner = start_runner(Trouble, concurrency=3)
+
+        eventually(lambda: set(states(rows)) == {"done"})
+
+        assert runner.alive
+        assert working_threads() == 3
+
+    def test_signal_handlers_and_alarms_are_left_alone(self) -> None:
+        def theirs(number: int, frame: Any) -> None: ...
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+        before = {number: signal.signal(number, theirs) for number in numbers}
+        signal.setitimer(signal.ITIMER_REAL, 100)
+        try:
+            one_pass(Trouble)
+            assert [signal.getsignal(number) for number in numbers] == [theirs] * 3
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > 90
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def test_two_runners_in_one_process(self, start_runner: Start, eventually: Eventually) -> None:
+        first = start_runner(Trouble)
+        second = start_runner(BasicModel)
+        row, other = Trouble.objects.create(), BasicModel.objects.create(ready=True)
+
+        eventually(lambda: fresh(row).state == fresh(other).state == "done")
+
+        assert (first.total("moved"), second.total("moved")) == (1, 1)
