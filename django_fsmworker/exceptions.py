@@ -36,6 +36,8 @@ class TryAgainLater(Exception):
     not a failure: nothing is recorded and the count of failures starts again.
     """
 
+    delay: float | timedelta | None = None
+
     def __init__(self, delay: float | timedelta | None = None) -> None:
         super().__init__(delay)
         self.delay = delay

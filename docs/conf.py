@@ -17,14 +17,12 @@ version = release = django_fsmworker.__version__
 
 extensions = [
     "myst_parser",
-    "sphinx.ext.autodoc",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
-nitpicky = False
-
-autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+nitpicky = True
+# Options such as --once are quoted in sentences.
+smartquotes = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3

@@ -17,8 +17,13 @@ def main(arguments: Sequence[str]) -> int:
     # With DEBUG on, Django keeps every query in memory.
     os.environ["DEBUG"] = "0"
     import django
+    from django.core.exceptions import ImproperlyConfigured
 
-    django.setup()
+    try:
+        django.setup()
+    except (ImproperlyConfigured, OSError) as error:
+        print(f"demo: {error}; look at DATABASE_URL and DATA_DIR.", file=sys.stderr)
+        return 1
     from testapp.demo.command import run
 
     return run(arguments[1:])

@@ -60,16 +60,20 @@ def locked(rows: QuerySet[Any]) -> QuerySet[Any]:
 def _lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
     """``rows`` as querysets that a database can lock, in the order of their keys.
 
-    A slice, a union, groups or distinct rows cannot be: their keys are read first.
+    The keys of a slice are read first; its conditions are looked at once more under the lock.
+    Those of a union, of groups or of distinct rows cannot be.
     """
     query = rows.query
-    if not (query.is_sliced or query.combinator or query.distinct or query.group_by):
+    derived = query.combinator or query.distinct or query.group_by
+    if not derived and not query.is_sliced:
         yield rows
         return
-    name = query.combinator and rows.model._meta.pk.name or "pk"
+    name = rows.model._meta.pk.name if query.combinator else "pk"
     keys = sorted(set(rows.values_list(name, flat=True)))
+    whole = QuerySet(rows.model, using=rows.db) if derived else rows.all()
+    whole.query.clear_limits()
     for some in batched(keys, MOST_KEYS):
-        yield QuerySet(rows.model, using=rows.db).filter(pk__in=some)
+        yield whole.filter(pk__in=some)
 
 
 def batched(keys: list[Any], size: int) -> Iterator[list[Any]]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.lanes import LaneBook
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.store import Lane, Store
-from django_fsmworker.store.errors import is_contention
+from django_fsmworker.store.errors import is_contention, is_outage
+
+logger = logging.getLogger(__name__)
 
 LONGEST_STUCK = 60.0
 
@@ -47,6 +51,7 @@ class Claimer:
         }
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
+        self._resting: dict[Any, float] = {}
         self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
         self._due_seen = False
         self._stuck_since: float | None = None
@@ -90,10 +95,7 @@ class Claimer:
             lanes = self._active(model)
             room = self._room(model)
             if lanes and room > 0:
-                found = (
-                    bool(self._ask(self._stores[model], self._claim_from, model, lanes, room))
-                    or found
-                )
+                found = bool(self._try(model, self._claim_from, model, lanes, room)) or found
         return found
 
     def seconds_to_wait(self) -> float:
@@ -101,6 +103,7 @@ class Claimer:
         now = time.monotonic()
         active = [model for model in self._turns if self._active(model) and self._room(model) > 0]
         retries = [self._backoffs[self._stores[model].alias].retry_at for model in active]
+        retries += [at for at in self._resting.values() if at > now]
         with self._lock:
             due = [book.next_due for lanes in self._books.values() for book in lanes.values()]
         peek = self._next_peek if self._until is None else now + self._settings.poll_interval
@@ -114,7 +117,11 @@ class Claimer:
         self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
         self._due_seen = False
         for store, models in self._by_store().items():
-            self._ask(store, self._peek_at, store, models)
+            try:
+                self._ask(store, self._peek_at, store, models)
+            except Exception:  # one model spoils the common question
+                for model in models:
+                    self._try(model, self._peek_at, store, [model])
 
     def _ask(self, store: Store, question: Callable[..., Any], *arguments: Any) -> Any:
         """Ask one database; None while it is away, which keeps nobody from asking the others."""
@@ -124,11 +131,28 @@ class Claimer:
         try:
             answer = question(*arguments)
         except (DatabaseError, InterfaceError) as error:
-            if not is_contention(error):
-                backoff.failed(error)
+            if is_contention(error):
+                return None
+            if not is_outage(error):
+                raise
+            backoff.failed(error)
             return None
         backoff.succeeded()
         return answer
+
+    def _try(self, model: Any, question: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask about one model; an error that is its own rests it, and no other."""
+        try:
+            return self._ask(self._stores[model], question, *arguments)
+        except Exception:
+            self._resting[model] = time.monotonic() + self._settings.poll_interval
+            discard(connections[self._stores[model].alias])
+            logger.exception(
+                "%s cannot be claimed; trying again.",
+                model._meta.label,
+                extra={"action": "claim_failed", "model": model._meta.label},
+            )
+            return None
 
     def _peek_at(self, store: Store, models: list[Any]) -> None:
         sleeping = {
@@ -194,6 +218,8 @@ class Claimer:
         return min(share, self._settings.claim_batch)
 
     def _active(self, model: Any) -> list[LaneBook]:
+        if self._resting.get(model, 0.0) > time.monotonic():
+            return []
         return [book for book in self._books[model].values() if book.active]
 
     def _tick(self) -> None:

@@ -29,6 +29,7 @@ class ThreadConnections:
         """Leave the connections as the next attempt expects them."""
         for wrapper in self._all:
             if wrapper.connection is None:
+                self._since.pop(id(wrapper), None)
                 continue
             if wrapper.queries_log:
                 wrapper.queries_log.clear()
@@ -66,14 +67,14 @@ class ThreadConnections:
                 raw.cancel_safe(timeout=1.0)
 
     def _was_lost(self, wrapper: Any) -> bool:
+        # Leaving a transaction that could not be rolled back, Django has reconnected already. A
+        # connection that its owner closed is not broken.
+        known, _ = self._since.get(id(wrapper), (None, 0.0))
+        if getattr(known, "broken", False):
+            return True
         if wrapper.connection is not None:
             return bool(getattr(wrapper.connection, "closed", False))
-        if not wrapper.errors_occurred:
-            return False
-        # A transaction that could not be rolled back has dropped the connection; one that its
-        # owner closed is not broken.
-        known, _ = self._since.get(id(wrapper), (None, 0.0))
-        return getattr(known, "broken", False) or not _answers(wrapper)
+        return wrapper.errors_occurred and not _answers(wrapper)
 
     def _is_to_close(self, wrapper: Any) -> bool:
         pooled = wrapper.settings_dict["OPTIONS"].get("pool", False)

@@ -16,11 +16,21 @@ class Holdings:
     def __init__(self, on_remove: Callable[[], None] = lambda: None) -> None:
         self._on_remove = on_remove
         self._attempts: set[Attempt] = set()
+        self._aside: set[Attempt] = set()
         self._per_model: Counter[Any] = Counter()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
-        return len(self._attempts)
+        """How many rows take up room; those of abandoned threads do not."""
+        return len(self._attempts) - len(self._aside)
+
+    def set_aside(self, attempt: Attempt) -> None:
+        """Its thread was abandoned: it stays leased, but another row may have its room."""
+        with self._changed:
+            if attempt in self._attempts and attempt not in self._aside:
+                self._aside.add(attempt)
+                self._per_model[attempt.model] -= 1
+        self._on_remove()
 
     def count(self, model: Any) -> int:
         """How many rows of ``model`` this process holds."""
@@ -39,7 +49,8 @@ class Holdings:
             for attempt in attempts:
                 if attempt in self._attempts:
                     self._attempts.remove(attempt)
-                    self._per_model[attempt.model] -= 1
+                    self._per_model[attempt.model] -= attempt not in self._aside
+                    self._aside.discard(attempt)
             self._changed.notify_all()
         self._on_remove()
 
@@ -52,3 +63,8 @@ class Holdings:
         """Whether nothing is held any more, after at most ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._attempts, timeout)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held at all, not even by an abandoned thread."""
+        return not self._attempts

@@ -74,11 +74,13 @@ class CheckThread(threading.Thread):
         self.attempt = attempt
         outcome, interrupted = self._outcome(attempt)
         self.attempt = None
-        if not interrupted and self.connections is not None:
-            self.connections.after_attempt()
-        self._settle(attempt, outcome)
-        if not self.abandoned:
-            self._ready.done(attempt)
+        try:
+            if not interrupted and self.connections is not None:
+                self.connections.after_attempt()
+        finally:
+            self._settle(attempt, outcome)
+            if not self.abandoned:
+                self._ready.done(attempt)
         return interrupted
 
     def _outcome(self, attempt: Attempt) -> tuple[Outcome | None, bool]:
@@ -95,6 +97,10 @@ class CheckThread(threading.Thread):
             except Error as error:
                 # The engine's own statements, not the check's: nothing was decided.
                 logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
+            except BaseException as error:
+                # Whatever it is, every row that was taken is settled.
+                logger.exception("A check could not be judged.", extra={"action": "judge"})
+                outcome = self._failed(attempt, Failure.of(error))
             interrupted = finish(attempt)
         except TimeoutError:
             interrupted = finish(attempt)
@@ -115,8 +121,13 @@ class CheckThread(threading.Thread):
         if outcome.failure is not None and self.connections.lost():
             return None  # the database went away under the check: interrupted, not failed
         if outcome.failure is None and self.connections.left_open():
-            return failed(attempt.row, attempt.pk, attempt.token, attempt.state, LEFT_OPEN, age)
+            return self._failed(attempt, LEFT_OPEN)
         return outcome
+
+    @staticmethod
+    def _failed(attempt: Attempt, failure: Failure) -> Outcome:
+        age = attempt.age(time.monotonic())
+        return failed(attempt.row, attempt.pk, attempt.token, attempt.state, failure, age)
 
 
 def overrun(attempt: Attempt) -> Outcome:

@@ -15,8 +15,8 @@ Nothing = Callable[[], None]
 
 
 class ReadyQueue:
-    """First come, first served, except that no model runs on more threads than its cap, and that
-    suspects run by themselves.
+    """Models take turns, each first come, first served; no model runs on more threads than its cap,
+    and suspects run by themselves.
 
     A suspect (its lease had lapsed, so the process that ran it may have died of it) starts alone:
     until it ends nothing else starts. One that has lapsed more than once first waits until nothing
@@ -36,7 +36,11 @@ class ReadyQueue:
         self._give_back = give_back
         self._low_water = low_water
         self._level = -1
-        self._line: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._lines: dict[Any, queue.SimpleQueue[Attempt]] = {}
+        self._turns: list[queue.SimpleQueue[Attempt]] = []
+        self._turn = 0
+        # One ticket for each row in any line, to wait for; False tells a thread to end.
+        self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._later: dict[Any, deque[Attempt]] = {}
         self._suspects: deque[Attempt] = deque()
         self._lapsed: list[Attempt] = []
@@ -49,7 +53,7 @@ class ReadyQueue:
     @property
     def waiting(self) -> int:
         """How many rows are in line."""
-        return self._line.qsize()
+        return self._tickets.qsize()
 
     @property
     def running(self) -> int:
@@ -59,19 +63,19 @@ class ReadyQueue:
     def put(self, attempts: Iterable[Attempt], level: int = 0) -> None:
         """Offer claimed rows; once no more than ``level`` wait, ``low_water`` is called."""
         for attempt in attempts:
-            self._line.put(attempt)
+            self._enqueue(attempt)
         self._level = level
 
     def take(self, timeout: float) -> Attempt | None:
         """The next row to run; None after ``timeout`` seconds without one, or once closed."""
         while not self.closed:
             try:
-                attempt = self._line.get(timeout=timeout)
+                ticket = self._tickets.get(timeout=timeout)
             except queue.Empty:
                 return None
-            if attempt is not None and self._may_start(attempt):
+            if ticket and self._may_start(attempt := self._next_in_turn()):
                 self._running.add(attempt)
-                if self._line.qsize() <= self._level:
+                if self._tickets.qsize() <= self._level:
                     self._level = -1
                     self._low_water()
                 return attempt
@@ -90,7 +94,7 @@ class ReadyQueue:
         with self._changed:
             aside, self._lapsed = self._lapsed, []
         for attempt in aside:
-            self._line.put(attempt)
+            self._enqueue(attempt)
 
     def close(self, threads: int) -> None:
         """Start nothing more; what has not started is given back. Wakes ``threads`` that wait."""
@@ -100,14 +104,38 @@ class ReadyQueue:
             for later in self._later.values():
                 rest += later
             self._changed.notify_all()
-        while not self._line.empty():
-            attempt = self._line.get()
-            if attempt is not None:
-                rest.append(attempt)
+        while self._take_ticket():
+            rest.append(self._next_in_turn())
         for attempt in rest:
             self._give_back(attempt)
         for _ in range(threads):
-            self._line.put(None)
+            self._tickets.put(False)
+
+    def _enqueue(self, attempt: Attempt) -> None:
+        """To the end of its model's line; the ticket last, so that who has one finds a row."""
+        line = self._lines.get(attempt.model)
+        if line is None:
+            with self._changed:
+                line = self._lines.setdefault(attempt.model, queue.SimpleQueue())
+                self._turns = list(self._lines.values())
+        line.put(attempt)
+        self._tickets.put(True)
+
+    def _next_in_turn(self) -> Attempt:
+        """The first row of the next line that has one; only for holders of a ticket."""
+        while True:
+            turns = self._turns
+            self._turn = (self._turn + 1) % len(turns)
+            try:
+                return turns[self._turn].get_nowait()
+            except queue.Empty:
+                continue
+
+    def _take_ticket(self) -> bool:
+        try:
+            return self._tickets.get_nowait()
+        except queue.Empty:
+            return False
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Whether the row may start now; otherwise it was dropped or put where it waits."""
@@ -149,7 +177,7 @@ class ReadyQueue:
             if self._alone is attempt:
                 self._alone = None
                 if self._suspects:
-                    self._line.put(self._suspects.popleft())
+                    self._enqueue(self._suspects.popleft())
             self._changed.notify_all()
 
     def _below_cap(self, attempt: Attempt) -> bool:
@@ -169,4 +197,4 @@ class ReadyQueue:
         with self._changed:
             self._running_per_model[model] -= 1
             if self._later.get(model):
-                self._line.put(self._later[model].popleft())
+                self._enqueue(self._later[model].popleft())

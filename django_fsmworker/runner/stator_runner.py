@@ -198,7 +198,7 @@ class StatorRunner:
         if self.too_many_abandoned:
             return True
         if self._claimer.single_pass:
-            return self._claimer.exhausted and not len(self._holdings)
+            return self._claimer.exhausted and self._holdings.empty
         return end is not None and time.monotonic() >= end
 
     def _shut_down(self, one_pass: bool) -> None:
@@ -258,7 +258,8 @@ class StatorRunner:
                 self._deadlines.end(running[attempt], attempt, "cancelled")
 
     def _abandoned(self, attempt: Attempt) -> None:
-        """Called when a thread is given up; writing it down must not keep others from their deadline."""
+        """Called when a thread is given up. Writing that down must not hold up other deadlines."""
+        self._holdings.set_aside(attempt)
         threading.Thread(
             target=self._note_abandoned, args=(attempt,), name="fsmworker-note", daemon=True
         ).start()

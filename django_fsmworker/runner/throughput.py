@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 import time
 
+SHORTEST_MEASURE = 0.05
+HORIZON = 1.0
+
 
 class Throughput:
-    """The target for rows in hand; nothing that is claimed should wait a quarter of its lease."""
+    """The target for rows in hand.
+
+    The prefetch is a second of work at the measured rate, and never more than a quarter of a lease:
+    rows that wait here could run elsewhere, and all of them become suspects if this process dies.
+    """
 
     def __init__(self, concurrency: int, most: int, lease: float) -> None:
         self._concurrency = concurrency
         self._most = max(most, concurrency)
-        self._lease = lease
-        self._rate = 0.0
+        self._horizon = min(HORIZON, lease / 4)
         self._seen = 0
         self._at = time.monotonic()
         self.target = min(2 * concurrency, self._most)
@@ -21,15 +27,16 @@ class Throughput:
     def measured(self, settled: int) -> None:
         """So many rows have been settled in all so far."""
         now = time.monotonic()
+        if settled == self._seen:
+            self._at = max(self._at, now - HORIZON)  # an idle time says nothing about the rate
+            return
         elapsed = now - self._at
-        if settled == self._seen or elapsed <= 0:
+        if elapsed < SHORTEST_MEASURE:
             return
         rate = (settled - self._seen) / elapsed
-        self._rate = rate if not self._rate else (self._rate + rate) / 2
         self._seen, self._at = settled, now
-        wanted = self._concurrency + int(self._rate * self._lease / 4)
-        # Grow by doubling: the first rows may be quicker than those that follow.
-        self.target = max(self._concurrency, min(wanted, 2 * self.target, self._most))
+        wanted = self._concurrency + max(self._concurrency, int(rate * self._horizon))
+        self.target = min(wanted, self._most)
 
     @staticmethod
     def jittered(seconds: float) -> float:

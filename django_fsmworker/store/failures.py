@@ -30,7 +30,14 @@ class Failure:
             kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
         )
         text = "".join(traceback.format_exception(error))
-        return cls(name[-200:], _storable(str(error)), _storable(text)[-LONGEST_TRACEBACK:])
+        return cls(name[-200:], _storable(_text_of(error)), _storable(text)[-LONGEST_TRACEBACK:])
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:
+        return f"(its text cannot be had: {type(another).__name__})"
 
 
 def _storable(text: str) -> str:
@@ -58,7 +65,10 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
             failure.traceback,
         )
         (seen if entry.pk else new).append(entry)
-    FailureRecord.objects.using(alias).bulk_create(new)
+    # An upsert: an abandoned check may be noted and settled at the same moment.
+    FailureRecord.objects.using(alias).bulk_create(
+        new, update_conflicts=True, unique_fields=["model", "row"], update_fields=_WRITTEN
+    )
     FailureRecord.objects.using(alias).bulk_update(seen, _WRITTEN)
 
 

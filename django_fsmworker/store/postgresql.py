@@ -58,11 +58,16 @@ class PostgreSQLStore(Store):
     ) -> list[Any]:
         table, token = table_for(model, self.alias), new_token()
         states, marks, limits = _lanes(lanes)
-        rows = self._fetch(
-            _claim_sql(table, database_now()),
-            [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
-        )
-        return sorted(table.load(rows), key=lambda row: row.state_next)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                _claim_sql(table, database_now()),
+                [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
+            )
+            try:
+                rows = table.load(cursor.fetchall())
+            except Exception:  # the claim stands; one of its rows cannot be read
+                rows = table.load_claimed((token, token + 1), states)
+        return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
         models, parts, params = list(lanes), [], []

@@ -36,7 +36,7 @@ class SQLiteStore(Store):
         if mode in ("wal", "memory"):
             return []
         return [
-            f"The SQLite database {self.alias!r} has journal_mode={mode}: its readers and its writer "
+            f"The SQLite database {self.alias!r} has journal_mode={mode}: readers and writer "
             f"wait for each other. Add 'init_command': 'PRAGMA journal_mode=WAL' to its OPTIONS."
         ]
 
@@ -52,8 +52,13 @@ class SQLiteStore(Store):
         for lane in lanes:
             since = self._text(lane.since) if lane.since else ""
             params += [lane.state, since, latest, moment, lane.limit]
-        rows = self._fetch(_claim_sql(table, len(lanes)), params)
-        return sorted(table.load(rows), key=lambda row: row.state_next)
+        with self.connection.cursor() as cursor:
+            cursor.execute(_claim_sql(table, len(lanes)), params)
+            try:
+                rows = table.load(cursor.fetchall())
+            except Exception:  # the claim stands; one of its rows cannot be read
+                rows = table.load_claimed((token, token + 1), [lane.state for lane in lanes])
+        return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
         found: dict[tuple[Any, str], float] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import QuerySet
+from django.db.models.base import ModelState
 
 from django_fsmworker.models.saving import ENGINE_COLUMNS
 
@@ -47,16 +48,42 @@ class Table:
         return {row[0] for row in self._convert(rows, [self.model._meta.pk])}
 
     def load(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
-        """Model instances from rows that hold every column in the order of ``whole_row``.
+        """Model instances from rows that hold every column in the order of ``whole_row``."""
+        names = [field.attname for field in self.fields]
+        build = self.model.from_db
+        return [build(self.alias, names, row) for row in self._convert(rows, self.fields)]
 
-        A row with a value that its field cannot read comes with the engine's columns only: the
-        others are deferred, so its own check meets the error, and no other row does.
+    def load_claimed(self, tokens: Sequence[int], states: Sequence[str]) -> list[Any]:
+        """The rows that a claim took, loaded one by one, after loading them together has failed.
+
+        One whose values no field or driver can read comes with the engine's columns only, past the
+        model's own ``__init__``: the others are deferred, so the row's own check meets the error,
+        and no other row does.
         """
-        rows = list(rows)
+        rows: QuerySet[Any] = QuerySet(self.model, using=self.alias)
+        own = [field for field in self.fields if self._is_own(field)]
+        names = [field.attname for field in own]
+        claimed = rows.filter(
+            state__in=list(states), state_next__isnull=False, state_claim__in=list(tokens)
+        )
+        return [self._load_one(rows, names, values) for values in claimed.values_list(*names)]
+
+    def _load_one(self, rows: QuerySet[Any], names: list[str], values: Sequence[Any]) -> Any:
+        bare = self.model.__new__(self.model)
+        bare._state = ModelState()
+        bare._state.db, bare._state.adding = self.alias, False
+        bare.__dict__.update(zip(names, values, strict=True))
         try:
-            return self._build(rows, self.fields)
-        except Exception:
-            return [self._load_alone(row) for row in rows]
+            return rows.get(pk=bare.pk)
+        except Exception as error:
+            logger.warning(
+                "%s %s cannot be loaded (%s).",
+                self.model._meta.label,
+                bare.pk,
+                error,
+                extra={"action": "unreadable", "model": self.model._meta.label, "pk": bare.pk},
+            )
+            return bare
 
     @cached_property
     def whole_row(self) -> str:
@@ -66,25 +93,6 @@ class Table:
             field.select_format(compiler, f"{self.name}.{self.quote(field.column)}", [])[0]
             for field in self.fields
         )
-
-    def _load_alone(self, row: Sequence[Any]) -> Any:
-        try:
-            return self._build([row], self.fields)[0]
-        except Exception as error:
-            logger.warning(
-                "A row of %s cannot be loaded whole (%s).",
-                self.model._meta.label,
-                error,
-                extra={"action": "unreadable", "model": self.model._meta.label},
-            )
-        readable = [each for each in zip(self.fields, row, strict=True) if self._is_own(each[0])]
-        fields, values = zip(*readable, strict=True)
-        return self._build([values], fields)[0]
-
-    def _build(self, rows: Iterable[Sequence[Any]], fields: Sequence[Any]) -> list[Any]:
-        names = [field.attname for field in fields]
-        build = self.model.from_db
-        return [build(self.alias, names, row) for row in self._convert(rows, fields)]
 
     @staticmethod
     def _is_own(field: Any) -> bool:

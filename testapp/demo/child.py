@@ -15,7 +15,8 @@ from django.core.management import execute_from_command_line
 
 def end_with_parent() -> None:
     """Ask this process to stop once standard input is closed."""
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock this thread would still hold when the interpreter ends.
+    os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

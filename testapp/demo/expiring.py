@@ -33,8 +33,7 @@ def show_expiry(seconds: float, display: Display) -> bool:
     finally:
         runners.stop()
     copies, kept = sum(1 for _ in places.copies()), File.objects.count()
-    display.say(
-        f"{time.monotonic() - start:6.1f} s  {rows(expected)} expired, {copies} copies are left; "
-        f"{rows(kept)} in the state failed stay."
-    )
+    stay = f"; the {rows(kept)} that failed stay" if kept else ""
+    took = time.monotonic() - start
+    display.say(f"{took:6.1f} s  {rows(expected)} expired, {copies} copies are left{stay}.")
     return not copies

@@ -53,7 +53,7 @@ def _bar(counts: Counts) -> RenderableType:
     share = counts.ended / counts.total
     line.add_row(
         Text("Files", style="bold"),
-        ProgressBar(total=counts.total, completed=counts.ended, width=30),
+        ProgressBar(total=counts.total, completed=counts.ended, width=30, finished_style="green"),
         Text(f"{counts.ended:,} of {counts.total:,}"),
         Text(f"{share:.0%}", style="bold"),
         Text(f"{counts.rate:,.0f} rows/s"),

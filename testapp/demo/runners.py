@@ -71,13 +71,14 @@ class Runners:
     def _reap(self) -> list[subprocess.Popen[bytes]]:
         ended, self.processes = self.processes, []
         for process in ended:
-            assert process.stdin is not None
-            process.stdin.close()
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # Not before: for a runner that still lives it would be the second signal to stop.
+            assert process.stdin is not None
+            process.stdin.close()
         return ended
 
     def _launch(self) -> subprocess.Popen[bytes]:

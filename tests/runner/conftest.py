@@ -9,6 +9,7 @@ import pytest
 from django_fsmworker import clock
 from testapp.models import trouble
 from tests.runner.embedded import Embedded
+from tests.runner.gate import Gate
 from tests.runner.locking import Locker
 from tests.runner.processes import Process
 
@@ -42,6 +43,15 @@ def mode(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Any], Any]
         monkeypatch.setitem(trouble.MODES, name, lambda states, row: check(row))
 
     return define
+
+
+@pytest.fixture
+def gate(mode: Callable[..., None]) -> Iterator[Gate]:
+    """What rows of Trouble with the mode ``gate`` wait at; it is opened when the test ends."""
+    gate = Gate()
+    mode("gate", gate)
+    yield gate
+    gate.open.set()
 
 
 @pytest.fixture

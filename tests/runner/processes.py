@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -17,8 +18,9 @@ class Process:
     """Started at once; its output is kept in files, so that it never waits for a reader."""
 
     def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        self._stdout = tempfile.TemporaryFile("w+")
-        self._stderr = tempfile.TemporaryFile("w+")
+        self._files = ExitStack()
+        self._stdout = self._files.enter_context(tempfile.TemporaryFile())
+        self._stderr = self._files.enter_context(tempfile.TemporaryFile())
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), *arguments],
             cwd=ROOT,
@@ -54,8 +56,7 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._stdout.close()
-        self._stderr.close()
+        self._files.close()
 
 
 def _read(descriptor: int) -> str:

@@ -1,4 +1,4 @@
-"""Whatever a check does, the runner goes on at full strength and the row's record says what it was."""
+"""Whatever a check does, the runner goes on at full strength and the record says what it was."""
 
 from __future__ import annotations
 

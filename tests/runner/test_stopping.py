@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,34 +14,13 @@ from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.runner import StatorRunner
 from testapp.models import BasicModel, Chain, Trouble
 from tests.runner.embedded import QUICK, Embedded, one_pass, working_threads
+from tests.runner.gate import Gate
 from tests.runner.rows import due_in, fresh, lapse, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Start = Callable[..., Embedded]
 Eventually = Callable[..., Any]
-
-
-class Gate:
-    """Checks that wait at it until it is opened."""
-
-    def __init__(self) -> None:
-        self.entered: list[Any] = []
-        self.open = threading.Event()
-
-    def __call__(self, row: Any) -> str:
-        self.entered.append(row.pk)
-        while not self.open.is_set():
-            time.sleep(0.005)
-        return "done"
-
-
-@pytest.fixture
-def gate(mode: Callable[..., None]) -> Iterator[Gate]:
-    gate = Gate()
-    mode("gate", gate)
-    yield gate
-    gate.open.set()
 
 
 def gated(number: int) -> list[Trouble]:

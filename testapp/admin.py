@@ -1,0 +1,32 @@
+"""The models with a life, in the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from django_fsmworker.admin import StatorModelAdmin
+from testapp.models import (
+    BasicModel,
+    Chain,
+    Expiring,
+    File,
+    Hidden,
+    Noop,
+    Order,
+    RelatedKey,
+    TextKey,
+    Trouble,
+    UUIDKey,
+)
+
+admin.site.register(Order, StatorModelAdmin)
+for model in (BasicModel, Chain, Expiring, Hidden, Noop, RelatedKey, TextKey, Trouble, UUIDKey):
+    admin.site.register(model, StatorModelAdmin)
+
+
+@admin.register(File)
+class FileAdmin(StatorModelAdmin):
+    list_display = ("__str__", "size", "type")
+    list_filter = ("type",)
+    search_fields = ("path", "sha256")
+    fields = readonly_fields = ("path", "size", "type", "sha256")

@@ -1,0 +1,248 @@
+"""Several connections at once: nobody waits for a row that somebody else has locked."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+from django.db import OperationalError, transaction
+
+from django_fsmworker.store import store_for
+from django_fsmworker.store.errors import is_contention
+from testapp.models import Noop, Order, Trouble
+from tests.database.rows import LEASE, claim, fetch, hold, lanes, moved, put, stayed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SOON = 2.0
+
+
+@pytest.fixture
+def store():
+    return store_for("default")
+
+
+@pytest.fixture
+def lock(start_thread):
+    """``lock(row)``: another connection holds the row locked until the test ends."""
+    release = threading.Event()
+
+    def hold_locked(model, pk, locked):
+        with transaction.atomic():
+            model.objects.select_for_update().get(pk=pk)
+            locked.set()
+            assert release.wait(30)
+
+    threads = []
+
+    def start(row):
+        locked = threading.Event()
+        threads.append(start_thread(hold_locked, type(row), row.pk, locked))
+        assert locked.wait(10)
+
+    def let_go():
+        release.set()
+        for thread in threads:
+            thread.result()
+
+    start.let_go = let_go
+    yield start
+    let_go()
+
+
+def quickly(function, *arguments):
+    """Call it, and see to it that it did not wait for anybody."""
+    begun = time.monotonic()
+    result = function(*arguments)
+    assert time.monotonic() - begun < SOON
+    return result
+
+
+@pytest.mark.postgresql
+class TestLockedRows:
+    """SQLite locks whole databases, not rows."""
+
+    @pytest.fixture
+    def rows(self):
+        Order.objects.bulk_create([Order() for _ in range(20)])
+        return claim(Order)
+
+    def test_settle_writes_the_others_at_once(self, store, lock, rows):
+        locked, others = rows[7], {row.pk for row in rows} - {rows[7].pk}
+        outcomes = [moved(row, "paid") for row in rows]
+        lock(locked)
+
+        assert quickly(store.settle, Order, outcomes) == others
+
+        assert store.still_held(Order, [hold(row) for row in rows]) == {locked.pk}
+        lock.let_go()
+        assert store.settle(Order, [outcomes[7]]) == {locked.pk}
+
+    def test_renew_renews_the_others_at_once(self, store, lock, rows):
+        lock(rows[0])
+
+        renewed = quickly(store.renew, Order, [hold(row) for row in rows], 90)
+
+        assert renewed == {row.pk for row in rows[1:]}
+
+    def test_hand_back_frees_the_others_at_once(self, store, lock, rows):
+        lock(rows[0])
+
+        freed = quickly(store.hand_back, Order, [hold(row) for row in rows])
+
+        assert freed == {row.pk for row in rows[1:]}
+
+    def test_claim_takes_the_others_at_once(self, store, lock, rows):
+        store.hand_back(Order, [hold(row) for row in rows])
+        lock(rows[0])
+
+        found = quickly(claim, Order)
+
+        assert {row.pk for row in found} == {row.pk for row in rows[1:]}
+
+    def test_a_locked_row_does_not_count_against_the_limit(self, store, lock, rows):
+        store.hand_back(Order, [hold(row) for row in rows])
+        lock(rows[0])
+
+        assert len(quickly(claim, Order, 3)) == 3
+
+    def test_still_held_and_peek_do_not_wait(self, store, lock, rows):
+        lock(rows[0])
+
+        assert quickly(store.still_held, Order, [hold(rows[0])]) == {rows[0].pk}
+        quickly(store.peek, {Order: lanes(Order)})
+
+    def test_a_row_that_changes_while_it_is_locked_is_not_lost(self, store, start_thread, rows):
+        """The user's transaction commits between the look at the row and its lock, or later."""
+        row, stop = rows[0], threading.Event()
+
+        def keep_saving():
+            while not stop.is_set():
+                Order.objects.filter(pk=row.pk).update(tracking=str(time.monotonic()))
+
+        saving = start_thread(keep_saving)
+        written = False
+        for _ in range(2000):
+            if written := store.settle(Order, [moved(row, "paid")]) == {row.pk}:
+                break
+            assert store.still_held(Order, [hold(row)]) == {row.pk}
+        stop.set()
+        saving.result()
+
+        assert written
+        assert fetch(row).state == "paid"
+
+    def test_moving_a_queryset_waits_and_then_moves(self, lock, rows, start_thread):
+        lock(rows[0])
+
+        moving = start_thread(Order.state_transition_queryset, Order.objects.all(), "failed")
+        lock.let_go()
+
+        assert moving.result() == 20
+
+    def test_moving_a_queryset_rechecks_its_condition(self, start_thread):
+        """A row that had just moved is not moved again."""
+        row, other = Order.objects.create(), Order.objects.create()
+        rows = Order.objects.filter(state="new")
+        with transaction.atomic():
+            Order.objects.filter(pk=row.pk).update(state="paid")
+            moving = start_thread(Order.state_transition_queryset, rows, "failed")
+            sliced = start_thread(Order.state_transition_queryset, rows[:2], "failed")
+            time.sleep(0.2)  # Nothing tells when a statement begins to wait.
+
+        assert moving.result() + sliced.result() == 1
+        assert (fetch(row).state, fetch(other).state) == ("paid", "failed")
+
+
+class TestTogether:
+    """On every database."""
+
+    def test_no_row_is_claimed_twice(self, start_thread):
+        Noop.objects.bulk_create([Noop() for _ in range(400)])
+
+        def claim_some():
+            found = []
+            while rows := self.patiently(claim, Noop, random.randint(1, 20)):
+                found += [(row.pk, row.state_claim) for row in rows]
+            return found
+
+        claims = [start_thread(claim_some) for _ in range(4)]
+
+        found = [each for thread in claims for each in thread.result()]
+        assert len(found) == len({pk for pk, _ in found}) == 400
+        assert dict(Noop.objects.values_list("pk", "state_claim")) == dict(found)
+
+    def test_overlapping_batches_in_any_order_do_not_deadlock(self, store, start_thread):
+        Trouble.objects.bulk_create([Trouble() for _ in range(200)])
+        rows = claim(Trouble)
+
+        def work(seed):
+            order = random.Random(seed)
+            for _ in range(15):
+                some = order.sample(rows, 100)
+                self.patiently(store.renew, Trouble, [hold(row) for row in some], LEASE)
+                # As by several workers that each believe the rows to be theirs.
+                some = order.sample(rows, 100)
+                self.patiently(store.settle, Trouble, [stayed(row) for row in some])
+                for row in some[:20]:
+                    self.patiently(put, row, state_claim=row.state_claim)
+                self.patiently(store.hand_back, Trouble, [hold(row) for row in some])
+                self.patiently(
+                    Trouble.state_transition_queryset,
+                    Trouble.objects.filter(pk__in=[row.pk for row in some]),
+                    "new",
+                )
+
+        for thread in [start_thread(work, seed) for seed in range(4)]:
+            thread.result(100)
+
+    def test_a_transition_is_committed_once(self, store, start_thread):
+        """Four workers settle the same claim: each row is written by one of them."""
+        Order.objects.bulk_create([Order() for _ in range(200)])
+        rows = claim(Order)
+        outcomes = [moved(row, "paid") for row in rows]
+
+        def settle(seed):
+            mine = random.Random(seed).sample(outcomes, 200)
+            return [
+                pk
+                for start in range(0, 200, 50)
+                for pk in self.patiently(store.settle, Order, mine[start : start + 50])
+            ]
+
+        workers = [start_thread(settle, seed) for seed in range(4)]
+        written = [pk for thread in workers for pk in thread.result()]
+        written += store.settle(Order, outcomes)
+
+        assert sorted(written) == sorted(row.pk for row in rows)
+
+    @staticmethod
+    def patiently(function, *arguments, **options):
+        """SQLite may say that it is busy; a runner tries again then."""
+        for _ in range(50):
+            try:
+                return function(*arguments, **options)
+            except OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                assert is_contention(error)
+        raise AssertionError("busy all the time")
+
+
+@pytest.mark.postgresql
+def test_contention_is_told_from_outages_and_refusals(lock):
+    from django.db import connection
+
+    from django_fsmworker.store.errors import is_outage, is_refusal, sqlstate
+
+    row = Order.objects.create()
+    lock(row)
+    with pytest.raises(OperationalError) as caught, transaction.atomic():
+        Order.objects.select_for_update(nowait=True).get(pk=row.pk)
+    assert sqlstate(caught.value) == "55P03"
+    assert is_contention(caught.value)
+    assert not is_outage(caught.value)
+    assert not is_refusal(caught.value)
+    assert connection.is_usable()

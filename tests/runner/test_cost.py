@@ -1,0 +1,100 @@
+"""What a runner costs: statements per batch, and statements and memory while it is idle."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from django_fsmworker.store import Kind, Lane, Outcome, store_for
+from testapp.models import Noop
+from tests.runner.counting import statements
+from tests.runner.embedded import Embedded, one_pass
+from tests.runner.processes import Process
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MINUTE = 60
+
+
+def moved(rows: Sequence[Any]) -> list[Outcome]:
+    return [
+        Outcome(row.pk, row, Kind.MOVED, "new", row.state_claim, "done", None, None) for row in rows
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 10, 700])
+def test_claim_and_settle_are_one_statement_each_whatever_the_batch(number: int) -> None:
+    Noop.objects.bulk_create(Noop() for _ in range(number))
+    store = store_for("default")
+
+    with CaptureQueriesContext(connection) as claiming:
+        rows = store.claim(Noop, [Lane("new", 1000)], lease=30)
+    with CaptureQueriesContext(connection) as settling:
+        settled = store.settle(Noop, moved(rows))
+
+    assert (len(rows), len(settled)) == (number, number)
+    assert (len(claiming), len(settling)) == (1, 1)
+
+
+def test_a_runner_s_statements_are_per_batch_not_per_row() -> None:
+    Noop.objects.bulk_create(Noop() for _ in range(3000))
+
+    with statements() as sent:
+        one_pass(Noop)
+
+    assert not Noop.objects.exclude(state="done").exists()
+    assert len(sent) < 3000 / 5, f"{len(sent)} statements for 3,000 rows"
+
+
+def test_an_idle_runner_sends_at_most_a_statement_every_two_seconds(
+    start_runner: Callable[..., Embedded], eventually: Callable[..., Any]
+) -> None:
+    with statements() as sent:
+        runner = start_runner(concurrency=10, poll_interval=5.0)
+        # What is asked at start, and one round of deletes, then the quiet time.
+        eventually(lambda: runner.runner._claimer.seconds_to_wait() > 0)
+        time_of_deletes = _when_quiet(sent, eventually)
+        deletes = [sql for sql in sent.sent if "state_changed" in sql and "<=" in sql]
+        before, end = len(sent), time_of_deletes + 10
+        eventually(lambda: time.monotonic() > end, 15)
+        idle = len(sent) - before
+        runner.stop()
+
+    a_minute = idle * MINUTE / 10 + 2 * max(len(deletes), 1)
+    assert a_minute <= MINUTE / 2, f"{idle} in ten seconds, {len(deletes)} a round of deletes"
+
+
+def _when_quiet(sent: Any, eventually: Callable[..., Any]) -> float:
+    """Wait until nothing was sent for half a second."""
+    seen, since = len(sent), time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal seen, since
+        if len(sent) != seen:
+            seen, since = len(sent), time.monotonic()
+        return time.monotonic() - since > 0.5
+
+    eventually(quiet)
+    return time.monotonic()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_an_idle_process_stays_below_80_megabytes(
+    start_process: Callable[..., Process], eventually: Callable[..., Any]
+) -> None:
+    Noop.objects.bulk_create(Noop() for _ in range(100))
+    process = start_process("runstator")
+    eventually(lambda: process.started)
+    eventually(lambda: not Noop.objects.exclude(state="done").exists())
+
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (resident,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+
+    assert int(resident.split()[1]) < 80 * 1024, resident

@@ -1,0 +1,158 @@
+"""How much runs at once, how much is claimed, and who comes next."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from testapp.models import Chain, Noop, Trouble
+from tests.runner.embedded import Embedded, one_pass
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+
+
+class Meter:
+    """How many checks ran at once, at the most."""
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._now = 0
+        self.most = 0
+
+    def __call__(self, row: Any) -> str:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self._pause)
+        with self._lock:
+            self._now -= 1
+        return "done"
+
+
+@pytest.fixture
+def meter(mode: Callable[..., None]) -> Meter:
+    meter = Meter(0.01)
+    mode("meter", meter)
+    return meter
+
+
+def metered(number: int) -> list[Trouble]:
+    return Trouble.objects.bulk_create(Trouble(mode="meter") for _ in range(number))
+
+
+class TestConcurrency:
+    def test_so_many_checks_run_at_once_and_no_more(self, meter: Meter) -> None:
+        metered(60)
+
+        one_pass(Trouble, concurrency=3)
+
+        assert meter.most == 3
+
+    def test_a_model_s_cap_is_about_what_runs(self, meter: Meter) -> None:
+        metered(60)
+
+        one_pass(Trouble, concurrency=5, concurrency_per_model=2)
+
+        assert meter.most == 2
+        assert not Trouble.objects.exclude(state="done").exists()
+
+    def test_a_capped_model_leaves_the_other_threads_to_the_others(
+        self, start_runner: Start, eventually: Eventually, mode: Callable[..., None]
+    ) -> None:
+        released = threading.Event()
+
+        def block(row: Trouble) -> str:
+            released.wait(10)
+            return "done"
+
+        mode("block", block)
+        Trouble.objects.bulk_create(Trouble(mode="block") for _ in range(20))
+        start_runner(Trouble, Noop, concurrency=3, concurrency_per_model=2)
+        eventually(lambda: Trouble.objects.running().exists())
+
+        Noop.objects.bulk_create(Noop() for _ in range(20))
+        eventually(lambda: not Noop.objects.exclude(state="done").exists())
+
+        assert not Trouble.objects.filter(state="done").exists()
+        released.set()
+
+
+class TestTurns:
+    def test_a_model_with_few_rows_does_not_wait_for_one_with_many(
+        self, start_runner: Start, eventually: Eventually, meter: Meter
+    ) -> None:
+        metered(400)
+        start_runner(Trouble, Noop, concurrency=2)
+        eventually(lambda: Trouble.objects.filter(state="done").exists())
+
+        Noop.objects.bulk_create(Noop() for _ in range(10))
+        eventually(lambda: not Noop.objects.exclude(state="done").exists())
+
+        assert Trouble.objects.filter(state="new").count() > 200
+
+    def test_a_state_with_few_rows_does_not_wait_for_one_with_many(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        Chain.objects.bulk_create(Chain(pause=0.01) for _ in range(300))
+        few = Chain.objects.bulk_create(Chain(pause=0.01, state="third") for _ in range(10))
+
+        start_runner(Chain, concurrency=2)
+        keys = [row.pk for row in few]
+        eventually(lambda: not Chain.objects.filter(pk__in=keys, state="third").exists())
+
+        assert Chain.objects.filter(state="first").count() > 100
+
+    def test_the_oldest_due_row_of_a_state_comes_first(self, mode: Callable[..., None]) -> None:
+        order: list[int] = []
+
+        def note(row: Trouble) -> str:
+            order.append(row.pk)
+            return "done"
+
+        mode("note", note)
+        rows = [Trouble.objects.create(mode="note") for _ in range(6)]
+        for row, older in zip(rows, (3, 1, 5, 2, 4, 6), strict=True):
+            Trouble.objects.filter(pk=row.pk).update(
+                state_next=row.state_next
+                - older * (row.state_next - row.state_next.replace(year=2020))
+            )
+
+        one_pass(Trouble, concurrency=1)
+
+        assert order == [rows[index].pk for index in (5, 2, 4, 0, 3, 1)]
+
+
+class TestInFlight:
+    def test_no_more_rows_are_held_than_max_in_flight(
+        self, start_runner: Start, eventually: Eventually, meter: Meter
+    ) -> None:
+        metered(150)
+        most = 0
+
+        def done() -> bool:
+            nonlocal most
+            most = max(most, Trouble.objects.running().count())
+            return not Trouble.objects.exclude(state="done").exists()
+
+        start_runner(Trouble, concurrency=2, max_in_flight=7)
+        eventually(done)
+
+        assert 2 <= most <= 7
+
+    def test_a_runner_that_is_busy_holds_little_more_than_it_runs(
+        self, start_runner: Start, eventually: Eventually, gate: Any
+    ) -> None:
+        Trouble.objects.bulk_create(Trouble(mode="gate") for _ in range(100))
+
+        start_runner(Trouble, concurrency=3)
+        eventually(lambda: len(gate.entered) == 3)
+
+        assert 3 <= Trouble.objects.running().count() <= 6

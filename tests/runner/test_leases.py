@@ -1,0 +1,215 @@
+"""Leases last as long as the attempt; a row that moves meanwhile ends it, and its result is fenced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from django_fsmworker import clock
+from django_fsmworker.models.records import FailureRecord
+from testapp.models import Trouble
+from tests.runner.embedded import Embedded, one_pass
+from tests.runner.gate import Gate
+from tests.runner.rows import fresh, path
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+
+
+def gated() -> Trouble:
+    return Trouble.objects.create(mode="gate")
+
+
+class TestRenewal:
+    def test_a_long_check_keeps_its_lease_and_nobody_else_runs_it(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        row = gated()
+        first = start_runner(Trouble, lease=0.8)
+        eventually(lambda: gate.entered)
+        claimed = fresh(row)
+        second = start_runner(Trouble, lease=0.8)
+
+        # Three leases later …
+        eventually(lambda: clock.now() > claimed.state_lease + timedelta(seconds=1.6))
+        held = fresh(row)
+        gate.open.set()
+        eventually(lambda: fresh(row).state == "done")
+
+        assert gate.entered == [row.pk]
+        assert held.state_claim == claimed.state_claim
+        assert held.state_lease > claimed.state_lease
+        assert held.state_next > claimed.state_next, "it has left the head of its lane"
+        assert held.state_failures == 0
+        assert (first.total("superseded"), second.total("moved")) == (0, 0)
+
+    def test_rows_that_wait_for_a_thread_keep_their_leases(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        rows = [gated() for _ in range(2)]
+        start_runner(Trouble, lease=0.8, concurrency=1)
+        eventually(lambda: Trouble.objects.running().count() == 2)
+        until = max(fresh(row).state_lease for row in rows) + timedelta(seconds=1)
+
+        eventually(lambda: clock.now() > until)
+        assert Trouble.objects.running().count() == 2
+        gate.open.set()
+
+        eventually(lambda: not Trouble.objects.exclude(state="done").exists())
+        assert sorted(gate.entered) == [row.pk for row in rows]
+
+    def test_a_lapsed_lease_that_nobody_took_is_renewed(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        row = gated()
+        runner = start_runner(Trouble, lease=1)
+        eventually(lambda: gate.entered)
+        now = clock.now()
+        Trouble.objects.filter(pk=row.pk).update(
+            state_lease=now - timedelta(seconds=1), state_next=now + timedelta(seconds=30)
+        )
+
+        eventually(lambda: Trouble.objects.running().exists())
+        gate.open.set()
+        eventually(lambda: fresh(row).state == "done")
+
+        assert runner.total("superseded") == 0
+
+
+class TestCancel:
+    def test_a_row_that_is_moved_while_it_runs_ends_its_check_at_the_next_renewal(
+        self, start_runner: Start, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        row = Trouble.objects.create(mode="loop")
+        runner = start_runner(Trouble, lease=1, deadline=60)
+        eventually(lambda: runner.runner._pool.running())
+
+        row.state_transition("waiting")
+        eventually(lambda: not runner.runner._pool.running(), 3)
+
+        assert fresh(row).state == "waiting"
+        assert path(row) == ["new", "waiting"]
+        eventually(lambda: runner.total("superseded") == 1)
+        assert not FailureRecord.objects.exists()
+        assert f"The check of testapp.Trouble {row.pk} in the state new was cancelled." in (
+            caplog.messages
+        )
+
+    def test_its_thread_is_replaced_and_the_row_runs_again_where_it_is_now(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        row = Trouble.objects.create(mode="loop")
+        runner = start_runner(Trouble, concurrency=1, lease=1, deadline=60)
+        eventually(lambda: runner.runner._pool.running())
+        Trouble.objects.filter(pk=row.pk).update(mode="succeed")
+
+        row.state_transition("patient")
+
+        eventually(lambda: fresh(row).state == "done", 5)
+        assert path(row) == ["new", "patient", "done"]
+
+
+class TestFence:
+    def test_the_result_of_a_check_whose_row_moved_changes_nothing(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        gate: Gate,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        row = gated()
+        runner = start_runner(Trouble)
+        eventually(lambda: gate.entered)
+
+        row.state_transition("waiting")
+        before = fresh(row)
+        gate.open.set()
+        with caplog.at_level("INFO", logger="django_fsmworker"):
+            eventually(lambda: runner.total("superseded") == 1)
+
+        after = fresh(row)
+        assert after.state == "waiting"
+        assert (after.state_changed, after.state_next) == (before.state_changed, before.state_next)
+        assert runner.total("moved") == 0
+
+    def test_it_is_counted_once(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        row = gated()
+        runner = start_runner(Trouble, lease=0.6)
+        eventually(lambda: gate.entered)
+
+        row.state_transition("waiting")
+        eventually(lambda: runner.total("superseded") == 1)
+        gate.open.set()
+        runner.stop()
+
+        assert runner.total("superseded") == 1
+        assert runner.total("interrupted") == 0
+
+    def test_a_row_that_went_to_the_same_state_again_is_another_stay(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        row = gated()
+        runner = start_runner(Trouble, lease=30)
+        eventually(lambda: gate.entered)
+        row.state_transition("new")
+
+        eventually(lambda: len(gate.entered) == 2)
+        gate.open.set()
+        eventually(lambda: fresh(row).state == "done")
+
+        assert path(row) == ["new", "new", "done"]
+        eventually(lambda: runner.total("superseded") == 1)
+
+    def test_a_row_that_is_deleted_while_it_runs_stays_deleted(
+        self, start_runner: Start, eventually: Eventually, gate: Gate
+    ) -> None:
+        row = gated()
+        runner = start_runner(Trouble)
+        eventually(lambda: gate.entered)
+
+        row.delete()
+        gate.open.set()
+
+        eventually(lambda: runner.total("superseded") == 1)
+        assert not Trouble.objects.exists()
+
+    def test_many_runners_move_each_row_once(
+        self, start_runner: Start, eventually: Eventually, mode: Callable[..., None]
+    ) -> None:
+        lock, ran = threading.Lock(), []
+
+        def note(row: Trouble) -> str:
+            with lock:
+                ran.append(row.pk)
+            return "done"
+
+        mode("note", note)
+        rows = Trouble.objects.bulk_create(Trouble(mode="note") for _ in range(200))
+        runners = [start_runner(Trouble) for _ in range(3)]
+
+        eventually(lambda: not Trouble.objects.exclude(state="done").exists())
+
+        assert sorted(ran) == sorted(row.pk for row in rows)
+        eventually(lambda: sum(each.total("moved") for each in runners) == 200)
+        assert {
+            len(history) for history in Trouble.objects.values_list("state_history", flat=True)
+        } == {2}
+
+
+class TestInline:
+    def test_a_row_checked_by_hand_while_somebody_was_faster(self) -> None:
+        row = Trouble.objects.create()
+        stale = fresh(row)
+        one_pass(Trouble)
+
+        assert stale.state_transition_check() is None
+        assert stale.state == "done"
+        assert path(row) == ["new", "done"]

@@ -1,0 +1,238 @@
+"""A database that goes away and comes back: said once, nothing lost, nobody blamed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from django_fsmworker.models.records import FailureRecord
+from testapp.models import Chain, Trouble
+from tests.runner.embedded import Embedded, working_threads
+from tests.runner.rows import fresh
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+
+AWAY = "The database 'default' is away ("
+BACK = "The database 'default' is back."
+
+
+class Server:
+    """The PostgreSQL server, seen from a database that stays up."""
+
+    def __init__(self) -> None:
+        import psycopg
+
+        self._name = connections["default"].settings_dict["NAME"]
+        self._connection = psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True)
+
+    def end_all_connections(self) -> int:
+        ended = self._connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s",
+            [self._name],
+        )
+        return int(ended.fetchone()[0])
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody gets in while the ``with`` block runs."""
+        self._allow_connections(False)
+        try:
+            self.end_all_connections()
+            yield
+        finally:
+            self._allow_connections(True)
+
+    def _allow_connections(self, allowed: bool) -> None:
+        self._connection.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS {allowed}')
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+    connection.close()
+
+
+def logged_chains(number: int) -> None:
+    Chain.objects.bulk_create(Chain(pause=0.02) for _ in range(number))
+
+
+def all_in_the_last_state() -> bool:
+    connection.close_if_unusable_or_obsolete()
+    return not Chain.objects.exclude(state="last").exists()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text[:9] for text in caplog.messages if text.startswith(AWAY) or text == BACK]
+
+
+@pytest.mark.postgresql
+class TestPostgreSQL:
+    def test_connections_that_are_ended_again_and_again(
+        self, start_runner: Start, eventually: Eventually, server: Server
+    ) -> None:
+        logged_chains(100)
+        runner = start_runner(Chain)
+        eventually(lambda: Chain.objects.filter(state="second").exists())
+        connection.close()
+
+        ended = 0
+        for _ in range(5):
+            end = time.monotonic() + 0.25
+            eventually(lambda end=end: time.monotonic() > end)
+            ended += server.end_all_connections()
+        eventually(all_in_the_last_state, 20)
+
+        assert ended > 5
+        assert runner.alive
+        assert working_threads() == 4
+        assert not Chain.objects.failing().exists()
+        assert not FailureRecord.objects.exists()
+
+    def test_a_server_that_refuses_connections_for_a_while(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        server: Server,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        logged_chains(100)
+        runner = start_runner(Chain)
+        eventually(lambda: Chain.objects.filter(state="second").exists())
+        connection.close()
+
+        with server.away():
+            end = time.monotonic() + 1.5
+            eventually(lambda: time.monotonic() > end)
+            assert said(caplog) == [AWAY[:9]]
+        eventually(all_in_the_last_state, 20)
+
+        assert said(caplog) == [AWAY[:9], BACK[:9]]
+        assert runner.alive
+        assert not Chain.objects.failing().exists()
+        assert not FailureRecord.objects.exists()
+
+    @pytest.mark.parametrize("in_transaction", [False, True])
+    def test_a_check_that_the_outage_hits_is_interrupted_not_failed(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        server: Server,
+        mode: Callable[..., None],
+        in_transaction: bool,
+    ) -> None:
+        runs = []
+
+        def sleep_in_the_database(row: Trouble) -> str:
+            runs.append(row.pk)
+            if len(runs) == 1:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_sleep(30)")
+            return "done"
+
+        def in_a_transaction(row: Trouble) -> str:
+            with transaction.atomic():
+                return sleep_in_the_database(row)
+
+        mode("query", in_a_transaction if in_transaction else sleep_in_the_database)
+        warm = Trouble.objects.create(mode="query_first")
+        mode("query_first", lambda row: Trouble.objects.count() and "done")
+        runner = start_runner(Trouble, concurrency=1, deadline=20)
+        eventually(lambda: fresh(warm).state == "done")
+        row = Trouble.objects.create(mode="query")
+        eventually(lambda: runs)
+        connection.close()
+
+        server.end_all_connections()
+        connection.close()
+        eventually(lambda: fresh(row).state == "done")
+
+        assert runs == [row.pk, row.pk]
+        assert not FailureRecord.objects.exists()
+        assert runner.total("interrupted") == 1
+        assert runner.total("failed") == 0
+
+    def test_an_outcome_that_is_ready_when_the_database_goes_is_offered_when_it_is_back(
+        self, start_runner: Start, eventually: Eventually, server: Server, gate: Any
+    ) -> None:
+        row = Trouble.objects.create(mode="gate")
+        runner = start_runner(Trouble, lease=30)
+        eventually(lambda: gate.entered)
+        connection.close()
+
+        with server.away():
+            gate.open.set()
+            eventually(lambda: not runner.runner._pool.running())
+            end = time.monotonic() + 0.5
+            eventually(lambda: time.monotonic() > end)
+        connection.close()
+
+        eventually(lambda: fresh(row).state == "done")
+        assert gate.entered == [row.pk], "it was not run again"
+
+    def test_a_runner_can_be_stopped_while_the_database_is_away(
+        self, start_runner: Start, eventually: Eventually, server: Server
+    ) -> None:
+        Trouble.objects.create(mode="loop")
+        runner = start_runner(Trouble, deadline=60)
+        eventually(lambda: runner.runner._pool.running())
+        connection.close()
+
+        with server.away():
+            began = time.monotonic()
+            runner.stop(timeout=0.2)
+            assert time.monotonic() - began < 15
+        connection.close()
+
+
+@pytest.mark.sqlite
+class TestSQLite:
+    def test_a_file_that_somebody_has_locked_for_a_while(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        logged_chains(60)
+        runner = start_runner(Chain)
+        eventually(lambda: Chain.objects.filter(state="second").exists())
+
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=10)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            end = time.monotonic() + 2
+            eventually(lambda: time.monotonic() > end)
+            other.rollback()
+        eventually(all_in_the_last_state, 20)
+
+        assert runner.alive
+        assert not FailureRecord.objects.exists()
+
+    def test_a_lock_that_outlasts_the_busy_timeout(
+        self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "timeout", 0.1)
+        Chain.objects.bulk_create(Chain(logged=False, pause=0.02) for _ in range(60))
+        runner = start_runner(Chain)
+        eventually(lambda: Chain.objects.filter(state="second").exists())
+
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=10)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            end = time.monotonic() + 1
+            eventually(lambda: time.monotonic() > end)
+            other.rollback()
+        eventually(all_in_the_last_state, 20)
+
+        assert runner.alive
+        assert working_threads() == 4
+        assert not FailureRecord.objects.exists()

@@ -1,0 +1,176 @@
+"""Whether a runner is alive: the main loop comes round, due rows find a thread, threads end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_fsmworker.runner.watchdog import Liveness
+from testapp.models import Noop, Trouble
+from tests.runner.embedded import Embedded
+from tests.runner.locking import TableLocker
+from tests.runner.rows import fresh, reason, states
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Any]
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture
+def table_locked(start_thread: Start) -> Callable[[Any], TableLocker]:
+    return lambda row: TableLocker(start_thread, row)
+
+
+class TestStall:
+    def test_an_embedded_runner_reports_and_goes_on(
+        self,
+        start_runner: Callable[..., Embedded],
+        eventually: Eventually,
+        table_locked: Callable[[Any], TableLocker],
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        stalls: list[float] = []
+        row = Trouble.objects.create(state="done")
+        runner = start_runner(
+            Trouble, watchdog_interval=0.4, on_stall=lambda: stalls.append(time.monotonic())
+        )
+        eventually(lambda: runner.runner._claimer.seconds_to_wait() > 0)
+
+        with table_locked(row):
+            due = None if os.environ.get("TEST_DATABASE") == "postgresql" else row
+            eventually(lambda: stalls, 5)
+        assert due is None or due.state == "done"
+
+        text = "The main loop has not come round for 0 s; the stacks follow on stderr."
+        assert text in caplog.messages
+        eventually(lambda: "stator_runner.py" in capfd.readouterr().err)
+        late = Trouble.objects.create()
+        eventually(lambda: fresh(late).state == "done")
+        assert runner.alive
+
+    def test_long_checks_are_no_stall(
+        self, start_runner: Callable[..., Embedded], eventually: Eventually
+    ) -> None:
+        stalls: list[bool] = []
+        row = Trouble.objects.create(mode="sleep", value=1)
+
+        start_runner(
+            Trouble, concurrency=1, watchdog_interval=0.3, on_stall=lambda: stalls.append(True)
+        )
+        eventually(lambda: fresh(row).state == "done")
+
+        assert stalls == []
+
+    def test_the_command_ends_with_its_own_exit_code_and_the_stacks(
+        self,
+        start_process: Start,
+        eventually: Eventually,
+        table_locked: Callable[[Any], TableLocker],
+    ) -> None:
+        row = Trouble.objects.create(state="done")
+        process = start_process(
+            "runstator", "testapp.Trouble", "--poll-interval=0.1", FSMWORKER_WATCHDOG_INTERVAL="1"
+        )
+        eventually(lambda: process.started)
+
+        with table_locked(row):
+            Noop.objects.count()
+            assert process.wait(15) == 4
+
+        assert "CRITICAL The main loop has not come round for 1 s" in process.stderr
+        assert "stator_runner.py" in process.stderr
+        assert "most recent call first" in process.stderr
+
+
+class TestAbandonedThreads:
+    def test_their_slots_are_filled_and_the_reason_is_on_record_at_once(
+        self, start_runner: Callable[..., Embedded], eventually: Eventually
+    ) -> None:
+        stuck = [Trouble.objects.create(mode="sleep", value=3) for _ in range(2)]
+        good = [Trouble.objects.create() for _ in range(5)]
+        runner = start_runner(Trouble, concurrency=2, deadline=0.2, abandon_after=0.1)
+
+        eventually(lambda: set(states(good)) == {"done"}, 2)
+
+        for row in stuck:
+            eventually(lambda row=row: "did not end within its deadline" in reason(row))
+            held = fresh(row)
+            assert held.state_claim is not None, "it stays leased while it is seen to run"
+        assert not runner.runner.too_many_abandoned
+        eventually(lambda: all(fresh(row).state_failures == 1 for row in stuck))
+
+    def test_too_many_of_them_end_the_command_with_its_own_exit_code(
+        self, start_process: Start
+    ) -> None:
+        stuck = [Trouble.objects.create(mode="sleep", value=60) for _ in range(3)]
+        good = [Trouble.objects.create() for _ in range(5)]
+        process = start_process(
+            "runstator",
+            "testapp.Trouble",
+            "--concurrency=4",
+            "--deadline=0.3",
+            "--drain-timeout=0.5",
+            FSMWORKER_MAX_ABANDONED="2",
+        )
+
+        assert process.wait(20) == 3
+
+        assert (
+            "More than 2 checks did not end and hold their threads; "
+            "the runner ends so that its supervisor starts a fresh one." in process.stderr
+        )
+        assert set(states(good)) == {"done"}
+        for row in stuck:
+            freed = fresh(row)
+            assert (freed.state, freed.state_failures, freed.state_claim) == ("new", 1, None)
+            assert "did not end within its deadline" in reason(row)
+
+
+class TestLiveness:
+    def test_the_file_is_touched_while_there_is_progress(
+        self, start_runner: Callable[..., Embedded], eventually: Eventually, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "alive"
+
+        start_runner(Trouble, liveness_file=str(file))
+
+        eventually(file.exists)
+
+    def test_it_is_touched_once_in_ten_seconds(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file, now = tmp_path / "alive", time.monotonic()
+        monkeypatch.setattr("django_fsmworker.runner.watchdog.time.monotonic", lambda: now)
+        liveness = Liveness(str(file))
+
+        for seconds, touched in [(0, True), (5, False), (4.9, False), (0.2, True)]:
+            now += seconds
+            file.unlink(missing_ok=True)
+            liveness.touch()
+            assert file.exists() is touched
+
+    def test_a_file_that_cannot_be_touched_is_said_and_ends_nothing(
+        self,
+        start_runner: Callable[..., Embedded],
+        eventually: Eventually,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        file = tmp_path / "missing" / "alive"
+        row = Trouble.objects.create()
+
+        runner = start_runner(Trouble, liveness_file=str(file))
+
+        eventually(lambda: fresh(row).state == "done")
+        assert any(
+            text.startswith(f"The liveness file {file} cannot be touched (")
+            for text in caplog.messages
+        )
+        assert runner.alive

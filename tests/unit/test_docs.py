@@ -1,0 +1,510 @@
+"""The documentation, checked against the code: its examples run, its tables are complete."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import doctest
+import inspect
+import os
+import re
+import subprocess
+import sys
+import types
+import unittest
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import django.contrib.admin
+import pytest
+from django.contrib.admin import AdminSite
+from django.core.management import BaseCommand, load_command_class
+from django.db import connection, migrations, models
+from django.db.migrations.state import ProjectState
+from django.dispatch import Signal
+from django.test.utils import isolate_apps
+
+import django_fsmworker
+import testapp.carrier
+import testapp.models
+from django_fsmworker import checks, conf, exceptions, signals, testing
+from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.management.commands import runstator
+from django_fsmworker.models import FailureRecord, StatorLog, StatorQuerySet
+from django_fsmworker.models.indexes import index_name
+from django_fsmworker.models.saving import ENGINE_COLUMNS
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+FENCE = re.compile(r"^```(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(
+    r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text()
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The Python in a page: ``python`` is executed, ``pycon`` is compared with its output."""
+    found = FENCE.findall(text)
+    return [(language, code) for language, code in found if language in ("python", "pycon")]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(DOCS))
+
+
+def rows(page: str, header: str) -> list[list[str]]:
+    """The cells of the table whose first line begins with ``header``, without its two heads."""
+    lines = iter(read(page).splitlines())
+    assert any(line.startswith(header) for line in lines), f"{page} has no table {header!r}"
+    next(lines)
+    table: list[list[str]] = []
+    for line in lines:
+        if not line.startswith("|"):
+            return table
+        table.append([cell.strip() for cell in line.strip("|").split("|")])
+    return table
+
+
+def code_words(cells: list[str]) -> list[str]:
+    """The words in backquotes, up to a parenthesis."""
+    return [word for cell in cells for word in re.findall(r"`([\w-]+)", cell)]
+
+
+class TestExamples:
+    """Every ``python`` and ``pycon`` block of every page runs, in the order of the page."""
+
+    @pytest.fixture
+    def shop(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """The pages' ``shop`` is the test project; what a page declares stays in the page."""
+        package = types.ModuleType("shop")
+        package.__dict__.update(models=testapp.models, carrier=testapp.carrier)
+        monkeypatch.setitem(sys.modules, "shop", package)
+        monkeypatch.setitem(sys.modules, "shop.models", testapp.models)
+        monkeypatch.setitem(sys.modules, "shop.carrier", testapp.carrier)
+        monkeypatch.setattr(django.contrib.admin, "site", AdminSite())
+        receivers = {signal: list(signal.receivers) for signal in every_signal()}
+        with isolate_apps("testapp"):
+            yield
+        for signal, before in receivers.items():
+            signal.receivers = before
+            signal.sender_receivers_cache.clear()
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text())], ids=name)
+    def test_run(self, page: Path, shop: None) -> None:
+        module = types.ModuleType("testapp.docs")
+
+        for number, (language, code) in enumerate(blocks(page.read_text()), 1):
+            where = f"{name(page)}, block {number}"
+            if language == "pycon":
+                compare(code, vars(module), where)
+            else:
+                exec(compile(code, where, "exec"), vars(module))
+
+        run_tests_in(module)
+
+
+def every_signal() -> list[Signal]:
+    return [signal for signal in vars(signals).values() if isinstance(signal, Signal)]
+
+
+def compare(code: str, names: dict[str, Any], where: str) -> None:
+    parsed = doctest.DocTestParser().get_doctest(code, {}, where, where, 0)
+    parsed.globs = names
+    runner = doctest.DocTestRunner(verbose=False)
+    report: list[str] = []
+    result = runner.run(parsed, out=report.append, clear_globs=False)
+    assert not result.failed, "".join(report)
+
+
+def run_tests_in(module: types.ModuleType) -> None:
+    """Run the test cases that a page declares."""
+    suite = unittest.TestSuite(
+        unittest.defaultTestLoader.loadTestsFromTestCase(case)
+        for case in vars(module).values()
+        if inspect.isclass(case)
+        and issubclass(case, unittest.TestCase)
+        and case.__module__ == module.__name__
+    )
+    result = unittest.TestResult()
+    suite.run(result)
+    problems = [text for _, text in [*result.errors, *result.failures]]
+    assert not problems, "\n".join(problems)
+
+
+class TestTutorial:
+    """The tutorial is followed: its files are written and its ``sh`` blocks run, in its order."""
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path) -> dict[str, str]:
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "python").symlink_to(sys.executable)
+        admin = programs / "django-admin"
+        admin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m django "$@"\n')
+        admin.chmod(0o755)
+        kept = {name: value for name, value in os.environ.items() if "DJANGO" not in name}
+        # A link to the interpreter does not know its virtual environment.
+        paths = [str(ROOT), *filter(None, sys.path)]
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        return {**kept, "PATH": path, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def test_can_be_followed(self, tmp_path: Path, environment: dict[str, str]) -> None:
+        folder = tmp_path / "tutorial"
+        folder.mkdir()
+        said = ""
+
+        for step in tutorial_steps(read("tutorial.md")):
+            if isinstance(step, tuple):
+                write(folder / step[0], step[1])
+                continue
+            done = subprocess.run(
+                ["sh", "-e"], input=step, cwd=folder, env=environment, text=True,
+                capture_output=True,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
+            said += done.stdout
+
+        for output in re.findall(r"^```text\n(.*?)^```$", read("tutorial.md"), re.M | re.S):
+            assert output in said
+
+    def test_uses_the_order_of_the_test_project(self) -> None:
+        models = dict(FILE.findall(read("tutorial.md")))["orders/models.py"]
+        ours = inspect.getsource(testapp.models.orders)
+
+        assert models.partition("class ")[2] == ours.partition("class ")[2]
+
+
+def tutorial_steps(text: str) -> Iterator[str | tuple[str, str]]:
+    """Its files as ``(path, content)`` and its commands, in their order."""
+    steps: list[tuple[int, str | tuple[str, str]]] = []
+    for block in FILE.finditer(text):
+        steps.append((block.start(), (block[1], block[2])))
+    for block in FENCE.finditer(text):
+        if block[1] == "sh":
+            steps.append((block.start(), block[2]))
+    for _, step in sorted(steps, key=lambda each: each[0]):
+        yield step
+
+
+def write(path: Path, content: str) -> None:
+    """Settings are added at the end, as the tutorial says; any other file is written whole."""
+    before = path.read_text() if path.name == "settings.py" else ""
+    path.write_text(before + content)
+
+
+class TestExistingTable:
+    """The migrations on that page do what it says to a table that has rows."""
+
+    PAGE = "how-to/existing-table.md"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_old_rows_rest_and_new_ones_live(self) -> None:
+        page = self.page()
+        state = ProjectState()
+        with connection.schema_editor() as editor:
+            state = LEGACY.apply(state, editor)
+        old = state.apps.get_model("shop", "Order")
+        for payment in ("", "pay-1"):
+            old.objects.create(payment_id=payment)
+
+        try:
+            state = self.migrate(page["AddColumns"], state)
+            rest = self.rows(state)
+            self.insert_as_old_code_does()
+            new = self.rows(state)[-1]
+            self.migrate(page["Backfill"], state)
+            woken, left, _ = self.rows(state)
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(state.apps.get_model("shop", "Order"))
+
+        assert [(row.state, row.state_next) for row in rest] == [("shipped", None)] * 2
+        assert new.state == "new"
+        assert new.state_next is not None
+        assert (woken.state, left.state) == ("new", "shipped")
+        assert woken.state_next is not None
+        assert left.state_next is None
+
+    def test_the_columns_are_those_of_the_model(self) -> None:
+        state = LEGACY.mutate_state(ProjectState())
+
+        self.migration(self.page()["AddColumns"]).mutate_state(state, preserve=False)
+
+        for column in set(ENGINE_COLUMNS) - {"state_history"}:
+            migrated = state.models["shop", "order"].fields[column].deconstruct()
+            declared: Any = testapp.models.Order._meta.get_field(column)
+            assert migrated[1:] == declared.deconstruct()[1:], column
+
+    def test_the_index_is_that_of_the_model(self) -> None:
+        [operation] = self.page()["AddDueIndex"].operations
+        [due, _] = testapp.models.Order._meta.indexes
+
+        assert operation.index.deconstruct()[2] == {
+            **due.deconstruct()[2],
+            "name": index_name("shop_order", "due"),
+        }
+
+    def page(self) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        for _, code in blocks(read(self.PAGE)):
+            exec(code, names)
+        return names
+
+    def migrate(self, declared: Any, state: ProjectState) -> ProjectState:
+        migration = self.migration(declared)
+        with connection.schema_editor(atomic=migration.atomic) as editor:
+            return migration.apply(state, editor)
+
+    @staticmethod
+    def migration(declared: Any) -> migrations.Migration:
+        migration: migrations.Migration = declared(declared.__name__, "shop")
+        return migration
+
+    @staticmethod
+    def rows(state: ProjectState) -> list[Any]:
+        return list(state.apps.get_model("shop", "Order").objects.order_by("pk"))
+
+    @staticmethod
+    def insert_as_old_code_does() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO shop_order (payment_id) VALUES ('')")
+
+
+class Legacy(migrations.Migration):
+    operations = [
+        migrations.CreateModel(
+            "Order",
+            [
+                ("id", models.BigAutoField(primary_key=True)),
+                ("payment_id", models.CharField(max_length=40)),
+            ],
+        )
+    ]
+
+
+LEGACY = Legacy("0001_initial", "shop")
+
+
+class TestReference:
+    """Tables that would drift away from the code."""
+
+    def test_settings(self) -> None:
+        table = rows("reference/settings.md", "| name | default |")
+
+        documented = {
+            re.sub(r"\W", "", name.partition("]")[0]): (default, accepts, ancestor.strip("`"))
+            for name, default, accepts, ancestor in table
+        }
+
+        assert documented == {
+            each.name: (
+                "none" if each.default is None else f"{each.default:g}",
+                conf._EXPECTED[each.metadata["reads"]].partition(" (")[0],
+                each.metadata["ancestor"] or "",
+            )
+            for each in dataclasses.fields(conf.RunnerSettings)
+        }
+        assert list(documented) == conf.RunnerSettings.names()
+
+    def test_every_setting_has_a_section(self) -> None:
+        headings = re.findall(r"^## (\w+)$", read("reference/settings.md"), re.MULTILINE)
+
+        assert headings == conf.RunnerSettings.names()
+
+    def test_system_checks(self) -> None:
+        ids = re.findall(r"fsmworker\.[EW]\d{3}", inspect.getsource(checks))
+        headings = re.findall(r"^## (\S+)$", read("reference/checks.md"), re.MULTILINE)
+
+        assert headings == sorted(set(ids))
+
+    def test_state_options(self) -> None:
+        options = list(inspect.signature(State.__init__).parameters.values())[1:]
+
+        documented = [
+            (cells[0].strip("`"), cells[1].strip("`"))
+            for cells in rows("reference/graph.md", "| option | default |")
+        ]
+
+        assert documented == [(option.name, str(option.default)) for option in options]
+
+    def test_graph_attributes(self) -> None:
+        lines = read("reference/graph.md").partition("## StateGraph attributes")[2].splitlines()
+        cells = [line.split("|")[1] for line in lines[4:] if line.startswith("|")]
+        table = cells[: next(i for i, line in enumerate(lines[4:]) if not line.startswith("|"))]
+
+        public = {name for name in dir(StateGraph) if not name.startswith("_")}
+
+        assert set(code_words(table)) == public | {"initial_state"}
+
+    def test_columns(self) -> None:
+        table = rows("reference/model.md", "| column | type |")
+
+        assert code_words([cells[0] for cells in table]) == list(ENGINE_COLUMNS)
+        for cells in table[:-1]:
+            field: Any = testapp.models.Order._meta.get_field(cells[0].strip("`"))
+            assert cells[1] == f"`{field.plain.__name__}`" + (", null" if field.null else "")
+
+    def test_queryset_words(self) -> None:
+        table = rows("reference/model.md", "| | rows |")
+        own = [
+            each for each in vars(StatorQuerySet) if inspect.isfunction(vars(StatorQuerySet)[each])
+        ]
+
+        assert code_words([cells[0] for cells in table]) == [
+            each for each in own if each != "bulk_update"
+        ]
+
+    @pytest.mark.parametrize("model", [FailureRecord, StatorLog])
+    def test_records(self, model: Any) -> None:
+        table = rows("reference/model.md", f"| `{model.__name__}` |")
+
+        documented = set(code_words([cells[0] for cells in table]))
+
+        assert documented == {field.name for field in model._meta.fields} - {"id"}
+
+    def test_exceptions(self) -> None:
+        section = read("reference/model.md").partition("## Exceptions")[2]
+        documented = re.findall(r"^\| `(\w+)", section, re.MULTILINE)
+
+        assert {*documented, "FSMWorkerError"} == {
+            each
+            for each, value in vars(exceptions).items()
+            if inspect.isclass(value) and issubclass(value, BaseException)
+        }
+
+    def test_testing(self) -> None:
+        documented = dict(re.findall(r"^`(\w+)(.*)`$", read("reference/testing.md"), re.MULTILINE))
+
+        assert sorted(documented) == testing.__all__
+        for each, signature in documented.items():
+            if signature:
+                assert parameters(signature) == list(
+                    inspect.signature(getattr(testing, each)).parameters
+                )
+
+    def test_signals(self) -> None:
+        table = rows("reference/signals.md", "| signal | sent when |")
+
+        assert {cells[0].strip("`"): getattr(signals, cells[0].strip("`")) for cells in table} == {
+            each: signal for each, signal in vars(signals).items() if isinstance(signal, Signal)
+        }
+
+    def test_command_options(self) -> None:
+        table = rows("reference/command.md", "| option | |")
+        command = load_command_class("django_fsmworker", "runstator")
+        of_django = BaseCommand().create_parser("manage.py", "x")._option_string_actions
+
+        documented = [word for cells in table for word in re.findall(r"`(-[\w-]+)`", cells[0])]
+
+        parser = command.create_parser("manage.py", "runstator")
+        assert documented == [
+            each for each in parser._option_string_actions if each not in of_django
+        ]
+
+    def test_exit_codes(self) -> None:
+        codes = {cells[0]: cells[1] for cells in rows("reference/command.md", "| code | |")}
+
+        assert "stuck" in codes[str(runstator.TOO_MANY_ABANDONED)]
+        assert "watchdog" in codes[str(runstator.STALLED)]
+
+
+def parameters(signature: str) -> list[str]:
+    """The names of the parameters in the text of a signature."""
+    function = ast.parse(f"def f{signature}: pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    found = function.args
+    return [each.arg for each in (*found.args, *filter(None, [found.vararg]), *found.kwonlyargs)]
+
+
+class TestMessages:
+    """What operators read is in the code word for word, and every log call is documented."""
+
+    def test_are_in_the_code(self) -> None:
+        wrong = [message for message in documented_messages() if not known(message)]
+
+        assert not wrong
+
+    def test_every_warning_is_documented(self) -> None:
+        documented = documented_messages()
+
+        missing = [
+            message
+            for message in logged("warning", "error", "critical", "exception")
+            if not any(message.startswith(each) for each in documented)
+        ]
+
+        assert not missing
+
+    def test_actions(self) -> None:
+        table = rows("reference/logging.md", "| action | level |")
+
+        assert sorted(code_words([cells[0] for cells in table])) == sorted(set(actions()))
+
+
+def documented_messages() -> list[str]:
+    quotes = re.findall(r"^> (.+)$", read("reference/messages.md"), re.MULTILINE)
+    return [quote.rstrip("…").rstrip() if quote.endswith(" …") else quote for quote in quotes]
+
+
+def known(message: str) -> bool:
+    return any(message in text for text in texts())
+
+
+@cache
+def trees() -> list[ast.Module]:
+    package = Path(django_fsmworker.__file__).parent
+    return [ast.parse(path.read_text()) for path in sorted(package.rglob("*.py"))]
+
+
+@cache
+def texts() -> list[str]:
+    """Every string of the package; what is filled in later is an ellipsis."""
+    return [text for tree in trees() for node in ast.walk(tree) if (text := shown(node))]
+
+
+def shown(node: ast.AST) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%(?:\.\d)?[srdf]", "…", node.value)
+    if isinstance(node, ast.JoinedStr):
+        parts = [shown(each) if isinstance(each, ast.Constant) else "…" for each in node.values]
+        return "".join(parts)
+    return ""
+
+
+def logged(*levels: str) -> list[str]:
+    """The messages of all log calls of these levels that are more than what is filled in."""
+    calls = [node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    messages = [
+        shown(call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in levels
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "logger"
+    ]
+    return [message for message in messages if message.strip("… ")]
+
+
+def actions() -> Iterator[str]:
+    """Every value of ``extra["action"]``."""
+    for node in (node for tree in trees() for node in ast.walk(tree)):
+        if not isinstance(node, ast.Dict):
+            continue
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == "action":
+                yield from ACTIONS_COMPUTED.get(ast.unparse(value)) or [ast.literal_eval(value)]
+
+
+ACTIONS_COMPUTED = {
+    # What a check is interrupted for, and how a failure is counted.
+    "flag": ["overran", "cancelled"],
+    "outcome.kind.value": ["failed", "timed_out"],
+}
