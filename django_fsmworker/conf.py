@@ -99,6 +99,10 @@ class RunnerSettings:
         """The settings in force; an argument that is None counts as not given."""
         configured = getattr(django_settings, "FSMWORKER", {})
         known = {each.name: each for each in fields(cls)}
+        if unknown := sorted(arguments.keys() - known.keys()):
+            raise TypeError(
+                f"a runner has no option {unknown[0]!r}; the options are {', '.join(known)}."
+            )
         _refuse_unknown(configured, {name.upper() for name in known})
         values = {}
         for name, each in known.items():

@@ -25,7 +25,8 @@ class TrackedAttribute(DeferredAttribute):
         if name not in data and not instance._state.adding and _LOADING not in data:
             self.__get__(instance)
         if name in data:
-            data.setdefault(_BEFORE, {}).setdefault(name, data[name])
+            # A new dictionary: a copy of the instance shares the old one.
+            data[_BEFORE] = {name: data[name]} | data.get(_BEFORE, {})
         data[name] = value
 
     def fetch_many(self, instances: Any) -> None:
@@ -84,8 +85,6 @@ def as_loaded(instance: Any, name: str) -> Any:
 
 def forget_changes(instance: Any, names: Any = None) -> None:
     """From here on the present values count as loaded; with ``names`` only theirs."""
-    before = instance.__dict__.get(_BEFORE)
-    if before is None:
-        return
-    for name in list(before) if names is None else names:
-        before.pop(name, None)
+    before = instance.__dict__.pop(_BEFORE, None)
+    if before is not None and names is not None:
+        instance.__dict__[_BEFORE] = {name: before[name] for name in before if name not in names}

@@ -9,8 +9,10 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import QuerySet
 
+from django_fsmworker import clock
 from django_fsmworker.graph import State
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
+from django_fsmworker.models.records import FailureRecord, row_key
 from django_fsmworker.models.timing import first_due
 
 MOST_KEYS = 10_000
@@ -45,7 +47,15 @@ def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
             moved += dict(locked(some).values_list("pk", "state")).items()
         for keys in batched([pk for pk, _ in moved], MOST_KEYS):
             QuerySet(model, using=using).filter(pk__in=keys).update(**entering(model, state))
+            resolve_failures(model, keys, using)
     return moved
+
+
+def resolve_failures(model: Any, keys: list[Any], using: str) -> None:
+    """Somebody has dealt with these rows: what had failed is past."""
+    FailureRecord.objects.using(using).filter(
+        model=model._meta.label, row__in=[row_key(key) for key in keys], resolved=None
+    ).update(resolved=clock.now(), deaths=0)
 
 
 def locked(rows: QuerySet[Any]) -> QuerySet[Any]:

@@ -49,6 +49,16 @@ class StatorQuerySet(models.QuerySet[Row]):
         """In the order in which a runner takes them."""
         return self.order_by(F("state_next").asc(nulls_last=True), "pk")
 
+    def bulk_create(self, objs: Iterable[Row], *args: Any, **kwargs: Any) -> list[Row]:
+        """As Django's, except that a conflict must not move a row that is there."""
+        for name in kwargs.get("update_fields") or ():
+            if name in ENGINE_COLUMNS:
+                raise ValueError(
+                    f"bulk_create() cannot write {name} of rows that exist: it knows no fence. "
+                    f"Leave it out of update_fields."
+                )
+        return super().bulk_create(objs, *args, **kwargs)
+
     def bulk_update(self, objs: Iterable[Row], fields: Iterable[str], *args: Any, **kw: Any) -> int:
         """As Django's, for all but the engine's columns: a stale instance must not move a row."""
         names = list(fields)

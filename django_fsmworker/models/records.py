@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from typing import Any
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+LONGEST_KEY = 255
+
+
+def row_key(pk: Any) -> str:
+    """A primary key as records have it: its text, shortened and hashed where it is too long."""
+    text = str(pk)
+    if len(text) <= LONGEST_KEY:
+        return text
+    digest = sha256(text.encode()).hexdigest()
+    return f"{text[: LONGEST_KEY - len(digest) - 1]}…{digest}"
 
 
 class FailureRecord(models.Model):

@@ -14,7 +14,7 @@ from django.db import models
 
 from django_fsmworker.exceptions import StaleState
 from django_fsmworker.models.attributes import as_loaded, changes, forget_changes
-from django_fsmworker.models.moving import entering
+from django_fsmworker.models.moving import entering, resolve_failures
 
 ENGINE_COLUMNS = (
     "state",
@@ -47,7 +47,10 @@ def write_assigned(instance: Any, columns: dict[str, Any], using: str) -> None:
         values = entering(model, model.state_graph.get(columns["state"])) | columns
     loaded = loaded_state(instance)
     fenced = row if loaded is None else row.filter(state=loaded)
-    if not fenced.update(**values) and row.exists():
+    written = fenced.update(**values)
+    if written and "state" in columns:
+        resolve_failures(model, [instance.pk], using)
+    if not written and row.exists():
         raise StaleState(
             f"{model._meta.label} {instance.pk} is no longer in the state {loaded!r} it was loaded "
             f"in; nothing was saved. Load it again with refresh_from_db() and decide anew."

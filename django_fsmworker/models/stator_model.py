@@ -67,7 +67,8 @@ class StatorModel(models.Model):
         alias = using or router.db_for_write(type(self), instance=self)
         names = None if update_fields is None else list(update_fields)
         options: dict[str, Any] = {"using": alias, "update_fields": names}
-        elsewhere = alias != self._state.db
+        # Loaded from a replica is loaded all the same: what counts is where the row is written.
+        elsewhere = alias not in (self._state.db, router.db_for_write(type(self), instance=self))
         if self._state.adding or self.pk is None or force_insert or elsewhere:
             over = self.pk is not None and not force_insert
             with loading(self):
@@ -128,7 +129,7 @@ class StatorModel(models.Model):
         ``UndeclaredTransition``, and ``StaleState`` if the row moved since it was loaded.
         """
         target = self.state_graph.get(state)
-        using = self._state.db or router.db_for_write(type(self), instance=self)
+        using = router.db_for_write(type(self), instance=self)
         if force:
             moved: list[tuple[Any, str | None]] = move(
                 models.QuerySet(type(self), using=using).filter(pk=self.pk), target

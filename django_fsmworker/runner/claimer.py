@@ -38,7 +38,9 @@ class Claimer:
         ready: ReadyQueue,
         throughput: Throughput,
         outages: Outages,
+        on_displaced: Callable[[list[Attempt]], None],
     ) -> None:
+        self._on_displaced = on_displaced
         self._stores = stores
         self._settings = settings
         self._holdings = holdings
@@ -53,8 +55,7 @@ class Claimer:
         self._next_peek = 0.0
         self._resting: dict[Any, float] = {}
         self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
-        self._due_seen = False
-        self._stuck_since: float | None = None
+        self._claimed_at = time.monotonic()
 
     def only_what_is_due_now(self) -> None:
         """One pass: what becomes due from here on is left alone."""
@@ -66,15 +67,16 @@ class Claimer:
         """Whether only what was due at the start is claimed."""
         return self._until is not None
 
-    def makes_progress(self, found: bool) -> bool:
-        """False once due rows were seen, a thread was free, and no claim got any for a minute."""
+    def makes_progress(self) -> bool:
+        """False once rows may be due and there is room, but no claim could be sent for a minute.
+
+        A database that is away is no reason to start the process again.
+        """
         now = time.monotonic()
-        idle = self._ready.running < self._settings.concurrency
-        if found or not idle or not self._due_seen:
-            self._stuck_since = None
-        elif self._stuck_since is None:
-            self._stuck_since = now
-        return self._stuck_since is None or now - self._stuck_since < LONGEST_STUCK
+        away = any(backoff.retry_at > now for backoff in self._backoffs.values())
+        if away or self.exhausted or self._room_for_all() <= 0:
+            self._claimed_at = now
+        return now - self._claimed_at < LONGEST_STUCK
 
     @property
     def exhausted(self) -> bool:
@@ -115,7 +117,6 @@ class Claimer:
         if self._until is not None or now < self._next_peek:
             return
         self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
-        self._due_seen = False
         for store, models in self._by_store().items():
             try:
                 self._ask(store, self._peek_at, store, models)
@@ -161,7 +162,6 @@ class Claimer:
         }
         asked = {model: lanes for model, lanes in sleeping.items() if lanes}
         found = store.peek(asked) if asked else {}
-        self._due_seen = self._due_seen or any(due <= 0 for due in found.values())
         with self._lock:
             for (model, state), due in found.items():
                 self._books[model][state].wake(due)
@@ -172,9 +172,10 @@ class Claimer:
         store, sent = self._stores[model], time.monotonic()
         until = self._until[store.alias] if self._until else None
         rows = store.claim(model, lanes, self._settings.lease, until)
+        self._claimed_at = time.monotonic()
         self._note(books, rows, share)
         attempts = [self._attempt(store, row, sent) for row in rows]
-        self._holdings.add(attempts)
+        self._on_displaced(self._holdings.add(attempts))
         self._ready.put(attempts, level=self._throughput.target // 2)
         return bool(rows)
 

@@ -38,8 +38,15 @@ class Deadlines(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        while not self._stopped.wait(self._look()):
+        while not self._stopped.wait(self._look_safely()):
             pass
+
+    def _look_safely(self) -> float:
+        try:
+            return self._look()
+        except Exception:
+            logger.exception("Looking after deadlines failed.", extra={"action": "deadlines"})
+            return self._longest_sleep
 
     def stop(self) -> None:
         """End the thread."""

@@ -16,6 +16,7 @@ class Holdings:
     def __init__(self, on_remove: Callable[[], None] = lambda: None) -> None:
         self._on_remove = on_remove
         self._attempts: set[Attempt] = set()
+        self._latest: dict[tuple[Any, Any], Attempt] = {}
         self._aside: set[Attempt] = set()
         self._per_model: Counter[Any] = Counter()
         self._changed = threading.Condition()
@@ -36,12 +37,21 @@ class Holdings:
         """How many rows of ``model`` this process holds."""
         return self._per_model[model]
 
-    def add(self, attempts: Iterable[Attempt]) -> None:
-        """Rows that were just claimed."""
+    def add(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """Rows that were just claimed; returns what still runs here on any of them.
+
+        That a row could be claimed means that whatever runs on it has lost it.
+        """
+        displaced = []
         with self._changed:
             for attempt in attempts:
+                earlier = self._latest.get((attempt.model, attempt.pk))
+                if earlier is not None and not earlier.finished:
+                    displaced.append(earlier)
+                self._latest[attempt.model, attempt.pk] = attempt
                 self._attempts.add(attempt)
                 self._per_model[attempt.model] += 1
+        return displaced
 
     def remove(self, attempts: Iterable[Attempt]) -> None:
         """Rows that were settled, handed back or lost."""
@@ -49,6 +59,8 @@ class Holdings:
             for attempt in attempts:
                 if attempt in self._attempts:
                     self._attempts.remove(attempt)
+                    if self._latest.get((attempt.model, attempt.pk)) is attempt:
+                        del self._latest[attempt.model, attempt.pk]
                     self._per_model[attempt.model] -= attempt not in self._aside
                     self._aside.discard(attempt)
             self._changed.notify_all()

@@ -20,7 +20,7 @@ from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.writing import tell_expired
 from django_fsmworker.store import Store
 from django_fsmworker.store.errors import is_contention
-from django_fsmworker.store.expiry import expire
+from django_fsmworker.store.expiry import expire, with_overdue_rows
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,14 @@ class Housekeeping(threading.Thread):
 
     def delete_expired(self, alias: str) -> None:
         """Delete everything that has outlived its state, batch by batch."""
-        for model, store in self._stores_of(alias):
-            for state in model.state_graph.deletion_states:
-                while self._delete_batch(store, model, state) and not self._stopped.wait(PAUSE):
-                    pass
+        stores = dict(self._stores_of(alias))
+        places = [(model, state) for model in stores for state in model.state_graph.deletion_states]
+        if not places:
+            return
+        for model, state in with_overdue_rows(stores[places[0][0]], places):
+            while self._delete_batch(stores[model], model, state):
+                if self._stopped.wait(PAUSE):
+                    return
 
     def write_summaries(self, alias: str) -> None:
         """One ``StatorLog`` row for each model that had any news."""

@@ -30,7 +30,8 @@ class InlineEngine:
     def check(self, row: Any) -> State | None:
         """Run the row's check and write what came of it, fenced by state and token as loaded."""
         model = type(row)
-        using = row._state.db or router.db_for_write(model, instance=row)
+        claimed_from = row._state.db if row.state_claim is not None else None
+        using = claimed_from or router.db_for_write(model, instance=row)
         store = store_for(using)
         age = (store.now() - row.state_changed).total_seconds()
         outcome = judge(row, age)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from django.db import Error
 
@@ -16,6 +17,7 @@ from django_fsmworker.runner.interrupting import finish
 from django_fsmworker.runner.judging import failed, judge
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.suspects import examine
+from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Kind, Outcome
 
@@ -26,6 +28,8 @@ LEFT_OPEN = Failure(
     "The check left a transaction open, which was rolled back; end it with commit() or use "
     "transaction.atomic().",
 )
+
+MOST_LOSSES = 1000
 
 Settle = Callable[[Attempt, Outcome | None], None]
 
@@ -44,9 +48,11 @@ class CheckThread(threading.Thread):
         settle: Settle,
         worker: str,
         on_end: Callable[[CheckThread], None],
+        losses: set[tuple[Any, Any]],
     ) -> None:
         super().__init__(name=f"fsmworker-check-{number}", daemon=True)
         self._on_end = on_end
+        self._losses = losses
         self._ready = ready
         self._settle = settle
         self._worker = worker
@@ -114,15 +120,35 @@ class CheckThread(threading.Thread):
         assert self.connections is not None and attempt.started is not None
         age = attempt.age(attempt.started)
         if attempt.suspect:
-            verdict = examine(attempt, age, self._worker)
+            verdict = self._examine(attempt, age)
             if verdict is not None:
                 return verdict
         outcome = judge(attempt.row, age)
-        if outcome.failure is not None and self.connections.lost():
+        if outcome.failure is not None and self.connections.lost() and self._first_loss(attempt):
             return None  # the database went away under the check: interrupted, not failed
         if outcome.failure is None and self.connections.left_open():
             return self._failed(attempt, LEFT_OPEN)
         return outcome
+
+    def _examine(self, attempt: Attempt, age: float) -> Outcome | None:
+        try:
+            return examine(attempt, age, self._worker)
+        except Error as error:
+            if not is_refusal(error):
+                raise
+            logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
+            return None  # it cannot be written down, but it can be run
+
+    def _first_loss(self, attempt: Attempt) -> bool:
+        """A row whose checks lose their connection again and again does that to it itself."""
+        row = attempt.model, attempt.pk
+        if row in self._losses:
+            self._losses.discard(row)
+            return False
+        if len(self._losses) >= MOST_LOSSES:
+            self._losses.clear()
+        self._losses.add(row)
+        return True
 
     @staticmethod
     def _failed(attempt: Attempt, failure: Failure) -> Outcome:
@@ -155,6 +181,7 @@ class Pool:
         self._settle = settle
         self._worker = worker
         self._started = 0
+        self._losses: set[tuple[Any, Any]] = set()
         self._lock = threading.Lock()
         self.threads: list[CheckThread] = []
         self.lost: list[CheckThread] = []
@@ -167,7 +194,12 @@ class Pool:
             while len(self.threads) < self._size:
                 self._started += 1
                 thread = CheckThread(
-                    self._started, self._ready, self._settle, self._worker, self._ended
+                    self._started,
+                    self._ready,
+                    self._settle,
+                    self._worker,
+                    self._ended,
+                    self._losses,
                 )
                 self.threads.append(thread)
                 thread.start()

@@ -68,6 +68,13 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
                 ) from error
 
 
+def refuse_tables(stores: Mapping[Any, Store]) -> None:
+    """Raise ``ConfigurationError`` if a table is of a kind that the store cannot work on."""
+    for model, store in stores.items():
+        for sentence in store.refusals(model):
+            raise ConfigurationError(sentence)
+
+
 def warn_of_shortcomings(stores: Mapping[Any, Store]) -> None:
     """Log what the databases' own settings will cost."""
     for store in {store.alias: store for store in stores.values()}.values():

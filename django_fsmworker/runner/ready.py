@@ -11,6 +11,8 @@ from typing import Any
 
 from django_fsmworker.runner.attempt import Attempt
 
+LONGEST_HOLD = 5.0
+
 Nothing = Callable[[], None]
 
 
@@ -19,8 +21,9 @@ class ReadyQueue:
     and suspects run by themselves.
 
     A suspect (its lease had lapsed, so the process that ran it may have died of it) starts alone:
-    until it ends nothing else starts. One that has lapsed more than once first waits until nothing
-    else runs. Suspects that cannot start yet go to the end of the line, so the others get a turn.
+    until it ends nothing else starts. One that has lapsed more than once also waits, for a few
+    seconds, until nothing else runs. Suspects that cannot start yet go to the end of their line, so
+    the others get a turn.
 
     The usual row passes without taking a lock: ten threads that share one lock wait for each other
     and for Python's own, which was measured at a sixth of the throughput.
@@ -47,7 +50,7 @@ class ReadyQueue:
         self._running_per_model: Counter[Any] = Counter()
         self._running: set[Attempt] = set()
         self._alone: Attempt | None = None
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self.closed = False
 
     @property
@@ -98,8 +101,8 @@ class ReadyQueue:
 
     def close(self, threads: int) -> None:
         """Start nothing more; what has not started is given back. Wakes ``threads`` that wait."""
-        self.closed = True
         with self._changed:
+            self.closed = True
             rest = [*self._suspects, *self._lapsed]
             for later in self._later.values():
                 rest += later
@@ -139,33 +142,49 @@ class ReadyQueue:
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Whether the row may start now; otherwise it was dropped or put where it waits."""
-        if attempt.superseded:
+        if attempt.superseded or attempt.lease_until <= time.monotonic():
+            self._put_aside(attempt)
             return False
-        if attempt.lease_until <= time.monotonic():
-            with self._changed:
-                self._lapsed.append(attempt)
-            return False
-        if attempt.suspect or self._alone is not None:
-            if not (self._as_suspect(attempt) if attempt.suspect else self._after_suspect(attempt)):
+        if attempt.suspect:
+            if not self._may_run_alone(attempt):
                 return False
+        elif self._alone is not None:
+            self._wait_for_suspect()
+            return self._unless_closed(attempt) and self._may_start(attempt)
         return self._cap is None or self._below_cap(attempt)
 
-    def _as_suspect(self, attempt: Attempt) -> bool:
+    def _put_aside(self, attempt: Attempt) -> None:
+        """Drop a row that is not ours any more; keep one whose lease ran out for its renewal."""
+        with self._changed:
+            if not attempt.superseded:
+                self._keep(self._lapsed, attempt)
+            self._offer_next_of(attempt.model)
+
+    def _keep(self, those: list[Attempt] | deque[Attempt], attempt: Attempt) -> None:
+        """Let it wait with ``those``, or give it back if the queue was closed meanwhile."""
+        if self.closed:
+            self._give_back(attempt)
+        else:
+            those.append(attempt)
+
+    def _may_run_alone(self, suspect: Attempt) -> bool:
         """Become the one that runs alone, or wait for a later turn."""
         with self._changed:
             if self._alone is not None:
-                self._suspects.append(attempt)
+                self._keep(self._suspects, suspect)
                 return False
-            self._alone = attempt
-            if attempt.row.state_failures > 1:
-                self._changed.wait_for(lambda: self.closed or not self._running)
-        return self._unless_closed(attempt)
+            self._alone = suspect
+            if suspect.row.state_failures > 1:
+                # Nothing may be lost with it; but a check of an hour must not hold up everybody.
+                self._changed.wait_for(lambda: self.closed or not self._running, LONGEST_HOLD)
+        if self.closed or suspect.superseded or suspect.lease_until <= time.monotonic():
+            self._end_of_suspect(suspect)
+            return self._unless_closed(suspect) and self._may_start(suspect)
+        return True
 
-    def _after_suspect(self, attempt: Attempt) -> bool:
-        """Wait until the suspect that runs alone has ended."""
+    def _wait_for_suspect(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self.closed or self._alone is None)
-        return self._unless_closed(attempt)
 
     def _unless_closed(self, attempt: Attempt) -> bool:
         if self.closed:
@@ -188,13 +207,17 @@ class ReadyQueue:
         with self._changed:
             full = self._running_per_model[attempt.model] >= (self._cap or 0)
             if full and not attempt.suspect:
-                self._later.setdefault(attempt.model, deque()).append(attempt)
+                self._keep(self._later.setdefault(attempt.model, deque()), attempt)
                 return False
             self._running_per_model[attempt.model] += 1
             return True
 
     def _next_of_model(self, model: Any) -> None:
+        """A row of the model has ended: offer the next one that waits for its thread."""
         with self._changed:
             self._running_per_model[model] -= 1
-            if self._later.get(model):
-                self._enqueue(self._later[model].popleft())
+            self._offer_next_of(model)
+
+    def _offer_next_of(self, model: Any) -> None:
+        if self._later.get(model) and self._running_per_model[model] < (self._cap or 0):
+            self._enqueue(self._later[model].popleft())

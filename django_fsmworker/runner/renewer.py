@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.connections import discard
@@ -63,7 +63,7 @@ class Renewer(threading.Thread):
         soon = time.monotonic() + self._lease * 2 / 3
         groups: dict[tuple[Store, Any], list[Attempt]] = {}
         for attempt in self._holdings.all():
-            if attempt.lease_until < soon and not attempt.finished:
+            if attempt.lease_until < soon:
                 groups.setdefault((attempt.store, attempt.model), []).append(attempt)
         wait = self._lease / 6
         for (store, model), attempts in groups.items():
@@ -71,8 +71,10 @@ class Renewer(threading.Thread):
             try:
                 self._renew(store, model, attempts)
                 backoff.succeeded()
-            except Exception as error:
+            except (DatabaseError, InterfaceError) as error:
                 wait = 0.1 if is_contention(error) else min(wait, backoff.failed(error))
+            except Exception:
+                logger.exception("Renewing failed.", extra={"action": "renew_failed"})
         self._ready.recover()
         return wait
 

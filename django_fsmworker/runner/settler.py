@@ -23,7 +23,7 @@ from django_fsmworker.store.errors import is_contention
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
-LOCKED_WAIT = 0.2
+AGAIN_WAIT = 0.2
 
 Item = tuple[Attempt, Outcome | None]
 
@@ -52,9 +52,8 @@ class Settler(threading.Thread):
         self._on_settled = on_settled
         self._inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._backoffs: dict[str, Backoff] = {}
-        self._locked: list[Item] = []
+        self._again: list[Item] = []
         self._give_up_at: float | None = None
-        self._pause = threading.Event()
         self.settled = 0
 
     def settle(self, attempt: Attempt, outcome: Outcome | None) -> None:
@@ -70,22 +69,24 @@ class Settler(threading.Thread):
     def run(self) -> None:
         try:
             stopping = False
-            while not stopping or (self._locked and not self._out_of_time()):
+            while not stopping or (self._again and not self._out_of_time()):
                 batch, stop = self._next_batch(block=not stopping)
                 stopping = stopping or stop
-                for (store, model), items in _grouped(batch).items():
+                for (store, model), items in self._grouped(batch).items():
                     self._settle_group(store, model, items)
+            if self._again:
+                self._lose(self._again, "the database did not take them in time")
         finally:
             for alias in self._backoffs:
                 discard(connections[alias])
 
     def _next_batch(self, block: bool) -> tuple[list[Item], bool]:
-        """Everything that is ready. Locked rows are tried again with it, or after a while."""
-        batch, self._locked = self._locked, []
-        wait = LOCKED_WAIT if batch else None
+        """Everything that is ready. What has to be tried again goes with it, or after a while."""
+        batch, self._again = self._again, []
+        wait = AGAIN_WAIT if batch else None
         stop = False
         try:
-            item = self._inbox.get(timeout=wait if block else LOCKED_WAIT)
+            item = self._inbox.get(timeout=wait if block else AGAIN_WAIT)
             while item is not None:
                 batch.append(item)
                 if len(batch) >= MOST_AT_ONCE:
@@ -96,29 +97,37 @@ class Settler(threading.Thread):
             pass
         return batch, stop
 
+    def _grouped(self, batch: list[Item]) -> dict[tuple[Store, Any], list[Item]]:
+        """By table, and each row once: a second attempt at it goes with the next batch."""
+        groups: dict[tuple[Store, Any], dict[Any, Item]] = {}
+        for item in batch:
+            attempt, _ = item
+            group = groups.setdefault((attempt.store, attempt.model), {})
+            if group.setdefault(attempt.pk, item) is not item:
+                self._again.append(item)
+        return {key: list(group.values()) for key, group in groups.items()}
+
     def _settle_group(self, store: Store, model: Any, items: list[Item]) -> None:
         backoff = self._backoffs.setdefault(store.alias, self._outages.backoff(store.alias))
         live = [item for item in items if not item[0].superseded]
         self._holdings.remove(attempt for attempt, _ in items if attempt.superseded)
-        # Until the database has answered: an outage keeps outcomes, the fence decides later.
-        while live:
-            try:
-                self._write(store, model, live)
-                backoff.succeeded()
-                return
-            except (DatabaseError, InterfaceError) as error:
-                if is_contention(error):
-                    continue
-                wait = backoff.failed(error)
-                if self._out_of_time(wait):
-                    self._lose(live, error)
-                    return
-                self._pause.wait(wait)
-            except Exception as error:
-                # Not the database's doing: trying again would not help, and other rows wait.
-                logger.exception("Outcomes could not be written.", extra={"action": "unwritten"})
-                self._lose(live, error)
-                return
+        if not live:
+            return
+        if time.monotonic() < backoff.retry_at:
+            self._again += live
+            return
+        try:
+            self._write(store, model, live)
+            backoff.succeeded()
+        except (DatabaseError, InterfaceError) as error:
+            # An outage keeps outcomes: the fence decides when the database is back.
+            if not is_contention(error):
+                backoff.failed(error)
+            self._again += live
+        except Exception as error:
+            # Not the database's doing: trying again would not help, and other rows wait.
+            logger.exception("Outcomes could not be written.", extra={"action": "unwritten"})
+            self._lose(live, error)
 
     def _write(self, store: Store, model: Any, items: list[Item]) -> None:
         self._hand_back(store, model, [attempt for attempt, outcome in items if outcome is None])
@@ -161,7 +170,10 @@ class Settler(threading.Thread):
             self._counters.add(model, name, number)
         self.settled += len(pairs)
         _log_failures(model, outcomes)
-        tell(model, outcomes, store.alias)
+        try:
+            tell(model, outcomes, store.alias)
+        except BaseException:  # Django catches what receivers raise, except what would end a thread
+            logger.exception("A signal's receiver failed.", extra={"action": "receiver"})
         self._on_settled(model, outcomes)
         self._holdings.remove(attempt for attempt, _ in pairs)
 
@@ -169,7 +181,7 @@ class Settler(threading.Thread):
         if not pairs:
             return
         held = store.still_held(model, [attempt.hold for attempt, _ in pairs])
-        self._locked += [pair for pair in pairs if pair[0].pk in held]
+        self._again += [pair for pair in pairs if pair[0].pk in held]
         self.supersede([attempt for attempt, _ in pairs if attempt.pk not in held])
 
     def _hand_back(self, store: Store, model: Any, attempts: list[Attempt]) -> None:
@@ -211,7 +223,7 @@ class Settler(threading.Thread):
                     extra={"action": "refused", "model": model._meta.label, "pk": attempt.pk},
                 )
 
-    def _lose(self, items: list[Item], error: Exception) -> None:
+    def _lose(self, items: list[Item], error: object) -> None:
         logger.error(
             "%d outcomes stay unwritten (%s); their rows are run again when their leases have run "
             "out.",
@@ -221,15 +233,8 @@ class Settler(threading.Thread):
         )
         self._holdings.remove(attempt for attempt, _ in items)
 
-    def _out_of_time(self, wait: float = 0.0) -> bool:
-        return self._give_up_at is not None and time.monotonic() + wait > self._give_up_at
-
-
-def _grouped(batch: list[Item]) -> dict[tuple[Store, Any], list[Item]]:
-    groups: dict[tuple[Store, Any], list[Item]] = {}
-    for item in batch:
-        groups.setdefault((item[0].store, item[0].model), []).append(item)
-    return groups
+    def _out_of_time(self) -> bool:
+        return self._give_up_at is not None and time.monotonic() > self._give_up_at
 
 
 def _log_failures(model: Any, outcomes: list[Outcome]) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, InterfaceError, connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
@@ -94,6 +94,7 @@ class StatorRunner:
             if self._stopping:
                 return
             preflight.check_tables(self.stores)
+            preflight.refuse_tables(self.stores)
             preflight.warn_of_shortcomings(self.stores)
             preflight.rescue_stranded(self.stores)
             if run_for == 0:
@@ -136,6 +137,7 @@ class StatorRunner:
             self._ready,
             self._throughput,
             self._outages,
+            self._lost,
         )
         self._deadlines = Deadlines(
             self._pool,
@@ -174,6 +176,7 @@ class StatorRunner:
             self._wake.clear()
             self._watchdog.beat()
             self._pool.fill()
+            self._check_parts()
             self._throughput.measured(self._settler.settled)
             wait = self._look()
             if self._finished(end):
@@ -182,15 +185,21 @@ class StatorRunner:
                 wait = min(wait, end - time.monotonic())
             self._wake.wait(min(wait, self.settings.watchdog_interval / 8))
 
+    def _check_parts(self) -> None:
+        """Without one of its parts a runner would look alive and do nothing."""
+        for part in (self._settler, self._renewer, self._deadlines):
+            if not part.is_alive():
+                raise RuntimeError(f"The thread {part.name} has ended; this runner ends, too.")
+
     def _look(self) -> float:
         """One round; returns how long there is nothing to do, unless somebody wakes the loop."""
         try:
-            found = self._claimer.claim()
+            self._claimer.claim()
             self._claimer.peek()
         except Exception:
             logger.exception("Claiming failed; trying again.", extra={"action": "claim_failed"})
             return self.settings.poll_interval
-        if self._claimer.makes_progress(found):
+        if self._claimer.makes_progress():
             self._liveness.touch()
         return self._claimer.seconds_to_wait()
 
@@ -275,7 +284,7 @@ class StatorRunner:
         try:
             record(attempt.store.alias, attempt.model, [noted], self.worker)
             attempt.noted = True
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             logger.warning("An abandoned check was not recorded (%s).", error)
         finally:
             discard(connections[attempt.store.alias])

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from django_fsmworker.models.announcing import announce_moved
+from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.judging import failed, parked
 from django_fsmworker.signals import check_failed, row_expired
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_refusal
-from django_fsmworker.store.failures import Failure, record, resolve, survived
+from django_fsmworker.store.failures import Failure, record, survived
 from django_fsmworker.store.interface import taken_over
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) ->
         noted = [(each.pk, each.source, each.failure) for each in failing if each.pk in keys]
         if noted:
             record(store.alias, model, noted, worker)  # type: ignore[arg-type]
-        resolve(store.alias, model, [each.pk for each in recovered if each.pk in keys])
+        resolve_failures(model, [each.pk for each in recovered if each.pk in keys], store.alias)
         lived = [each.pk for each in failing if each.pk in keys and taken_over(each.token)]
         if lived:
             survived(store.alias, model, lived)

@@ -6,7 +6,7 @@ signals work, and a row that somebody revived meanwhile survives.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -27,6 +27,22 @@ class Expired:
 
     deleted: list[Any] = field(default_factory=list)
     refused: list[Any] = field(default_factory=list)
+
+
+def with_overdue_rows(store: Store, places: Sequence[tuple[Any, State]]) -> list[tuple[Any, State]]:
+    """The models and states of ``places`` that have rows to delete; one statement for all."""
+    if not places:
+        return []
+    parts, params = [], []
+    for model, state in places:
+        rows = _overdue(store, model, state).values("pk")[:1]
+        sql, values = rows.query.get_compiler(store.alias).as_sql()
+        parts.append(f"EXISTS ({sql})")
+        params += values
+    with store.connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(parts)}", params)
+        found = cursor.fetchone()
+    return [place for place, any_overdue in zip(places, found, strict=True) if any_overdue]
 
 
 def expire(

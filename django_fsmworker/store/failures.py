@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django_fsmworker import clock
-from django_fsmworker.models.records import FailureRecord
+from django_fsmworker.models.records import FailureRecord, row_key
 
 LONGEST_TRACEBACK = 20_000
 
@@ -52,8 +52,8 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
     new: list[FailureRecord] = []
     seen: list[FailureRecord] = []
     for pk, state, failure in sorted(failed, key=lambda each: str(each[0])):
-        entry = known.get(str(pk)) or FailureRecord(
-            model=model._meta.label, row=str(pk), first_seen=now, count=0
+        entry = known.get(row_key(pk)) or FailureRecord(
+            model=model._meta.label, row=row_key(pk), first_seen=now, count=0
         )
         if entry.resolved:
             entry.first_seen, entry.count, entry.deaths, entry.resolved = now, 0, 0, None
@@ -72,22 +72,15 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
     FailureRecord.objects.using(alias).bulk_update(seen, _WRITTEN)
 
 
-def resolve(alias: str, model: Any, keys: Iterable[Any]) -> None:
-    """Note that rows which had been failing went on."""
-    FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[str(key) for key in keys], resolved=None
-    ).update(resolved=clock.now(), deaths=0)
-
-
 def count_death(alias: str, row: Any, worker: str) -> int:
     """Note, before a suspect is run alone, that this process may die of it.
 
-    Returns how many processes have died so before; if this one lives, ``resolve`` or
-    ``survived`` takes the note back.
+    Returns how many processes have died so before; if this one lives, ``resolve_failures``
+    or ``survived`` takes the note back.
     """
     model, state = type(row), str(row.state)
     record(alias, model, [(row.pk, state, _LAPSED)], worker)
-    entry = FailureRecord.objects.using(alias).get(model=model._meta.label, row=str(row.pk))
+    entry = FailureRecord.objects.using(alias).get(model=model._meta.label, row=row_key(row.pk))
     deaths = entry.deaths
     entry.deaths = deaths + 1
     entry.save(using=alias, update_fields=["deaths"])
@@ -97,20 +90,20 @@ def count_death(alias: str, row: Any, worker: str) -> int:
 def survived(alias: str, model: Any, keys: Iterable[Any]) -> None:
     """These rows failed, but no process died of them."""
     FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[str(key) for key in keys]
+        model=model._meta.label, row__in=[row_key(key) for key in keys]
     ).update(deaths=0)
 
 
 def forget(alias: str, model: Any, keys: Iterable[Any]) -> None:
     """Drop the records of rows that are deleted."""
     FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[str(key) for key in keys]
+        model=model._meta.label, row__in=[row_key(key) for key in keys]
     ).delete()
 
 
 def _records(alias: str, model: Any, keys: Sequence[Any]) -> dict[str, FailureRecord]:
     found = FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[str(key) for key in keys]
+        model=model._meta.label, row__in=[row_key(key) for key in keys]
     )
     return {entry.row: entry for entry in found}
 

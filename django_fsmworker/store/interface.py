@@ -59,6 +59,10 @@ class Store(ABC):
     def shortcomings(self) -> list[str]:
         """Sentences about this database's own settings that a runner will suffer from."""
 
+    def refusals(self, model: Any) -> list[str]:
+        """Sentences that say why rows of ``model`` cannot be run on this database."""
+        return []
+
     @abstractmethod
     def now(self) -> datetime:
         """The database's time."""

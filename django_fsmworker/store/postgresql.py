@@ -47,6 +47,18 @@ class PostgreSQLStore(Store):
             f"default_transaction_isolation to 'read committed' for the runner's database role."
         ]
 
+    def refusals(self, model: Any) -> list[str]:
+        # Rows are updated by their row id, which is unique within one table only.
+        table = table_for(model, self.alias)
+        parts = "SELECT 1 FROM pg_inherits WHERE inhparent = to_regclass(%s)"
+        ((divided,),) = self._fetch(f"SELECT EXISTS ({parts})", [table.name])
+        if not divided:
+            return []
+        return [
+            f"The table of {model._meta.label} is partitioned or has other tables inherit from it, "
+            f"which cannot be claimed yet; exclude it with --exclude {model._meta.label}."
+        ]
+
     def now(self) -> datetime:
         with self.connection.cursor() as cursor:
             cursor.execute(f"SELECT {database_now()}")

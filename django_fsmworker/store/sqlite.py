@@ -118,7 +118,7 @@ class SQLiteStore(Store):
         sql = f"""
             SELECT {table.name}.{table.pk} FROM json_each(%s) AS hold
             JOIN {table.name} ON {table.name}.{table.pk} = hold.value ->> 0
-            WHERE {table.claim} IS hold.value ->> 1
+            WHERE {table.name}.{table.claim} IS hold.value ->> 1
         """
         return table.load_keys(self._fetch(sql, [_holds(table, holds)]))
 
@@ -129,7 +129,7 @@ class SQLiteStore(Store):
             UPDATE {table.name} SET {changes}
             FROM json_each(%s) AS hold
             WHERE {table.name}.{table.pk} = hold.value ->> 0
-                AND {table.claim} = hold.value ->> 1
+                AND {table.name}.{table.claim} = hold.value ->> 1
             RETURNING {table.pk}
         """
         return table.load_keys(self._fetch(sql, [*params, _holds(table, holds)]))
@@ -223,7 +223,7 @@ def _settle_sql(table: Table) -> str:
             {t.claim} = NULL
         FROM json_each(%s) AS outcome
         WHERE {t.name}.{t.pk} = outcome.value ->> 0
-            AND {t.state} = outcome.value ->> 1
-            AND {t.claim} IS outcome.value ->> 2
+            AND {t.name}.{t.state} = outcome.value ->> 1
+            AND {t.name}.{t.claim} IS outcome.value ->> 2
         RETURNING {t.pk}
     """

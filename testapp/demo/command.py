@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except (RunnerEnded, OperationalError) as error:
         display.close()
-        print(f"demo: {str(error).strip()}", file=sys.stderr)
+        print(f"demo: {str(error).strip().partition(chr(10))[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         display.close()
@@ -112,17 +112,19 @@ def only_one() -> Iterator[None]:
     """Two demos in one folder would remove each other's rows."""
     try:
         places.home().mkdir(parents=True, exist_ok=True)
-        with places.lock_file().open("w") as file:
+        file = places.lock_file().open("w")
+    except OSError as error:
+        raise BadInput(
+            f"{places.home()} cannot be written ({error.strerror}); set DATA_DIR to another folder."
+        ) from None
+    with file:
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    except BlockingIOError:
-        raise BadInput(
-            f"Another demo is running in {places.home()}; wait for it, or set DATA_DIR."
-        ) from None
-    except PermissionError as error:
-        raise BadInput(
-            f"{error.filename} cannot be written; set DATA_DIR to a folder that can be."
-        ) from None
+        except BlockingIOError:
+            raise BadInput(
+                f"Another demo is running in {places.home()}; wait for it, or set DATA_DIR."
+            ) from None
+        yield
 
 
 @contextmanager

@@ -40,6 +40,6 @@ def _watch(runners: Runners, killer: Killer, total: int, display: Display, start
             if now - changed > STANDSTILL and nothing_moves():
                 raise RunnerEnded("Some rows do not move any more; the admin shows which.")
         if killer.armed and (kill := killer.strike(counts)):
-            display.say(f"{now - start:6.1f} s  {kill}; another one takes over")
+            display.say(f"{now - start:6.1f} s  {kill}; started anew")
         time.sleep(LURKING if killer.armed else display.every)
     return counts

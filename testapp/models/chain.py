@@ -9,7 +9,7 @@ from typing import Any
 from django.db import models
 
 from django_fsmworker.graph import State, StateGraph
-from django_fsmworker.models import StateField, StatorModel
+from django_fsmworker.models import StateField, StateHistoryField, StatorModel
 from testapp.models.trouble import log_check
 
 
@@ -38,6 +38,7 @@ class ChainStates(StateGraph):
 
 class Chain(StatorModel):
     state = StateField(ChainStates)
+    state_history = StateHistoryField()
     logged = models.BooleanField(default=True)
     pause = models.FloatField(default=0.0)
 

@@ -81,15 +81,21 @@ def project(*shapes: Any) -> ProjectState:
     return state
 
 
+def detected(before: ProjectState, after: ProjectState) -> dict[str, list[Any]]:
+    detector: Any = MigrationAutodetector(before, after)
+    found: dict[str, list[Any]] = detector._detect_changes()
+    return found
+
+
 def changes(before: ProjectState, after: ProjectState) -> list[Any]:
-    found = MigrationAutodetector(before, after)._detect_changes()
+    found = detected(before, after)
     return [operation for each in found.get(LABEL, []) for operation in each.operations]
 
 
 def written_and_read(state: ProjectState) -> ProjectState:
     """The state that the migrations written for ``state`` build when they are read again."""
     built = ProjectState()
-    migrations = MigrationAutodetector(ProjectState(), state)._detect_changes()[LABEL]
+    migrations = detected(ProjectState(), state)[LABEL]
     for migration in migrations:
         source = MigrationWriter(migration).as_string()
         assert "fsmworker" not in source.replace("# Generated", "")
@@ -335,7 +341,7 @@ class TestDeconstruction:
         ],
     )
     def test_the_other_columns_are_plain_too(self, name, plain):
-        field = Order._meta.get_field(name)
+        field: Any = Order._meta.get_field(name)
 
         _, path, _, _ = field.deconstruct()
 

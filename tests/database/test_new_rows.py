@@ -9,7 +9,7 @@ from django.db import connection
 
 from django_fsmworker import clock
 from django_fsmworker.testing import run_until_idle, travel
-from testapp.models import BasicModel, Chain, Expiring, Noop, Order, TextKey, Trouble
+from testapp.models import BasicModel, BasicStates, Chain, Expiring, Noop, Order, TextKey, Trouble
 
 pytestmark = pytest.mark.django_db
 
@@ -68,7 +68,7 @@ class TestORM:
         assert soon(row.state_next, 5 * SECOND)
 
     def test_a_member_of_the_graph(self, born):
-        row = born(BasicModel, state=BasicModel.state_graph.pending_delete)
+        row = born(BasicModel, state=BasicStates.pending_delete)
 
         assert row.state == "pending_delete"
 

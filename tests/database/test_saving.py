@@ -18,7 +18,7 @@ from django.forms import modelform_factory
 
 from django_fsmworker import clock
 from django_fsmworker.exceptions import StaleState, UnknownState
-from testapp.models import Order, OrderStates, RelatedKey, TextKey, Trouble, UUIDKey
+from testapp.models import Order, OrderStates, RelatedKey, TextKey, Trouble, TroubleStates, UUIDKey
 
 pytestmark = pytest.mark.django_db
 
@@ -150,6 +150,18 @@ class TestPlainSaves:
 
         assert columns(row) == before
         assert deferred.state == "shipped"
+
+    @pytest.mark.skipif(not hasattr(models, "FETCH_PEERS"), reason="Django 6.1 brought it")
+    def test_deferred_values_that_are_loaded_for_all_rows_at_once(self):
+        rows = [moved_meanwhile() for _ in range(2)]
+        first, second = Order.objects.only("tracking").fetch_mode(models.FETCH_PEERS)
+        before = [columns(row) for row in rows]
+
+        assert (first.state, second.__dict__["state"]) == ("shipped", "shipped")
+        for row in (first, second):
+            row.save()
+
+        assert [columns(row) for row in rows] == before
 
     def test_assigning_a_deferred_state_is_a_move_from_wherever_it_is(self):
         pk = moved_meanwhile().pk
@@ -488,7 +500,7 @@ class TestMovesByHand:
         row = Order.objects.create()
 
         row.state = "paid"
-        row.payment_id = None
+        row.payment_id = None  # type: ignore[assignment]
         with pytest.raises(DatabaseError), transaction.atomic():
             row.save()
 
@@ -509,7 +521,7 @@ class TestMovesByHand:
         row = Order.objects.create()
 
         with pytest.raises(UnknownState):
-            row.state = Trouble.state_graph.new
+            row.state = TroubleStates.new
 
     def test_a_typo_in_a_new_row_raises_when_it_is_saved(self):
         with pytest.raises(UnknownState, match="'payed' is not a state of OrderStates"):

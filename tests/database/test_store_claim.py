@@ -48,7 +48,7 @@ class TestWhichRows:
         row = due()
         due(state_lease=clock.now() + FUTURE, state_claim=4)
         Order.objects.create(state_next=clock.now() + FUTURE)
-        Order.objects.create(state_next=None)
+        put(Order.objects.create(), state_next=None)
 
         assert claim(Order) == [row]
 
@@ -294,7 +294,7 @@ class TestTakingOver:
         assert taken_over(row.state_claim)
 
 
-class Shouted(models.CharField):
+class Shouted(models.CharField):  # type: ignore[type-arg]
     """A field of a user's, with a value of its own making."""
 
     def from_db_value(self, value, expression, connection):

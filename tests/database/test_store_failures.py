@@ -9,6 +9,7 @@ from django.db import IntegrityError
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
+from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.writing import write
 from django_fsmworker.store import Kind, store_for
 from django_fsmworker.store.failures import (
@@ -17,7 +18,6 @@ from django_fsmworker.store.failures import (
     count_death,
     forget,
     record,
-    resolve,
     survived,
 )
 from django_fsmworker.testing import travel
@@ -84,7 +84,7 @@ class TestRecord:
         row = Order.objects.create()
         note(row)
         note(row)
-        resolve("default", Order, [row.pk])
+        resolve_failures(Order, [row.pk], "default")
         assert only_record().resolved is not None
 
         with travel(seconds=60):
@@ -115,7 +115,7 @@ class TestRecord:
 
         note(row)
         note(row)
-        resolve("default", model, [row.pk])
+        resolve_failures(model, [row.pk], "default")
 
         entry = only_record()
         assert (entry.row, entry.count) == (str(row.pk), 2)
@@ -189,11 +189,11 @@ class TestResolve:
     def test_only_what_is_failing(self):
         first, second = Order.objects.create(), Order.objects.create()
         note(first)
-        resolve("default", Order, [first.pk, second.pk])
+        resolve_failures(Order, [first.pk, second.pk], "default")
         then = only_record().resolved
 
         with travel(seconds=60):
-            resolve("default", Order, [first.pk])
+            resolve_failures(Order, [first.pk], "default")
 
         assert only_record().resolved == then
 
@@ -227,7 +227,7 @@ class TestDeaths:
         row = Order.objects.create()
         count_death("default", row, "worker")
 
-        resolve("default", Order, [row.pk])
+        resolve_failures(Order, [row.pk], "default")
 
         assert (only_record().deaths, only_record().resolved is None) == (0, False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from django_fsmworker import clock
-from django_fsmworker.store import Hold, store_for
+from django_fsmworker.store import store_for
 from django_fsmworker.store.interface import taken_over
 from testapp.models import Hidden, Order, RelatedKey, TextKey, UUIDKey
 from tests.database.rows import PAST, claim, claimed, fetch, hold, put
@@ -167,11 +167,6 @@ class TestStillHeld:
         put(row, state="paid")
 
         assert store.still_held(Order, [hold(row)]) == {row.pk}
-
-    def test_without_a_token(self, store):
-        row = Order.objects.create()
-
-        assert store.still_held(Order, [Hold(row.pk, None)]) == {row.pk}
 
     def test_nothing(self, store):
         assert store.still_held(Order, []) == set()

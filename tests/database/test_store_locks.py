@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 
 from django_fsmworker.store import store_for
 from django_fsmworker.store.errors import is_contention
@@ -24,32 +24,36 @@ def store():
     return store_for("default")
 
 
-@pytest.fixture
-def lock(start_thread):
-    """``lock(row)``: another connection holds the row locked until the test ends."""
-    release = threading.Event()
+class Lock:
+    """``lock(row)``: another connection holds the row locked until ``let_go()``."""
 
-    def hold_locked(model, pk, locked):
+    def __init__(self, start_thread):
+        self._start = start_thread
+        self._release = threading.Event()
+        self._threads = []
+
+    def __call__(self, row):
+        locked = threading.Event()
+        self._threads.append(self._start(self._hold, type(row), row.pk, locked))
+        assert locked.wait(10)
+
+    def let_go(self):
+        self._release.set()
+        for thread in self._threads:
+            thread.result()
+
+    def _hold(self, model, pk, locked):
         with transaction.atomic():
             model.objects.select_for_update().get(pk=pk)
             locked.set()
-            assert release.wait(30)
+            assert self._release.wait(30)
 
-    threads = []
 
-    def start(row):
-        locked = threading.Event()
-        threads.append(start_thread(hold_locked, type(row), row.pk, locked))
-        assert locked.wait(10)
-
-    def let_go():
-        release.set()
-        for thread in threads:
-            thread.result()
-
-    start.let_go = let_go
-    yield start
-    let_go()
+@pytest.fixture
+def lock(start_thread):
+    lock = Lock(start_thread)
+    yield lock
+    lock.let_go()
 
 
 def quickly(function, *arguments):
@@ -142,7 +146,7 @@ class TestLockedRows:
 
         assert moving.result() == 20
 
-    def test_moving_a_queryset_rechecks_its_condition(self, start_thread):
+    def test_moving_a_queryset_rechecks_its_condition(self, start_thread, eventually):
         """A row that had just moved is not moved again."""
         row, other = Order.objects.create(), Order.objects.create()
         rows = Order.objects.filter(state="new")
@@ -150,10 +154,16 @@ class TestLockedRows:
             Order.objects.filter(pk=row.pk).update(state="paid")
             moving = start_thread(Order.state_transition_queryset, rows, "failed")
             sliced = start_thread(Order.state_transition_queryset, rows[:2], "failed")
-            time.sleep(0.2)  # Nothing tells when a statement begins to wait.
+            eventually(self.somebody_waits)
 
         assert moving.result() + sliced.result() == 1
         assert (fetch(row).state, fetch(other).state) == ("paid", "failed")
+
+    @staticmethod
+    def somebody_waits():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return cursor.fetchone()[0] >= 2
 
 
 class TestTogether:
@@ -233,8 +243,6 @@ class TestTogether:
 
 @pytest.mark.postgresql
 def test_contention_is_told_from_outages_and_refusals(lock):
-    from django.db import connection
-
     from django_fsmworker.store.errors import is_outage, is_refusal, sqlstate
 
     row = Order.objects.create()

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.postgresql, pytest.mark.django_db]
 MANY = 50_000
 SIZES = pytest.mark.parametrize("size", [10, 1000, 5000])
 
-# Found: at most 10 a row (see test_figures_are_not_loose), with 40 for the catalogue and the lanes.
-A_ROW, FIXED = 14, 60
+# Measured: a claim reads 10.1 buffers a row, any other write 15.1, and at most 14 beside.
+A_CLAIMED_ROW, A_HELD_ROW, FIXED = 12, 18, 20
 
 
 class Planned(Exception):
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def buffers(self) -> int:
-        return self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"]
+        return int(self.root["Shared Hit Blocks"]) + int(self.root["Shared Read Blocks"])
 
     @property
     def scans(self) -> set[str]:
@@ -151,7 +151,7 @@ class TestClaim:
         plan = self.claim(store, table(), size)
 
         assert rows_returned(plan) == size
-        assert plan.buffers <= FIXED + A_ROW * size
+        assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     @SIZES
     def test_many_are_leased(self, store, table, size):
@@ -162,7 +162,7 @@ class TestClaim:
         plan = self.claim(store, table(), size)
 
         assert rows_returned(plan) == size
-        assert plan.buffers <= FIXED + A_ROW * size
+        assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     @SIZES
     def test_many_may_not_run(self, store, table, size):
@@ -174,7 +174,7 @@ class TestClaim:
         plan = self.claim(store, table(), size, "first", "third")
 
         assert rows_returned(plan) == size
-        assert plan.buffers <= FIXED + A_ROW * size
+        assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     @SIZES
     def test_many_wait(self, store, table, size):
@@ -184,7 +184,7 @@ class TestClaim:
         plan = self.claim(store, table(), size)
 
         assert rows_returned(plan) == size
-        assert plan.buffers <= FIXED + A_ROW * size
+        assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     def test_nothing_is_due(self, store, table):
         table(MANY, due=timedelta(hours=1))
@@ -197,27 +197,30 @@ class TestClaim:
 
     def test_from_a_low_water_mark(self, store, table):
         """What lies before the mark, such as dead entries of the index, is not walked over."""
-        table(MANY, due=-timedelta(hours=1))
-        claimed_before = timedelta(hours=1), timedelta(seconds=LEASE)
+        table(MANY, due=-timedelta(hours=1), lease=timedelta(seconds=LEASE))
         table(10, due=-timedelta(seconds=1))
-        model = table()
-        model._base_manager.filter(state_next__lt=clock.now() - timedelta(minutes=1)).update(
-            state_lease=clock.now() + claimed_before[0], state_claim=4
-        )
-        mark = clock.now() - timedelta(minutes=1)
+        model, mark = table(), clock.now() - timedelta(minutes=1)
 
         plan = explained(store.claim, model, [Lane("first", 10, mark)], LEASE)
 
         assert rows_returned(plan) == 10
-        assert plan.buffers <= FIXED + A_ROW * 10
+        assert plan.buffers <= FIXED + A_CLAIMED_ROW * 10
 
-    def test_figures_are_not_loose(self, store, table):
-        """The bound of this module is no more than twice what a claim takes."""
-        table(MANY)
 
-        plan = self.claim(store, table(), 5000)
+def test_claims_are_hot_updates(store, table):
+    """No index entry is written, given room: lease, token and failures are in no index."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE testapp_planning SET (fillfactor = 40)")
+    table(5000)
 
-        assert A_ROW * 5000 <= 2 * plan.buffers
+    store.claim(table(), lanes(1000), LEASE)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = %s",
+            ["testapp_planning"],
+        )
+        assert cursor.fetchone() == (1000, 1000)
 
 
 class TestPeek:
@@ -243,7 +246,7 @@ class TestHeldRows:
     def assert_by_key(self, plan, size):
         assert plan.scans <= {"Index Scan", "Tid Scan"}
         assert {name.rsplit("_", 1)[-1] for name in plan.indexes} == {"pkey"}
-        assert plan.buffers <= FIXED + 2 * A_ROW * size
+        assert plan.buffers <= FIXED + A_HELD_ROW * size
 
     @SIZES
     def test_settle_moved(self, store, held, size):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from django.core import checks as django_checks
 from django.core.checks import Error, Warning
@@ -233,8 +235,8 @@ class TestDatabases:
         databases["default"] = Wrapper(
             "sqlite", transaction_mode="IMMEDIATE", timeout=20, init_command=WAL
         )
-        monkeypatch.setattr(checks.sqlite3, "sqlite_version_info", (3, 34, 1))
-        monkeypatch.setattr(checks.sqlite3, "sqlite_version", "3.34.1")
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+        monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
 
         assert checks.check_databases(None) == [
             Error(

@@ -19,6 +19,7 @@ from testapp.models import (
     Hidden,
     Noop,
     Order,
+    OrderStates,
     Trouble,
     TroubleStates,
     UUIDKey,
@@ -242,7 +243,7 @@ class TestStep(TestCase):
 
         state = step(order)
 
-        assert state is Order.state_graph.paid
+        assert state is OrderStates.paid
         assert order.state == "paid"
         assert_path(order, ["new", "paid"])
 
@@ -414,6 +415,8 @@ class TestKeysUsedAgain(RolledBack, TestCase):
 class TestRowsOfTheWholeClass(TestCase):
     """Rows made in ``setUpTestData`` begin anew with every test."""
 
+    order: Order
+
     @classmethod
     def setUpTestData(cls):
         cls.order = Order.objects.create(payment_id="p1")
@@ -443,7 +446,7 @@ class TestWithoutATransaction(TransactionTestCase):
 
 
 class TestOtherDatabase(TestCase):
-    databases = ("default", "other")
+    databases = {"default", "other"}
 
     def test_using(self):
         here, there = Order(payment_id="p1"), Order(payment_id="p2")

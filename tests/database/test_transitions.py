@@ -11,7 +11,9 @@ from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock
 from django_fsmworker.exceptions import StaleState, UndeclaredTransition, UnknownState
+from django_fsmworker.models import FailureRecord
 from django_fsmworker.signals import state_changed
+from django_fsmworker.store.failures import Failure, record
 from django_fsmworker.testing import travel
 from testapp.models import (
     Attachment,
@@ -294,7 +296,7 @@ class TestQuerysets:
 
         assert number == 5000
         assert Order.objects.in_state("paid").count() == 5000
-        assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 2
+        assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 3
 
     def test_more_than_a_statement_takes(self, monkeypatch):
         monkeypatch.setattr("django_fsmworker.models.moving.MOST_KEYS", 2)
@@ -314,6 +316,26 @@ class TestQuerysets:
         assert number == 1
         assert Order.objects.get().state == "new"
         assert Order.objects.using("other").get().state == "paid"
+
+
+class TestFailures:
+    @pytest.mark.parametrize("way", ["save", "force", "declared", "queryset"])
+    def test_are_past_once_somebody_moves_the_row(self, way):
+        row, other = Order.objects.create(state_failures=1), Order.objects.create(state="paid")
+        failure = Failure("RuntimeError", "no")
+        record("default", Order, [(each.pk, "new", failure) for each in (row, other)], "worker")
+
+        if way == "save":
+            row.state = "paid"
+            row.save()
+        elif way == "queryset":
+            Order.state_transition_queryset(Order.objects.filter(pk=row.pk), "paid")
+        else:
+            row.state_transition("paid", force=way == "force")
+
+        assert Order.objects.get(pk=row.pk).state_failures == 0
+        failing = FailureRecord.objects.filter(resolved=None)
+        assert list(failing.values_list("row", flat=True)) == [str(other.pk)]
 
 
 class TestSignals:

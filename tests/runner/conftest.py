@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from django_fsmworker import clock
 from testapp.models import trouble
@@ -75,3 +76,14 @@ def start_process(database_env: dict[str, str]) -> Iterator[Callable[..., Proces
     yield start
     for process in started:
         process.end()
+
+
+@pytest.fixture
+def server(vendor: str) -> Iterator[Any]:
+    """PostgreSQL only: its connections can be ended, and new ones refused."""
+    from tests.runner.server import Server
+
+    server = Server()
+    yield server
+    server.close()
+    connection.close()

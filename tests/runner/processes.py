@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 class Process:
-    """Started at once; its output is kept in files, so that it never waits for a reader."""
+    """Started at once; its output goes to files, so that it never waits for a reader."""
 
     def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        self._files = ExitStack()
-        self._stdout = self._files.enter_context(tempfile.TemporaryFile())
-        self._stderr = self._files.enter_context(tempfile.TemporaryFile())
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._stdout,
-            stderr=self._stderr,
-        )
+        self._folder = tempfile.TemporaryDirectory()
+        self._stdout = Path(self._folder.name, "stdout")
+        self._stderr = Path(self._folder.name, "stderr")
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "manage.py"), *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
         self.pid = self.process.pid
 
     @property
     def stdout(self) -> str:
-        return _read(self._stdout.fileno())
+        return self._stdout.read_text(errors="replace")
 
     @property
     def stderr(self) -> str:
-        return _read(self._stderr.fileno())
+        return self._stderr.read_text(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
     @property
     def started(self) -> bool:
         """Whether its runner says that it runs."""
-        assert self.process.poll() is None, f"it ended: {self.stdout}\n{self.stderr}"
+        assert not self.ended, f"it ended: {self.stdout}\n{self.stderr}"
         return "Running " in self.stderr
 
     def send(self, number: signal.Signals) -> None:
@@ -53,13 +56,7 @@ class Process:
         return self.process.wait(seconds)
 
     def end(self) -> None:
-        if self.process.poll() is None:
+        if not self.ended:
             self.process.kill()
             self.process.wait()
-        self._files.close()
-
-
-def _read(descriptor: int) -> str:
-    """What is in the file, without moving the position at which the process writes."""
-    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    return content.decode(errors="replace")
+        self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""Leases last as long as the attempt; a row that moves meanwhile ends it, and its result is fenced."""
+"""Leases last as long as the attempt; a row that moves ends it, and its result is fenced off."""
 
 from __future__ import annotations
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from django_fsmworker.models.records import FailureRecord
 from testapp.models import Chain, Trouble
 from tests.runner.embedded import Embedded, working_threads
 from tests.runner.rows import fresh
+from tests.runner.server import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,47 +24,6 @@ Eventually = Callable[..., Any]
 
 AWAY = "The database 'default' is away ("
 BACK = "The database 'default' is back."
-
-
-class Server:
-    """The PostgreSQL server, seen from a database that stays up."""
-
-    def __init__(self) -> None:
-        import psycopg
-
-        self._name = connections["default"].settings_dict["NAME"]
-        self._connection = psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True)
-
-    def end_all_connections(self) -> int:
-        ended = self._connection.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s",
-            [self._name],
-        )
-        return int(ended.fetchone()[0])
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """Nobody gets in while the ``with`` block runs."""
-        self._allow_connections(False)
-        try:
-            self.end_all_connections()
-            yield
-        finally:
-            self._allow_connections(True)
-
-    def _allow_connections(self, allowed: bool) -> None:
-        self._connection.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS {allowed}')
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-    connection.close()
 
 
 def logged_chains(number: int) -> None:

@@ -126,7 +126,7 @@ def test_a_row_that_kills_its_process_ends_in_its_failure_state(
     def supervised() -> bool:
         """As a supervisor would: start it again whenever it has died."""
         nonlocal process, deaths
-        if process.process.poll() is not None:
+        if process.ended:
             assert process.process.returncode == -9, process.stderr
             deaths += 1
             process = runstator()

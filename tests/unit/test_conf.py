@@ -158,4 +158,4 @@ class TestTheDictionary:
 
     def test_settings_cannot_be_changed_afterwards(self):
         with pytest.raises(AttributeError):
-            RunnerSettings().lease = 5
+            RunnerSettings().lease = 5  # type: ignore[misc]

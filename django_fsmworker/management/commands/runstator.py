@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import autoreload
 
 from django_fsmworker import conf
@@ -86,6 +87,11 @@ class Command(BaseCommand):
             "--reload", action=argparse.BooleanOptionalAction, default=False,
             help="start again when code changes",
         )  # fmt: skip
+
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        """Some of Django's checks ask the database; one that is away is waited for later."""
+        with suppress(OperationalError, InterfaceError):
+            super().check(*args, **kwargs)
 
     def handle(
         self,

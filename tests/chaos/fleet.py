@@ -1,0 +1,104 @@
+"""Runners killed while they hold rows, and what the log of the checks proves afterwards."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from django.db.models import CharField, Exists, OuterRef
+from django.db.models.functions import Cast
+
+from testapp.models import Chain, CheckLog
+from tests.runner.processes import Process
+
+PATH = ["first", "second", "third", "last"]
+
+
+def running_in(process: Process) -> int:
+    """How many rows the process has claimed, begun to check and not settled, by the database.
+
+    The log says that this process began the check of the row in the very state it is in, and the
+    row still has a claim whose lease is in the future.
+    """
+    begun = CheckLog.objects.filter(
+        worker=str(process.pid), row=Cast(OuterRef("pk"), CharField()), state=OuterRef("state")
+    )
+    return Chain.objects.running().filter(Exists(begun)).count()
+
+
+@dataclass
+class Fleet:
+    """So many runners; one that is killed is replaced at once."""
+
+    start: Callable[[], Process]
+    size: int
+    processes: list[Process] = field(default_factory=list)
+    killed: list[int] = field(default_factory=list)
+    kills: Counter[int] = field(default_factory=Counter)
+    held: list[int] = field(default_factory=list)
+
+    def fill(self) -> None:
+        self.processes = [self.start() for _ in range(self.size)]
+
+    def kill_while_it_holds_rows(self, number: int) -> bool:
+        """Freeze the runner, look at what it holds, and kill it if that is anything.
+
+        What it held is counted when it is dead: a frozen process may still have a write on its way.
+        """
+        process = self.processes[number]
+        process.send(signal.SIGSTOP)
+        try:
+            holds = running_in(process)
+        finally:
+            process.send(signal.SIGKILL if holds else signal.SIGCONT)
+        if not holds:
+            return False
+        process.wait()
+        self.held.append(running_in(process))
+        self.kills[number] += bool(self.held[-1])
+        self.killed.append(process.pid)
+        process.end()
+        self.processes[number] = self.start()
+        return True
+
+
+@dataclass
+class Ledger:
+    """What the checks wrote down themselves, row by row and in the order of their beginning."""
+
+    runs: dict[str, list[CheckLog]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> Ledger:
+        entries = CheckLog.objects.order_by("row", "at", "pk")
+        return cls({row: list(log) for row, log in groupby(entries, key=lambda each: each.row)})
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.runs.values()))
+
+    def again(self) -> int:
+        """Checks that were run more than once for a row and state."""
+        return self.total - sum(len({log.state for log in logs}) for logs in self.runs.values())
+
+    def again_after_a_kill(self, killed: list[int]) -> int:
+        """Those of them whose earlier run was in a process that was killed."""
+        dead = {str(pid) for pid in killed}
+        return sum(
+            earlier.worker in dead
+            for logs in self.runs.values()
+            for earlier, later in zip(logs, logs[1:], strict=False)
+            if earlier.state == later.state
+        )
+
+    def incomplete(self) -> list[str]:
+        """Rows that were not checked in each of their states, in the order of the graph."""
+        order = PATH[:-1]
+        return [
+            row
+            for row, logs in self.runs.items()
+            if [state for state, _ in groupby(log.state for log in logs)] != order
+        ]

@@ -1,0 +1,69 @@
+"""Runners killed again and again: every row arrives, and no committed transition happens twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from testapp.models import Chain, CheckLog
+from tests.chaos.fleet import PATH, Fleet, Ledger
+from tests.runner.processes import Process
+
+ROWS, RUNNERS, KILLS = 5000, 3, 5
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_and_nothing_happens_twice(
+    start_process: Callable[..., Process],
+    eventually: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    vendor: str,
+) -> None:
+    Chain.objects.bulk_create((Chain() for _ in range(ROWS)), batch_size=1000)
+    fleet = Fleet(
+        lambda: start_process(
+            "runstator",
+            "testapp.Chain",
+            "--lease=3",
+            "--poll-interval=0.5",
+            "--connect-timeout=60",
+            FSMWORKER_MAX_IN_FLIGHT="100",
+        ),
+        RUNNERS,
+    )
+    began = time.monotonic()
+
+    fleet.fill()
+    for _ in range(KILLS):
+        for number in range(RUNNERS):
+            eventually(lambda number=number: fleet.kill_while_it_holds_rows(number), 60, every=0.05)
+    assert Chain.objects.exclude(state="last").exists(), "it was over before the last kill"
+    eventually(lambda: not Chain.objects.exclude(state="last").exists(), 200, every=0.2)
+
+    ledger = Ledger.read()
+    again = ledger.again()
+    with capsys.disabled():
+        print(
+            f"\nkilled on {vendor}: {ROWS} rows, {RUNNERS} runners, "
+            f"{len(fleet.held)} kills, {sum(map(bool, fleet.held))} while holding rows "
+            f"({sum(fleet.held)} checks were running); {again} checks run again, "
+            f"{ledger.again_after_a_kill(fleet.killed)} of them after a kill; "
+            f"{time.monotonic() - began:.0f} s"
+        )
+    assert min(fleet.kills.values()) >= KILLS
+    assert all(fleet.held)
+
+    # Each row went each step once: every fenced write appends to the history in the same statement.
+    histories = Chain.objects.values_list("state_history", flat=True)
+    assert {tuple(state for state, _ in history) for history in histories} == {tuple(PATH)}
+    # Each step was taken after a check of that state had begun, and none was checked after it.
+    assert len(ledger.runs) == ROWS
+    assert ledger.incomplete() == []
+    # What ran again is what the kills cut off, and nothing else.
+    assert again == CheckLog.objects.count() - 3 * ROWS
+    assert again >= ledger.again_after_a_kill(fleet.killed)
+    assert not Chain.objects.failing().exists()

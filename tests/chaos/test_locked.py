@@ -1,0 +1,47 @@
+"""A transaction that holds one leased row delays nobody else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from testapp.models import Chain
+from tests.runner.rows import fresh, path
+
+HELD = 5.0
+LEASE = 1.2
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_no_other_row_s_settling_or_renewal_waits_for_it(
+    start_runner: Callable[..., Any], eventually: Callable[..., Any], locked: Callable[..., Any]
+) -> None:
+    held, long = Chain.objects.create(pause=0.5), Chain.objects.create(pause=HELD - 1)
+    runner = start_runner(Chain, concurrency=4, lease=LEASE, deadline=30)
+    eventually(lambda: Chain.objects.running().count() == 2)
+
+    with locked(held):
+        end = time.monotonic() + HELD
+        slowest = 0.0
+        while time.monotonic() < end:
+            # Settling: rows that arrive meanwhile go all the way, time and again.
+            began = time.monotonic()
+            row = Chain.objects.create()
+            eventually(lambda row=row: fresh(row).state == "last")
+            slowest = max(slowest, time.monotonic() - began)
+            # Renewal: the long check keeps its lease, several times its length.
+            assert fresh(long).state_failures == 0
+            assert (
+                Chain.objects.running().filter(pk=long.pk).exists() or fresh(long).state != "first"
+            )
+        assert fresh(held).state == "first"
+
+    eventually(lambda: fresh(held).state == "last")
+    eventually(lambda: fresh(long).state != "first")
+    assert slowest < 1.5, f"a row took {slowest:.1f} s"
+    assert path(held) == ["first", "second", "third", "last"]
+    assert runner.total("superseded") == 0

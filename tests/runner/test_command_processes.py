@@ -1,0 +1,262 @@
+"""``runstator`` as a process: its exit codes, signals, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_fsmworker.models.discovery import stator_models
+from testapp.models import Noop, Trouble
+from tests.runner.processes import ROOT, Process
+from tests.runner.rows import failure, fresh
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Process]
+Eventually = Callable[..., Any]
+
+
+class TestEnds:
+    def test_a_pass_ends_with_0(self, start_process: Start) -> None:
+        row = Noop.objects.create()
+
+        process = start_process("runstator", "--once")
+
+        assert process.wait() == 0
+        assert fresh(row).state == "done"
+        assert process.stdout.startswith("stopped: moved=1 ")
+
+    def test_usage_ends_with_2(self, start_process: Start) -> None:
+        process = start_process("runstator", "--concurrency=none")
+
+        assert process.wait() == 2
+        assert (
+            "manage.py runstator: error: argument -c/--concurrency: "
+            "'none' is not a whole number above 0\n" in process.stderr
+        )
+
+    def test_configuration_ends_with_1_and_a_sentence(self, start_process: Start) -> None:
+        process = start_process("runstator", "--once", FSMWORKER_LEASE="long")
+
+        assert process.wait() == 1
+        assert (
+            "the environment variable FSMWORKER_LEASE is 'long'; "
+            "it has to be seconds above 0 (a number or a timedelta).\n" in process.stderr
+        )
+        assert "Traceback" not in process.stderr
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_the_first_lets_running_checks_end_and_ends_with_0(
+        self, start_process: Start, eventually: Eventually, number: signal.Signals
+    ) -> None:
+        row = Trouble.objects.create(mode="sleep", value=1)
+        process = start_process("runstator", "testapp.Trouble")
+        eventually(lambda: Trouble.objects.running().exists())
+
+        process.send(number)
+
+        assert process.wait(10) == 0
+        assert fresh(row).state == "done"
+        assert process.stdout.startswith("stopped: moved=1 ")
+
+    def test_the_second_ends_it_at_once(self, start_process: Start, eventually: Eventually) -> None:
+        row = Trouble.objects.create(mode="sleep", value=30)
+        process = start_process("runstator", "testapp.Trouble", "--deadline=60")
+        eventually(lambda: Trouble.objects.running().exists())
+
+        process.send(signal.SIGTERM)
+        eventually(lambda: process.send(signal.SIGTERM) or process.ended, 5)
+
+        assert process.wait() == 128 + signal.SIGTERM
+        assert fresh(row).state == "new"
+
+    def test_a_check_that_does_not_end_within_the_drain_timeout_is_freed(
+        self, start_process: Start, eventually: Eventually
+    ) -> None:
+        row = Trouble.objects.create(mode="sleep", value=30)
+        process = start_process(
+            "runstator", "testapp.Trouble", "--deadline=60", "--drain-timeout=0.3"
+        )
+        eventually(lambda: Trouble.objects.running().exists())
+
+        process.send(signal.SIGTERM)
+
+        assert process.wait(10) == 0
+        freed = fresh(row)
+        assert (freed.state, freed.state_failures, freed.state_claim) == ("new", 0, None)
+        assert failure(row) is None
+        assert "interrupted=1" in process.stdout
+
+
+class TestStart:
+    def test_without_arguments_it_runs_every_model(
+        self, start_process: Start, eventually: Eventually
+    ) -> None:
+        process = start_process("runstator")
+        eventually(lambda: process.started)
+
+        labels = ", ".join(model._meta.label for model in stator_models())
+        assert f"INFO Running {labels} with 10 threads as " in process.stderr
+        process.send(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+    def test_an_unreachable_database_is_tried_for_a_while(
+        self, start_process: Start, tmp_path: Path, vendor: str
+    ) -> None:
+        # A port where nobody listens; a folder where a file is wanted.
+        url = f"sqlite:///{tmp_path}"
+        if vendor == "postgresql":
+            url = "postgres://nobody:secret@127.0.0.1:1/nowhere"
+        began = time.monotonic()
+
+        process = start_process("runstator", "--connect-timeout=1.5", DATABASE_URL=url)
+
+        assert process.wait(15) == 1
+        assert time.monotonic() - began > 1
+        (line,) = process.stderr.splitlines()
+        assert line.startswith("CommandError: The database 'default' cannot be reached (")
+        assert line.endswith("); start it, or correct DATABASES['default'].")
+        assert "secret" not in line
+
+    @pytest.mark.postgresql
+    def test_a_server_that_comes_up_late_is_waited_for(
+        self, start_process: Start, eventually: Eventually, server: Any
+    ) -> None:
+        row = Noop.objects.create()
+        connection.close()
+
+        with server.away():
+            process = start_process("runstator", "--once", "--connect-timeout=30")
+            eventually(lambda: _handles_sigterm(process.pid) or process.ended)
+            assert not process.ended, process.stderr
+
+        assert process.wait(15) == 0, process.stderr
+        assert fresh(row).state == "done"
+
+    @pytest.mark.sqlite
+    def test_a_file_that_comes_late_is_waited_for(
+        self, start_process: Start, database_env: dict[str, str], tmp_path: Path
+    ) -> None:
+        file, prepared = tmp_path / "late.sqlite3", tmp_path / "prepared.sqlite3"
+        file.mkdir()
+        process = start_process("runstator", "--once", DATABASE_URL=f"sqlite:///{file}")
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--verbosity=0"],
+            cwd=ROOT,
+            env={**database_env, "DATABASE_URL": f"sqlite:///{prepared}"},
+            check=True,
+        )
+        assert not process.ended, process.stderr
+
+        file.rmdir()
+        prepared.rename(file)
+
+        assert process.wait(15) == 0
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+    def test_a_signal_while_it_waits_for_the_database_ends_it_with_0(
+        self, start_process: Start, eventually: Eventually, tmp_path: Path
+    ) -> None:
+        process = start_process(
+            "runstator", "--connect-timeout=60", DATABASE_URL=f"sqlite:///{tmp_path}"
+        )
+        eventually(lambda: _handles_sigterm(process.pid))
+
+        process.send(signal.SIGTERM)
+
+        assert process.wait(10) == 0, process.stderr
+
+    def test_missing_migrations(
+        self, start_process: Start, database_env: dict[str, str], tmp_path: Path, vendor: str
+    ) -> None:
+        url = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+        if vendor == "postgresql":
+            name = connection.settings_dict["NAME"]
+            url = database_env["DATABASE_URL"].replace(f"/{name}", "/postgres")
+
+        process = start_process("runstator", "testapp.Noop", DATABASE_URL=url)
+
+        assert process.wait(15) == 1
+        (line,) = process.stderr.splitlines()
+        assert line.startswith("CommandError: The table of ")
+        assert line.endswith("; run 'manage.py migrate --database default'.")
+
+
+def _handles_sigterm(pid: int) -> bool:
+    """Whether the process has put up a handler of its own for SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+    return bool(int(caught, 16) & 1 << (signal.SIGTERM - 1))
+
+
+class TestLogging:
+    def test_the_root_logger_is_left_alone(self, database_env: dict[str, str]) -> None:
+        program = (
+            "import django, logging; django.setup()\n"
+            "from django.core.management import call_command\n"
+            "call_command('runstator', 'testapp.Noop', once=True)\n"
+            "print(logging.getLogger().handlers, logging.getLogger().level)\n"
+        )
+
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=database_env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        assert done.stdout.splitlines()[-1] == f"[] {30}"
+        assert "INFO Running testapp.Noop with 10 threads as " in done.stderr
+
+    @pytest.mark.parametrize(("verbosity", "said"), [("0", False), ("1", True), ("2", True)])
+    def test_verbosity_decides_how_much_is_said(
+        self, start_process: Start, verbosity: str, said: bool
+    ) -> None:
+        process = start_process("runstator", "testapp.Noop", "--once", f"--verbosity={verbosity}")
+
+        assert process.wait() == 0
+        assert ("Running testapp.Noop" in process.stderr) is said
+
+
+class TestReload:
+    def test_it_starts_again_when_code_changes(
+        self,
+        start_process: Start,
+        eventually: Eventually,
+        tmp_path: Path,
+        database_env: dict[str, str],
+    ) -> None:
+        module = tmp_path / "reloaded_settings.py"
+        module.write_text("from testapp.settings import *\n")
+        process = start_process(
+            "runstator",
+            "testapp.Noop",
+            "--reload",
+            DJANGO_SETTINGS_MODULE="reloaded_settings",
+            PYTHONPATH=f"{database_env['PYTHONPATH']}:{tmp_path}",
+        )
+        first = Noop.objects.create()
+        eventually(lambda: fresh(first).state == "done")
+
+        def changed_until_seen() -> bool:
+            module.write_text(f"from testapp.settings import *\n\nCHANGED = {time.time()}\n")
+            return process.stderr.count("Running testapp.Noop") == 2
+
+        eventually(changed_until_seen, 15)
+        second = Noop.objects.create()
+        eventually(lambda: fresh(second).state == "done")
+
+        process.send(signal.SIGTERM)
+        process.wait(10)
