@@ -32,6 +32,7 @@ class Attempt:
     overran: bool = False
     cancelled: bool = False
     superseded: bool = False
+    settled: bool = False
     noted: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -41,7 +42,7 @@ class Attempt:
 
     @property
     def hold(self) -> Hold:
-        return Hold(self.pk, self.token)
+        return Hold(self.pk, self.token, self.state.name)
 
     @property
     def suspect(self) -> bool:

@@ -147,6 +147,9 @@ class Claimer:
             return self._ask(self._stores[model], question, *arguments)
         except Exception:
             self._resting[model] = time.monotonic() + self._settings.poll_interval
+            if self._until is not None:  # a single pass does not wait for it
+                for book in self._books[model].values():
+                    book.active = False
             discard(connections[self._stores[model].alias])
             logger.exception(
                 "%s cannot be claimed; trying again.",

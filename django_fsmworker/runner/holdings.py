@@ -75,8 +75,3 @@ class Holdings:
         """Whether nothing is held any more, after at most ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._attempts, timeout)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is held at all, not even by an abandoned thread."""
-        return not self._attempts

@@ -30,6 +30,7 @@ KEEP_LOG = timedelta(days=30)
 KEEP_RESOLVED = timedelta(days=7)
 LONGEST_REFUSAL = 3600.0
 PAUSE = 0.05
+MOST_REFUSED = 10_000
 
 
 class Housekeeping(threading.Thread):
@@ -149,6 +150,8 @@ class Housekeeping(threading.Thread):
 
     def _back_off(self, model: Any, pk: Any) -> None:
         """A row that would not be deleted is left alone, longer each time."""
+        if len(self._refused) >= MOST_REFUSED:
+            self._refused.clear()
         _, wait = self._refused.get((model, pk), (0.0, self._settings.delete_interval))
         self._refused[model, pk] = time.monotonic() + wait, min(wait * 2, LONGEST_REFUSAL)
         logger.warning(

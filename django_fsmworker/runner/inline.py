@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import router
+from django.db.models import QuerySet
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
-from django_fsmworker.models.saving import read_back
+from django_fsmworker.models.saving import present_columns, read_back
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.judging import judge
 from django_fsmworker.runner.writing import tell, tell_expired, write
@@ -33,10 +34,13 @@ class InlineEngine:
         claimed_from = row._state.db if row.state_claim is not None else None
         using = claimed_from or router.db_for_write(model, instance=row)
         store = store_for(using)
+        for name in present_columns(model):
+            getattr(row, name)  # what was deferred is loaded before the check begins
         age = (store.now() - row.state_changed).total_seconds()
         outcome = judge(row, age)
         written = write(store, model, [outcome], worker_name())
-        if model._base_manager.using(using).filter(pk=outcome.pk).exists():
+        rows: QuerySet[Any] = QuerySet(model, using=using)
+        if rows.filter(pk=outcome.pk).exists():
             read_back(row, using)
         if not written:
             return None
@@ -58,4 +62,4 @@ class InlineEngine:
         from django_fsmworker.store import Hold
 
         if rows:
-            store.hand_back(model, [Hold(row.pk, row.state_claim) for row in rows])
+            store.hand_back(model, [Hold(row.pk, row.state_claim, row.state) for row in rows])

@@ -24,6 +24,16 @@ logger = logging.getLogger(__name__)
 RESCUE_BATCH = 1000
 
 
+def refuse_transaction(stores: Mapping[Any, Store]) -> None:
+    """Raise ``ConfigurationError`` inside ``atomic()``: other threads do not see what is in it."""
+    for store in stores.values():
+        if store.connection.in_atomic_block:
+            raise ConfigurationError(
+                f"A runner cannot run inside a transaction of the database {store.alias!r}; call "
+                f"run() outside atomic() (in tests: TransactionTestCase, or run_until_idle())."
+            )
+
+
 def wait_for_databases(
     stores: Mapping[Any, Store], timeout: float, wakeup: Wakeup, stopping: Callable[[], bool]
 ) -> None:

@@ -128,9 +128,9 @@ class ReadyQueue:
         """The first row of the next line that has one; only for holders of a ticket."""
         while True:
             turns = self._turns
-            self._turn = (self._turn + 1) % len(turns)
+            turn = self._turn = (self._turn + 1) % len(turns)  # a thread beside may write it, too
             try:
-                return turns[self._turn].get_nowait()
+                return turns[turn].get_nowait()
             except queue.Empty:
                 continue
 

@@ -91,4 +91,6 @@ class Renewer(threading.Thread):
         if missing:
             held = store.still_held(model, [attempt.hold for attempt in missing])
             lost = [each for each in missing if each.pk not in held and not each.finished]
-            self._on_lost(lost)
+            if lost:
+                store.hand_back(model, [attempt.hold for attempt in lost])
+                self._on_lost(lost)

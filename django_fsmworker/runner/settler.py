@@ -19,6 +19,7 @@ from django_fsmworker.runner.outages import Backoff, Outages
 from django_fsmworker.runner.writing import refused, tell, write_split
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_contention
+from django_fsmworker.store.failures import take_back_death
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Settler(threading.Thread):
 
     def _settle_group(self, store: Store, model: Any, items: list[Item]) -> None:
         backoff = self._backoffs.setdefault(store.alias, self._outages.backoff(store.alias))
-        live = [item for item in items if not item[0].superseded]
+        live = [item for item in items if not (item[0].superseded or item[0].settled)]
         self._holdings.remove(attempt for attempt, _ in items if attempt.superseded)
         if not live:
             return
@@ -162,6 +163,8 @@ class Settler(threading.Thread):
 
     def _conclude(self, store: Store, model: Any, pairs: list[tuple[Attempt, Outcome]]) -> None:
         """These rows are written and free."""
+        for attempt, _ in pairs:
+            attempt.settled = True
         outcomes = [outcome for _, outcome in pairs]
         kinds: dict[str, int] = {}
         for outcome in outcomes:
@@ -182,12 +185,19 @@ class Settler(threading.Thread):
             return
         held = store.still_held(model, [attempt.hold for attempt, _ in pairs])
         self._again += [pair for pair in pairs if pair[0].pk in held]
-        self.supersede([attempt for attempt, _ in pairs if attempt.pk not in held])
+        lost = [attempt for attempt, _ in pairs if attempt.pk not in held]
+        if lost:
+            # Moved by a plain update(), a row still carries our token: it shall not lapse.
+            store.hand_back(model, [attempt.hold for attempt in lost])
+            self.supersede(lost)
 
     def _hand_back(self, store: Store, model: Any, attempts: list[Attempt]) -> None:
         if attempts:
             freed = store.hand_back(model, [attempt.hold for attempt in attempts])
             self._counters.add(model, INTERRUPTED, len(freed))
+            spared = [each.pk for each in attempts if each.suspect and each.started is not None]
+            if spared:
+                take_back_death(store.alias, model, spared)
             for attempt in attempts:
                 attempt.superseded = True  # whatever its thread still does changes nothing
             self._holdings.remove(attempts)

@@ -85,8 +85,10 @@ class StatorRunner:
     def run(self, run_for: float | None = None) -> None:
         """Run for so many seconds; None: until ``stop()``; 0: one pass over what is due now.
 
-        Raises ``ConfigurationError`` if a database cannot be reached or lacks a table.
+        Raises ``ConfigurationError`` if a database cannot be reached or lacks a table, and inside a
+        transaction of the caller, which the runner's threads could not see into.
         """
+        preflight.refuse_transaction(self.stores)
         try:
             preflight.wait_for_databases(
                 self.stores, self.settings.connect_timeout, self._wake, lambda: self._stopping
@@ -207,7 +209,7 @@ class StatorRunner:
         if self.too_many_abandoned:
             return True
         if self._claimer.single_pass:
-            return self._claimer.exhausted and self._holdings.empty
+            return self._claimer.exhausted and not len(self._holdings)
         return end is not None and time.monotonic() >= end
 
     def _shut_down(self, one_pass: bool) -> None:

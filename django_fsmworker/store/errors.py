@@ -7,6 +7,9 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40P01", "40001", "55P03"
 TRY_AGAIN = {DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
 
+# Classes of PostgreSQL's appendix A: connection, resources, shutdown, system; a standby's refusal.
+AWAY = ("08", "53", "57P", "58", "25006")
+
 
 def sqlstate(error: BaseException) -> str | None:
     """The five letters by which PostgreSQL names the error, if it was PostgreSQL."""
@@ -21,9 +24,12 @@ def is_contention(error: BaseException) -> bool:
 
 def is_outage(error: BaseException) -> bool:
     """The database is away or cannot serve anybody; the statement itself is not to blame."""
+    state = sqlstate(error)
+    if state is not None:
+        return state.startswith(AWAY)
     return isinstance(error, OperationalError | InterfaceError) and not is_contention(error)
 
 
 def is_refusal(error: BaseException) -> bool:
     """The database refused this very data: a constraint, a trigger, a value out of range."""
-    return isinstance(error, DatabaseError) and not isinstance(error, OperationalError)
+    return isinstance(error, DatabaseError) and not (is_outage(error) or is_contention(error))

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import F
+
 from django_fsmworker import clock
 from django_fsmworker.models.records import FailureRecord, row_key
 
-LONGEST_TRACEBACK = 20_000
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,11 @@ class Failure:
             kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
         )
         text = "".join(traceback.format_exception(error))
-        return cls(name[-200:], _storable(_text_of(error)), _storable(text)[-LONGEST_TRACEBACK:])
+        return cls(
+            name[-200:],
+            _storable(_text_of(error))[:LONGEST_MESSAGE],
+            _storable(text)[-LONGEST_TRACEBACK:],
+        )
 
 
 def _text_of(error: BaseException) -> str:
@@ -92,6 +98,13 @@ def survived(alias: str, model: Any, keys: Iterable[Any]) -> None:
     FailureRecord.objects.using(alias).filter(
         model=model._meta.label, row__in=[row_key(key) for key in keys]
     ).update(deaths=0)
+
+
+def take_back_death(alias: str, model: Any, keys: Iterable[Any]) -> None:
+    """These suspects were interrupted, and this process lives: no death after all."""
+    FailureRecord.objects.using(alias).filter(
+        model=model._meta.label, row__in=[row_key(key) for key in keys], deaths__gt=0
+    ).update(deaths=F("deaths") - 1)
 
 
 def forget(alias: str, model: Any, keys: Iterable[Any]) -> None:

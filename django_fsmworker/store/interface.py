@@ -30,10 +30,14 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A claimed row: its key and the token that proves the claim."""
+    """A claimed row: its key, the token that proves the claim, and the state it was claimed in.
+
+    A row that somebody moved with a plain ``update()`` still carries the token, but not the state.
+    """
 
     pk: Any
     token: int
+    state: str
 
 
 class Store(ABC):
@@ -104,7 +108,7 @@ class Store(ABC):
 
     @abstractmethod
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
-        """The keys of those rows that still carry their token."""
+        """The keys of those rows that still carry their token, in the same state."""
 
 
 def new_token() -> int:

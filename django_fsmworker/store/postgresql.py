@@ -111,7 +111,8 @@ class PostgreSQLStore(Store):
         table, now = table_for(model, self.alias), database_now()
         end = f"{now} + %s * interval '1 second'"
         changes = f"{table.lease} = {end}, {table.next} = {end}"
-        return self._write_held(table, holds, changes, [lease, lease])
+        same_state = f"AND {table.state} = hold.state"
+        return self._write_held(table, holds, changes, [lease, lease], same_state)
 
     def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         # A suspect keeps a lease in the past: whoever claims it takes it over once more, which
@@ -132,11 +133,11 @@ class PostgreSQLStore(Store):
             self._fetch(
                 f"""
                 SELECT row.pk
-                FROM unnest((SELECT %s::{table.pk_type}[]), (SELECT %s::bigint[]))
-                    AS hold(pk, token)
+                FROM {_unnest_holds(table)}
                 CROSS JOIN LATERAL (
                     SELECT {table.pk} AS pk FROM {table.name}
                     WHERE {table.pk} = hold.pk
+                        AND {table.state} = hold.state
                         AND {table.claim} IS NOT DISTINCT FROM hold.token) AS row
                 """,
                 _holds(table, holds),
@@ -144,19 +145,21 @@ class PostgreSQLStore(Store):
         )
 
     def _write_held(
-        self, table: Table, holds: Sequence[Hold], changes: str, params: list[Any]
+        self,
+        table: Table,
+        holds: Sequence[Hold],
+        changes: str,
+        params: list[Any],
+        condition: str = "",
     ) -> set[Any]:
         """Apply ``changes`` to the rows that still carry their token and that nobody has locked."""
         sql = f"""
             WITH held AS MATERIALIZED (
                 SELECT row.id
-                FROM (
-                    SELECT * FROM unnest((SELECT %s::{table.pk_type}[]), (SELECT %s::bigint[]))
-                        AS hold(pk, token)
-                    ORDER BY pk) AS hold
+                FROM (SELECT * FROM {_unnest_holds(table)} ORDER BY pk) AS hold
                 CROSS JOIN LATERAL (
                     SELECT ctid AS id FROM {table.name}
-                    WHERE {table.pk} = hold.pk AND {table.claim} = hold.token
+                    WHERE {table.pk} = hold.pk AND {table.claim} = hold.token {condition}
                     FOR NO KEY UPDATE SKIP LOCKED) AS row
             )
             UPDATE {table.name} SET {changes}
@@ -184,8 +187,19 @@ def _lanes(lanes: Sequence[Lane]) -> tuple[list[str], list[str], list[int]]:
     )
 
 
+def _unnest_holds(table: Table) -> str:
+    return (
+        f"unnest((SELECT %s::{table.pk_type}[]), (SELECT %s::bigint[]), (SELECT %s::text[])) "
+        f"AS hold(pk, token, state)"
+    )
+
+
 def _holds(table: Table, holds: Sequence[Hold]) -> list[Any]:
-    return [table.prepare_keys(hold.pk for hold in holds), [hold.token for hold in holds]]
+    return [
+        table.prepare_keys(hold.pk for hold in holds),
+        [hold.token for hold in holds],
+        [hold.state for hold in holds],
+    ]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.tables import Table, table_for
 
 AT_LEAST = (3, 38)
+MOST_PARTS, PARAMS_PER_PART = 400, 4  # SQLite takes 500 parts of a compound SELECT
 
 
 class SQLiteStore(Store):
@@ -70,9 +71,12 @@ class SQLiteStore(Store):
                 parts.append(_peek_sql(table_for(model, self.alias), position))
                 params += [lane.state, lane.state, since, self._text(now)]
         convert = self.connection.ops.convert_datetimefield_value  # type: ignore[attr-defined]
-        for position, state, due in self._fetch(" UNION ALL ".join(parts), params):
-            moment = convert(due, None, self.connection)
-            found[models[position], state] = (moment - now).total_seconds()
+        for start in range(0, len(parts), MOST_PARTS):
+            some = parts[start : start + MOST_PARTS]
+            own = params[start * PARAMS_PER_PART : (start + MOST_PARTS) * PARAMS_PER_PART]
+            for position, state, due in self._fetch(" UNION ALL ".join(some), own):
+                moment = convert(due, None, self.connection)
+                found[models[position], state] = (moment - now).total_seconds()
         return found
 
     def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
@@ -98,7 +102,8 @@ class SQLiteStore(Store):
         table = table_for(model, self.alias)
         end = self._text(clock.now() + timedelta(seconds=lease))
         changes = f"{table.lease} = %s, {table.next} = %s"
-        return self._write_held(table, holds, changes, [end, end])
+        same_state = f"AND {table.name}.{table.state} = hold.value ->> 2"
+        return self._write_held(table, holds, changes, [end, end], same_state)
 
     def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         # A suspect keeps a lease in the past: whoever claims it takes it over once more, which
@@ -119,17 +124,23 @@ class SQLiteStore(Store):
             SELECT {table.name}.{table.pk} FROM json_each(%s) AS hold
             JOIN {table.name} ON {table.name}.{table.pk} = hold.value ->> 0
             WHERE {table.name}.{table.claim} IS hold.value ->> 1
+                AND {table.name}.{table.state} = hold.value ->> 2
         """
         return table.load_keys(self._fetch(sql, [_holds(table, holds)]))
 
     def _write_held(
-        self, table: Table, holds: Sequence[Hold], changes: str, params: list[Any]
+        self,
+        table: Table,
+        holds: Sequence[Hold],
+        changes: str,
+        params: list[Any],
+        condition: str = "",
     ) -> set[Any]:
         sql = f"""
             UPDATE {table.name} SET {changes}
             FROM json_each(%s) AS hold
             WHERE {table.name}.{table.pk} = hold.value ->> 0
-                AND {table.name}.{table.claim} = hold.value ->> 1
+                AND {table.name}.{table.claim} = hold.value ->> 1 {condition}
             RETURNING {table.pk}
         """
         return table.load_keys(self._fetch(sql, [*params, _holds(table, holds)]))
@@ -169,7 +180,7 @@ def _due(outcome: Outcome, now: datetime) -> datetime | None:
 def _holds(table: Table, holds: Sequence[Hold]) -> str:
     keys = table.prepare_keys(hold.pk for hold in holds)
     return json.dumps(
-        [[key, hold.token] for key, hold in zip(keys, holds, strict=True)], default=str
+        [[key, hold.token, hold.state] for key, hold in zip(keys, holds, strict=True)], default=str
     )
 
 

@@ -147,7 +147,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _refuse_to_go_on(row: Any, limit: int) -> None:
     model = type(row)
-    store_for(row._state.db).hand_back(model, [Hold(row.pk, row.state_claim)])
+    store_for(row._state.db).hand_back(model, [Hold(row.pk, row.state_claim, row.state)])
     states = path(row)
     way = shown(states[-SHOWN_STATES:])
     raise NotIdle(

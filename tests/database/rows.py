@@ -50,7 +50,7 @@ def fetch(row: Any, using: str = "default") -> Any:
 
 
 def hold(row: Any) -> Hold:
-    return Hold(row.pk, row.state_claim)
+    return Hold(row.pk, row.state_claim, row.state)
 
 
 def moved(row: Any, target: str, **changes: Any) -> Outcome:
