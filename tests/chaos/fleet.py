@@ -46,7 +46,8 @@ class Fleet:
     def kill_while_it_holds_rows(self, number: int) -> bool:
         """Freeze the runner, look at what it holds, and kill it if that is anything.
 
-        What it held is counted when it is dead: a frozen process may still have a write on its way.
+        What it held is counted when it is dead: a frozen process may still have a write on its
+        way. Returns whether it did hold something then; only such a kill counts.
         """
         process = self.processes[number]
         process.send(signal.SIGSTOP)
@@ -57,12 +58,14 @@ class Fleet:
         if not holds:
             return False
         process.wait()
-        self.held.append(running_in(process))
-        self.kills[number] += bool(self.held[-1])
+        held = running_in(process)
         self.killed.append(process.pid)
         process.end()
         self.processes[number] = self.start()
-        return True
+        if held:
+            self.kills[number] += 1
+            self.held.append(held)
+        return bool(held)
 
 
 @dataclass

@@ -49,13 +49,12 @@ def test_nothing_is_lost_and_nothing_happens_twice(
     with capsys.disabled():
         print(
             f"\nkilled on {vendor}: {ROWS} rows, {RUNNERS} runners, "
-            f"{len(fleet.held)} kills, {sum(map(bool, fleet.held))} while holding rows "
+            f"{len(fleet.killed)} kills, {len(fleet.held)} of them while holding rows "
             f"({sum(fleet.held)} checks were running); {again} checks run again, "
             f"{ledger.again_after_a_kill(fleet.killed)} of them after a kill; "
             f"{time.monotonic() - began:.0f} s"
         )
     assert min(fleet.kills.values()) >= KILLS
-    assert all(fleet.held)
 
     # Each row went each step once: every fenced write appends to the history in the same statement.
     histories = Chain.objects.values_list("state_history", flat=True)
@@ -63,7 +62,7 @@ def test_nothing_is_lost_and_nothing_happens_twice(
     # Each step was taken after a check of that state had begun, and none was checked after it.
     assert len(ledger.runs) == ROWS
     assert ledger.incomplete() == []
-    # What ran again is what the kills cut off, and nothing else.
+    # The kills did cut checks off, and what they cut off was run again by somebody else.
+    assert 0 < ledger.again_after_a_kill(fleet.killed) <= again
     assert again == CheckLog.objects.count() - 3 * ROWS
-    assert again >= ledger.again_after_a_kill(fleet.killed)
     assert not Chain.objects.failing().exists()

@@ -162,11 +162,12 @@ class TestStillHeld:
 
         assert store.still_held(Order, [hold(row)]) == {row.pk}
 
-    def test_whatever_the_state(self, store):
+    def test_not_once_the_row_is_in_another_state(self, store):
         row = claimed(Order)
+        held = hold(row)
         put(row, state="paid")
 
-        assert store.still_held(Order, [hold(row)]) == {row.pk}
+        assert store.still_held(Order, [held]) == set()
 
     def test_nothing(self, store):
         assert store.still_held(Order, []) == set()

@@ -89,14 +89,14 @@ class TestTurns:
     def test_a_model_with_few_rows_does_not_wait_for_one_with_many(
         self, start_runner: Start, eventually: Eventually, meter: Meter
     ) -> None:
-        metered(400)
+        metered(600)
         start_runner(Trouble, Noop, concurrency=2)
         eventually(lambda: Trouble.objects.filter(state="done").exists())
 
         Noop.objects.bulk_create(Noop() for _ in range(10))
         eventually(lambda: not Noop.objects.exclude(state="done").exists())
 
-        assert Trouble.objects.filter(state="new").count() > 200
+        assert Trouble.objects.filter(state="new").count() > 300
 
     def test_a_state_with_few_rows_does_not_wait_for_one_with_many(
         self, start_runner: Start, eventually: Eventually
