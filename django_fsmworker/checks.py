@@ -126,6 +126,7 @@ def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         elif connection.vendor == "sqlite":
             found += _check_sqlite(alias, connection.settings_dict)
+            found += _check_atomic_states(alias)
         else:
             found += _check_pool(alias, connection.settings_dict)
     return found
@@ -161,16 +162,41 @@ def _missing_sqlite_options(options: dict[str, Any]) -> Sequence[str]:
     return [name for name, is_set in present.items() if not is_set]
 
 
+def _check_atomic_states(alias: str) -> Iterator[CheckMessage]:
+    configured = _settings()
+    if configured is None:
+        return
+    here = [model for model in stator_models() if router.db_for_write(model) == alias]
+    states = [(model, state) for model in here for state in model.state_graph.states.values()]
+    for model, state in states:
+        deadline = state.deadline or configured.deadline
+        if state.atomic and deadline >= configured.lease:
+            yield Warning(
+                f"The atomic check of {state!r} may keep SQLite's only write lock for "
+                f"{deadline:g} s, but a lease lasts {configured.lease:g} s.",
+                hint="Give the state a deadline shorter than the lease.",
+                obj=model,
+                id="fsmworker.W003",
+            )
+
+
+def _settings() -> RunnerSettings | None:
+    try:
+        return RunnerSettings.load()
+    except ConfigurationError:  # Reported by check_settings.
+        return None
+
+
 def _check_pool(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
     pool = database.get("OPTIONS", {}).get("pool")
     if not pool:
         return
     options = pool if isinstance(pool, dict) else {}
     size = options.get("max_size") or options.get("min_size", 4)
-    try:
-        wanted = RunnerSettings.load().concurrency + CONNECTIONS_BESIDE_THREADS
-    except ConfigurationError:  # Reported by check_settings.
+    configured = _settings()
+    if configured is None:
         return
+    wanted = configured.concurrency + CONNECTIONS_BESIDE_THREADS
     if size < wanted:
         yield Warning(
             f"The connection pool of {alias!r} holds {size} connections; a runner uses up to "

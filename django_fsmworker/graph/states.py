@@ -36,6 +36,7 @@ class State:
     ``transition_function``: the name of the check, ``check_<name>`` unless given.
     ``force_initial``: new rows start here although other states lead here.
     ``max_attempts``: failures in a row until ``fails_to``. ``backoff``: failures to seconds.
+    ``atomic``: check and transition are one database transaction: both happen once, or neither.
     Wrong values raise ``GraphError`` when the graph's class is created.
     """
 
@@ -53,7 +54,8 @@ class State:
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         deadline: Duration | None = None,
-        # Later options (batch, atomic, max_running) join here, keyword-only.
+        atomic: bool = False,
+        # Later options (batch, max_running) join here, keyword-only.
     ) -> None:
         self.declared = declared = Declaration()
         self.place: Place | None = None
@@ -67,6 +69,7 @@ class State:
         self.force_initial = force_initial
         self.max_attempts = max_attempts
         self.backoff = backoff
+        self.atomic = bool(atomic)
         if externally_progressed and manual is False:
             declared.faults.append(
                 "externally_progressed=True and manual=False contradict each other; give only one."

@@ -72,9 +72,12 @@ class ThreadConnections:
         known, _ = self._since.get(id(wrapper), (None, 0.0))
         if getattr(known, "broken", False):
             return True
-        if wrapper.connection is not None:
+        if not wrapper.errors_occurred:
             return bool(getattr(wrapper.connection, "closed", False))
-        return wrapper.errors_occurred and not _answers(wrapper)
+        if wrapper.connection is None:
+            return not _answers(wrapper)
+        # The driver may have read the server's farewell, but not seen the connection end yet.
+        return not wrapper.is_usable() and bool(getattr(wrapper.connection, "closed", False))
 
     def _is_to_close(self, wrapper: Any) -> bool:
         pooled = wrapper.settings_dict["OPTIONS"].get("pool", False)

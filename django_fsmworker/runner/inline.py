@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
-from django.db import router
+from django.db import router, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
 from django_fsmworker.models.saving import present_columns, read_back
+from django_fsmworker.runner.atomic import undone_if_failed
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.judging import judge
 from django_fsmworker.runner.writing import tell, tell_expired, write
@@ -37,16 +39,24 @@ class InlineEngine:
         for name in present_columns(model):
             getattr(row, name)  # what was deferred is loaded before the check begins
         age = (store.now() - row.state_changed).total_seconds()
-        outcome = judge(row, age)
-        written = write(store, model, [outcome], worker_name())
+        state = model.state_graph.get(row.state)
+        with store.transaction() if state.atomic else nullcontext():
+            outcome = (
+                undone_if_failed(store, lambda: judge(row, age))
+                if state.atomic
+                else judge(row, age)
+            )
+            written = write(store, model, [outcome], worker_name())
+            if state.atomic and not written:
+                transaction.set_rollback(True, using=using)
         rows: QuerySet[Any] = QuerySet(model, using=using)
         if rows.filter(pk=outcome.pk).exists():
             read_back(row, using)
         if not written:
             return None
         tell(model, [outcome], using)
-        state: State = model.state_graph.states[outcome.target]
-        return state if outcome.moved else None
+        target: State = model.state_graph.states[outcome.target]
+        return target if outcome.moved else None
 
     def expire(self, model: Any, using: str) -> int:
         """Delete one batch a state of what has outlived it; how many rows went."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from django.db import Error
 
 from django_fsmworker.exceptions import TimeoutError
+from django_fsmworker.runner.atomic import judge_and_write
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.interrupting import finish
@@ -29,7 +31,7 @@ LEFT_OPEN = Failure(
     "transaction.atomic().",
 )
 
-MOST_LOSSES = 1000
+MOST_LOSSES, MOST_ROWS = 5, 1000
 
 Settle = Callable[[Attempt, Outcome | None], None]
 
@@ -48,7 +50,7 @@ class CheckThread(threading.Thread):
         settle: Settle,
         worker: str,
         on_end: Callable[[CheckThread], None],
-        losses: set[tuple[Any, Any]],
+        losses: Counter[tuple[Any, Any]],
     ) -> None:
         super().__init__(name=f"fsmworker-check-{number}", daemon=True)
         self._on_end = on_end
@@ -123,12 +125,19 @@ class CheckThread(threading.Thread):
             verdict = self._examine(attempt, age)
             if verdict is not None:
                 return verdict
-        outcome = judge(attempt.row, age)
-        if outcome.failure is not None and self.connections.lost() and self._first_loss(attempt):
+        outcome = self._run_check(attempt, age)
+        if outcome is None:
+            return None
+        if outcome.failure is not None and self.connections.lost() and self._is_outage(attempt):
             return None  # the database went away under the check: interrupted, not failed
         if outcome.failure is None and self.connections.left_open():
             return self._failed(attempt, LEFT_OPEN)
         return outcome
+
+    def _run_check(self, attempt: Attempt, age: float) -> Outcome | None:
+        if not attempt.state.atomic:
+            return judge(attempt.row, age)
+        return judge_and_write(attempt, lambda: judge(attempt.row, age), self._worker)
 
     def _examine(self, attempt: Attempt, age: float) -> Outcome | None:
         try:
@@ -139,16 +148,16 @@ class CheckThread(threading.Thread):
             logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
             return None  # it cannot be written down, but it can be run
 
-    def _first_loss(self, attempt: Attempt) -> bool:
+    def _is_outage(self, attempt: Attempt) -> bool:
         """A row whose checks lose their connection again and again does that to it itself."""
         row = attempt.model, attempt.pk
-        if row in self._losses:
-            self._losses.discard(row)
-            return False
-        if len(self._losses) >= MOST_LOSSES:
+        if len(self._losses) >= MOST_ROWS:
             self._losses.clear()
-        self._losses.add(row)
-        return True
+        self._losses[row] += 1
+        if self._losses[row] < MOST_LOSSES:
+            return True
+        del self._losses[row]
+        return False
 
     @staticmethod
     def _failed(attempt: Attempt, failure: Failure) -> Outcome:
@@ -181,7 +190,7 @@ class Pool:
         self._settle = settle
         self._worker = worker
         self._started = 0
-        self._losses: set[tuple[Any, Any]] = set()
+        self._losses: Counter[tuple[Any, Any]] = Counter()
         self._lock = threading.Lock()
         self.threads: list[CheckThread] = []
         self.lost: list[CheckThread] = []

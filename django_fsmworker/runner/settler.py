@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -133,6 +133,8 @@ class Settler(threading.Thread):
     def _write(self, store: Store, model: Any, items: list[Item]) -> None:
         self._hand_back(store, model, [attempt for attempt, outcome in items if outcome is None])
         pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
+        self._conclude(store, model, [pair for pair in pairs if pair[1].written])
+        pairs = [pair for pair in pairs if not pair[1].written]
         if not pairs:
             return
         keys, replaced, lost = self._write_all(store, model, [outcome for _, outcome in pairs])
@@ -163,6 +165,8 @@ class Settler(threading.Thread):
 
     def _conclude(self, store: Store, model: Any, pairs: list[tuple[Attempt, Outcome]]) -> None:
         """These rows are written and free."""
+        if not pairs:
+            return
         for attempt, _ in pairs:
             attempt.settled = True
         outcomes = [outcome for _, outcome in pairs]
@@ -180,7 +184,7 @@ class Settler(threading.Thread):
         self._on_settled(model, outcomes)
         self._holdings.remove(attempt for attempt, _ in pairs)
 
-    def _look_again(self, store: Store, model: Any, pairs: list[tuple[Attempt, Outcome]]) -> None:
+    def _look_again(self, store: Store, model: Any, pairs: Sequence[Item]) -> None:
         if not pairs:
             return
         held = store.still_held(model, [attempt.hold for attempt, _ in pairs])
@@ -192,15 +196,19 @@ class Settler(threading.Thread):
             self.supersede(lost)
 
     def _hand_back(self, store: Store, model: Any, attempts: list[Attempt]) -> None:
-        if attempts:
-            freed = store.hand_back(model, [attempt.hold for attempt in attempts])
-            self._counters.add(model, INTERRUPTED, len(freed))
-            spared = [each.pk for each in attempts if each.suspect and each.started is not None]
-            if spared:
-                take_back_death(store.alias, model, spared)
-            for attempt in attempts:
-                attempt.superseded = True  # whatever its thread still does changes nothing
-            self._holdings.remove(attempts)
+        if not attempts:
+            return
+        freed = store.hand_back(model, [attempt.hold for attempt in attempts])
+        done = [attempt for attempt in attempts if attempt.pk in freed]
+        self._counters.add(model, INTERRUPTED, len(done))
+        for attempt in done:
+            attempt.superseded = True  # whatever its thread still does changes nothing
+        spared = [each.pk for each in done if each.suspect and each.started is not None]
+        if spared:
+            take_back_death(store.alias, model, spared)
+        self._holdings.remove(done)
+        missing = [(attempt, None) for attempt in attempts if attempt.pk not in freed]
+        self._look_again(store, model, missing)
 
     def supersede(self, attempts: Iterable[Attempt]) -> None:
         """The row moved on without these attempts: count it once and drop them."""

@@ -7,9 +7,10 @@ so that no test passes over it unseen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from django.db import DatabaseError, router
+from django.db import DatabaseError, router, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
@@ -90,8 +91,12 @@ def _attempt(row: Any, raise_failures: bool) -> State | None:
     """One attempt at ``row``, from where the claim left it to its settling."""
     see(row)
     store, caught = store_for(row._state.db), list[BaseException]()
-    outcome = _judge(store, row, caught)
-    outcome, written = _write(store, outcome, caught)
+    atomic = type(row).state_graph.get(row.state).atomic
+    with store.transaction() if atomic else nullcontext():
+        outcome = _judge(store, row, caught, atomic)
+        outcome, written = _write(store, outcome, caught)
+        if atomic and not written:
+            transaction.set_rollback(True, using=store.alias)
     for error in caught if raise_failures else []:
         error.add_note(f"({row._meta.label} {outcome.pk} failed in the state {outcome.source!r}.)")
         raise error
@@ -105,15 +110,19 @@ def _attempt(row: Any, raise_failures: bool) -> State | None:
     return type(row).state_graph.get(outcome.target) if outcome.moved else None
 
 
-def _judge(store: Store, row: Any, caught: list[BaseException]) -> Outcome:
-    """Run the check; inside a test's transaction, a database error in it must not break that."""
+def _judge(store: Store, row: Any, caught: list[BaseException], atomic: bool) -> Outcome:
+    """Run the check; inside a test's transaction, a database error in it must not break that.
+
+    In an atomic state a failure takes back what the check wrote, as in a runner.
+    """
     age = (store.now() - row.state_changed).total_seconds()
     connection = store.connection
     if not connection.in_atomic_block:
         return judge(row, age, caught)
     savepoint: Any = connection.savepoint()
     outcome = judge(row, age, caught)
-    if any(isinstance(each, DatabaseError) for error in caught for each in _chain(error)):
+    broken = any(isinstance(each, DatabaseError) for error in caught for each in _chain(error))
+    if broken or (atomic and outcome.failure is not None):
         connection.set_rollback(False)
         connection.savepoint_rollback(savepoint)
     else:

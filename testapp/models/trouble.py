@@ -17,13 +17,16 @@ from django_fsmworker.models import StateField, StateHistoryField, StatorModel
 class TroubleStates(StateGraph):
     new = State(retry_after=60, max_attempts=3, backoff=constant(60))
     patient = State(retry_after=60)
+    strict = State(retry_after=60, max_attempts=2, backoff=constant(60), atomic=True)
     waiting = State(manual=True)
     done = State()
     failed = State()
 
     new.transitions_to(done, patient, waiting)
     new.fails_to(failed)
-    patient.transitions_to(done)
+    patient.transitions_to(done, strict)
+    strict.transitions_to(done)
+    strict.fails_to(failed)
     waiting.transitions_to(done)
     waiting.timeout_to(failed, seconds=30)
 
@@ -33,6 +36,12 @@ class TroubleStates(StateGraph):
 
     @classmethod
     def check_patient(cls, row: Trouble) -> Any:
+        return MODES[row.mode](cls, row)
+
+    @classmethod
+    def check_strict(cls, row: Trouble) -> Any:
+        """Writes something first, so that one can see whether it was undone."""
+        CheckLog.objects.create(row=str(row.pk), state=row.state, worker="strict", at=time.time())
         return MODES[row.mode](cls, row)
 
 

@@ -313,3 +313,17 @@ class TestDatabases:
 
 
 WAL = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+
+
+class TestAtomicStates:
+    @pytest.mark.sqlite
+    def test_w003_an_atomic_check_longer_than_a_lease(self, settings):
+        settings.FSMWORKER = {"DEADLINE": 45, "LEASE": 30}
+
+        found = [each for each in checks.check_databases(None) if each.id == "fsmworker.W003"]
+
+        assert [each.msg for each in found] == [
+            "The atomic check of <State TroubleStates.strict> may keep SQLite's only write lock "
+            "for 45 s, but a lease lasts 30 s."
+        ]
+        assert found[0].hint == "Give the state a deadline shorter than the lease."

@@ -22,7 +22,8 @@ class Server:
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s",
             [self._name],
         )
-        return int(ended.fetchone()[0])
+        (number,) = ended.fetchone() or (0,)
+        return int(number)
 
     @contextmanager
     def away(self) -> Iterator[None]:

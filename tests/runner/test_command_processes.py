@@ -74,8 +74,11 @@ class TestSignals:
         process = start_process("runstator", "testapp.Trouble", "--deadline=60")
         eventually(lambda: Trouble.objects.running().exists())
 
-        process.send(signal.SIGTERM)
-        eventually(lambda: process.send(signal.SIGTERM) or process.ended, 5)
+        def signalled_until_it_ended() -> bool:
+            process.send(signal.SIGTERM)
+            return process.ended
+
+        eventually(signalled_until_it_ended, 5)
 
         assert process.wait() == 128 + signal.SIGTERM
         assert fresh(row).state == "new"

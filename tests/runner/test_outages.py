@@ -85,6 +85,24 @@ class TestPostgreSQL:
         assert not Chain.objects.failing().exists()
         assert not FailureRecord.objects.exists()
 
+    def test_one_broken_connection_each_is_said_once(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        server: Server,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        logged_chains(40)
+        runner = start_runner(Chain)
+        eventually(lambda: Chain.objects.filter(state="second").exists())
+        connection.close()
+
+        server.end_all_connections()
+        eventually(all_in_the_last_state, 20)
+
+        assert runner.alive
+        assert said(caplog) in ([], [AWAY[:9], BACK[:9]])
+
     @pytest.mark.parametrize("in_transaction", [False, True])
     def test_a_check_that_the_outage_hits_is_interrupted_not_failed(
         self,

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.runner import StatorRunner
 from testapp.models import BasicModel, Chain, Trouble
 from tests.runner.embedded import QUICK, Embedded, one_pass, working_threads
 from tests.runner.gate import Gate
-from tests.runner.rows import due_in, fresh, lapse, states
+from tests.runner.rows import due_in, fresh, lapse, reason, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,6 +123,7 @@ class TestDraining:
         assert fresh(row).state_failures == 0
 
     def test_no_thread_is_left(self, start_runner: Start, eventually: Eventually) -> None:
+        before = set(threading.enumerate())
         Trouble.objects.create()
         runner = start_runner(Trouble)
         eventually(lambda: runner.total("moved") == 1)
@@ -130,10 +132,32 @@ class TestDraining:
 
         def left() -> list[str]:
             return [
-                each.name for each in threading.enumerate() if each.name.startswith("fsmworker-")
+                each.name
+                for each in threading.enumerate()
+                if each.name.startswith("fsmworker-") and each not in before
             ]
 
         eventually(lambda: not left(), 2)
+
+    @pytest.mark.postgresql
+    def test_no_connection_is_left(self, start_runner: Start, eventually: Eventually) -> None:
+        rows = [Trouble.objects.create(mode=mode) for mode in ("succeed", "loop", "raise")]
+        runner = start_runner(Trouble, deadline=0.3)
+        eventually(lambda: runner.total("moved") == runner.total("timed_out") == 1)
+
+        runner.stop()
+
+        def others() -> int:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                (number,) = cursor.fetchone()
+            return int(number)
+
+        eventually(lambda: others() == 0, 3)
+        assert states(rows) == ["done", "new", "new"]
 
     def test_a_long_drain_is_no_stall(
         self, start_runner: Start, eventually: Eventually, gate: Gate
@@ -186,6 +210,27 @@ class TestRunFor:
         one_pass(Trouble)
 
         assert fresh(row).state == "done"
+
+    def test_zero_ends_although_a_check_does_not(self) -> None:
+        stuck, good = Trouble.objects.create(mode="sleep", value=6), Trouble.objects.create()
+        began = time.monotonic()
+
+        one_pass(Trouble, deadline=0.2, abandon_after=0.1, drain_timeout=0.3)
+
+        assert time.monotonic() - began < 5
+        assert states([stuck, good]) == ["new", "done"]
+        left = fresh(stuck)
+        assert (left.state_failures, left.state_claim) == (1, None)
+        assert "did not end within its deadline" in reason(stuck)
+
+    def test_a_runner_that_was_stopped_before_does_not_run(self) -> None:
+        row = Trouble.objects.create()
+        runner = StatorRunner([Trouble], **QUICK)
+
+        runner.stop()
+        runner.run()
+
+        assert fresh(row).state == "new"
 
     def test_zero_with_nothing_due_ends_at_once(self) -> None:
         began = time.monotonic()

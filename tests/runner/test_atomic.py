@@ -1,0 +1,116 @@
+"""States whose check and transition are one transaction: both are committed once, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_fsmworker.models import FailureRecord
+from django_fsmworker.testing import run_until_idle, step
+from testapp.models import CheckLog, Trouble
+from tests.runner.embedded import Embedded, one_pass
+from tests.runner.rows import fresh
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def strict(mode: str, value: int = 0) -> Trouble:
+    return Trouble.objects.create(state="strict", mode=mode, value=value)
+
+
+def test_effects_and_transition_are_committed_together() -> None:
+    row = strict("succeed")
+
+    runner = one_pass(Trouble)
+
+    assert fresh(row).state == "done"
+    assert CheckLog.objects.count() == 1
+    assert runner.counters.total("moved") == 1
+
+
+def test_a_failure_takes_back_what_the_check_wrote() -> None:
+    row = strict("raise")
+
+    runner = one_pass(Trouble)
+
+    assert (fresh(row).state, fresh(row).state_failures) == ("strict", 1)
+    assert CheckLog.objects.count() == 0
+    assert FailureRecord.objects.get().message == "the moon is in the wrong house"
+    assert runner.counters.total("failed") == 1
+
+
+def test_a_transition_that_the_database_refuses_takes_it_back_too() -> None:
+    row = strict("succeed", value=13)
+
+    one_pass(Trouble)
+
+    assert (fresh(row).state, fresh(row).state_failures) == ("strict", 1)
+    assert CheckLog.objects.count() == 0
+    assert FailureRecord.objects.get().error == "django.db.utils.IntegrityError"
+
+
+def test_a_check_that_overruns_takes_it_back() -> None:
+    row = strict("loop")
+
+    runner = one_pass(Trouble, task_deadline=0.3)
+
+    assert (fresh(row).state, fresh(row).state_failures) == ("strict", 1)
+    assert CheckLog.objects.count() == 0
+    assert runner.counters.total("timed_out") == 1
+
+
+@pytest.mark.postgresql  # On SQLite nobody else can write while the check's transaction lasts.
+def test_a_superseded_attempt_leaves_nothing(start_runner: Start, eventually: Eventually) -> None:
+    row = strict("sleep", value=2)
+    runner = start_runner(Trouble, lease=30)
+    eventually(lambda: fresh(row).state_claim is not None)
+
+    row.state_transition("waiting")
+    eventually(lambda: runner.total("superseded") == 1)
+
+    assert fresh(row).state == "waiting"
+    assert CheckLog.objects.count() == 0
+
+
+def test_a_recovered_row_has_its_record_resolved() -> None:
+    row = strict("raise")
+    one_pass(Trouble)
+    Trouble.objects.filter(pk=row.pk).update(mode="succeed", state_next=row.state_changed)
+
+    one_pass(Trouble)
+
+    assert fresh(row).state == "done"
+    assert FailureRecord.objects.get().resolved is not None
+
+
+class TestWithoutARunner:
+    def test_verb(self) -> None:
+        row = strict("raise")
+
+        assert row.state_transition_check() is None
+        assert CheckLog.objects.count() == 0
+        assert row.state_failures == 1
+
+    def test_verb_of_a_row_that_somebody_moved(self) -> None:
+        row = strict("succeed")
+        Trouble.objects.filter(pk=row.pk).update(state="waiting")
+
+        assert row.state_transition_check() is None
+        assert CheckLog.objects.count() == 0
+
+    def test_testing_kit(self) -> None:
+        row = strict("raise")
+
+        run_until_idle(Trouble, raise_failures=False)
+        assert CheckLog.objects.count() == 0
+
+        Trouble.objects.filter(pk=row.pk).update(mode="succeed")
+        assert step(row) == "done"
+        assert CheckLog.objects.count() == 1
+        assert not connection.in_atomic_block
