@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from django.db import connection
 
 from django_fsmworker.models.discovery import stator_models
-from testapp.models import Noop, Trouble
+from testapp.models import Chain, CheckLog, Noop, Trouble
 from tests.runner.processes import ROOT, Process
 from tests.runner.rows import failure, fresh
 
@@ -59,14 +60,14 @@ class TestSignals:
     def test_the_first_lets_running_checks_end_and_ends_with_0(
         self, start_process: Start, eventually: Eventually, number: signal.Signals
     ) -> None:
-        row = Trouble.objects.create(mode="sleep", value=1)
-        process = start_process("runstator", "testapp.Trouble")
-        eventually(lambda: Trouble.objects.running().exists())
+        row = Chain.objects.create(pause=1)
+        process = start_process("runstator", "testapp.Chain")
+        eventually(lambda: CheckLog.objects.exists())
 
         process.send(number)
 
         assert process.wait(10) == 0
-        assert fresh(row).state == "done"
+        assert fresh(row).state == "second"
         assert process.stdout.startswith("stopped: moved=1 ")
 
     def test_the_second_ends_it_at_once(self, start_process: Start, eventually: Eventually) -> None:
@@ -253,10 +254,19 @@ class TestReload:
         first = Noop.objects.create()
         eventually(lambda: fresh(first).state == "done")
 
-        def changed_until_seen() -> bool:
-            module.write_text(f"from testapp.settings import *\n\nCHANGED = {time.time()}\n")
-            return process.stderr.count("Running testapp.Noop") == 2
+        changes = count()
 
+        def changed_until_seen() -> bool:
+            """The reloader looks once a second, and not before its thread has begun."""
+            nonlocal next_change
+            if time.monotonic() > next_change:
+                next_change = time.monotonic() + 2
+                changed = tmp_path / "changed"
+                changed.write_text(f"from testapp.settings import *\n\nCHANGES = {next(changes)}\n")
+                changed.replace(module)
+            return process.stderr.count("Running testapp.Noop") > 1
+
+        next_change = 0.0
         eventually(changed_until_seen, 15)
         second = Noop.objects.create()
         eventually(lambda: fresh(second).state == "done")

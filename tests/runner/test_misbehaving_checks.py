@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from django_fsmworker.models.records import FailureRecord
-from testapp.models import Trouble
+from testapp.models import Trouble, TroubleStates
 from tests.runner.embedded import Embedded, one_pass, working_threads
 from tests.runner.rows import due_in, failure, fresh, reason, states
 
@@ -25,7 +25,7 @@ REFUSED = {
     "undeclared": f"{ERRORS}.UndeclaredTransition: TroubleStates.check_new returned new, which is "
     "not declared; declare new.transitions_to(new).",
     "unknown_name": f"{ERRORS}.UnknownState: 'nirvana' is not a state of TroubleStates; "
-    "its states are: new, patient, waiting, done, failed.",
+    f"its states are: {', '.join(TroubleStates.states)}.",
     "other_type": "TypeError: TroubleStates.check_new returned 42; "
     "a check returns a state, the name of one, or None.",
 }
