@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from django_fsmworker.store.interface import taken_over
 @dataclass(slots=True, eq=False)
 class Attempt:
     """A claimed row and how far it has come. Times are ``time.monotonic()`` seconds.
+
+    ``began`` and ``steps`` count from the claim on, through all states in which the row went on.
 
     ``lock`` guards ``finished``: whoever wants to interrupt the check proves under it that the
     check still runs, and after ``finished`` nobody may.
@@ -27,6 +30,8 @@ class Attempt:
     age_at_claim: float
     claimed: float
     lease_until: float
+    began: float = field(default_factory=time.monotonic)
+    steps: int = 0
     started: float | None = None
     finished: bool = False
     overran: bool = False

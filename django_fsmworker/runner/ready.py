@@ -63,11 +63,20 @@ class ReadyQueue:
         """How many rows have a thread."""
         return len(self._running)
 
-    def put(self, attempts: Iterable[Attempt], level: int = 0) -> None:
-        """Offer claimed rows; once no more than ``level`` wait, ``low_water`` is called."""
-        for attempt in attempts:
-            self._enqueue(attempt)
-        self._level = level
+    def put(self, attempts: Iterable[Attempt], level: int | None = None) -> None:
+        """Offer rows; once no more than ``level`` wait, ``low_water`` is called (None: as before).
+
+        Rows that come after the end are given back.
+        """
+        offered = list(attempts)
+        with self._changed:
+            closed = self.closed
+            for attempt in () if closed else offered:
+                self._enqueue(attempt)
+        for attempt in offered if closed else ():
+            self._give_back(attempt)
+        if level is not None:
+            self._level = level
 
     def take(self, timeout: float) -> Attempt | None:
         """The next row to run; None after ``timeout`` seconds without one, or once closed."""

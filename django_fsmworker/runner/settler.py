@@ -16,9 +16,10 @@ from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import INTERRUPTED, SUPERSEDED, Counters
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.outages import Backoff, Outages
+from django_fsmworker.runner.running_on import Pair, RunOn
 from django_fsmworker.runner.writing import refused, tell, write_split
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_contention
+from django_fsmworker.store.errors import is_contention, is_refusal
 from django_fsmworker.store.failures import take_back_death
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Settler(threading.Thread):
         outages: Outages,
         worker: str,
         on_settled: Callable[[Any, list[Outcome]], None],
+        run_on: RunOn,
+        on_go_on: Callable[[list[Attempt]], None],
     ) -> None:
         super().__init__(name="fsmworker-settler", daemon=True)
         self._holdings = holdings
@@ -51,6 +54,8 @@ class Settler(threading.Thread):
         self._outages = outages
         self._worker = worker
         self._on_settled = on_settled
+        self._run_on = run_on
+        self._on_go_on = on_go_on
         self._inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._backoffs: dict[str, Backoff] = {}
         self._again: list[Item] = []
@@ -135,6 +140,8 @@ class Settler(threading.Thread):
         pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
         self._conclude(store, model, [pair for pair in pairs if pair[1].written])
         pairs = [pair for pair in pairs if not pair[1].written]
+        onward, pairs = self._run_on.parted(pairs)
+        pairs += self._go_on(store, model, onward)
         if not pairs:
             return
         keys, replaced, lost = self._write_all(store, model, [outcome for _, outcome in pairs])
@@ -143,6 +150,24 @@ class Settler(threading.Thread):
         self._conclude(store, model, [pair for pair in pairs if pair[1].pk in keys])
         missing = [pair for pair in pairs if pair[1].pk not in keys]
         self._look_again(store, model, [pair for pair in missing if not pair[0].superseded])
+
+    def _go_on(self, store: Store, model: Any, pairs: list[Pair]) -> list[Pair]:
+        """Write what goes on at once; returns what has to be written like any other outcome."""
+        if not pairs:
+            return []
+        try:
+            attempts = self._run_on.write(store, model, pairs)
+        except DatabaseError as error:
+            if not is_refusal(error):
+                raise
+            return pairs
+        keys = {attempt.pk for attempt in attempts}
+        for _, outcome in pairs:
+            outcome.kept = outcome.pk in keys
+        self._holdings.add(attempts)
+        self._conclude(store, model, [pair for pair in pairs if pair[1].pk in keys])
+        self._on_go_on(attempts)
+        return [pair for pair in pairs if pair[1].pk not in keys]
 
     def _write_all(
         self, store: Store, model: Any, outcomes: list[Outcome]

@@ -26,6 +26,7 @@ from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.pool import Pool, overrun
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.renewer import Renewer
+from django_fsmworker.runner.running_on import RunOn
 from django_fsmworker.runner.settler import Settler
 from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.runner.wakeup import Wakeup
@@ -123,7 +124,13 @@ class StatorRunner:
         self._outages = Outages()
         self._holdings = Holdings(on_remove=self._wake.set)
         self._settler = Settler(
-            self._holdings, self.counters, self._outages, self.worker, self._settled
+            self._holdings,
+            self.counters,
+            self._outages,
+            self.worker,
+            self._settled,
+            RunOn(settings.lease, self._may_run_on),
+            lambda attempts: self._ready.put(attempts),
         )
         self._ready = ReadyQueue(
             settings.concurrency_per_model,
@@ -251,12 +258,16 @@ class StatorRunner:
     def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
         """Called by the settler after each write: its rows may be due again soon."""
         soonest: dict[str, float] = {}
-        for outcome in outcomes:
+        for outcome in (each for each in outcomes if not each.kept):
             for delay in (outcome.delay, outcome.timeout):
                 if delay is not None:
                     soonest[outcome.target] = min(delay, soonest.get(outcome.target, delay))
         for state, delay in soonest.items():
             self._claimer.wake(model, state, delay)
+
+    def _may_run_on(self) -> bool:
+        """Not in a single pass, which looks at what was due at its start, nor while stopping."""
+        return not (self._stopping or self._ready.closed or self._claimer.single_pass)
 
     def _lost(self, attempts: list[Attempt]) -> None:
         """Called by the renewer: these rows are not ours any more. End their checks."""

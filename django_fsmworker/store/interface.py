@@ -96,6 +96,14 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
+        """Write transitions as ``settle`` does, and keep the rows for their next checks.
+
+        The rows it changed come back whole, under a new token (a graph may come back to the same
+        state), leased for ``lease`` seconds: one write instead of a settling and a claim.
+        """
+
+    @abstractmethod
     def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
         """Make the leases last ``lease`` seconds from now; returns the keys renewed.
 

@@ -26,7 +26,7 @@ class Outcome:
     ``timeout`` the target's timeout counted from the moment the row entered it; the earlier one
     decides ``state_next``, and with neither it becomes NULL. ``failures`` is the new count, which
     starts again in a failure state; ``attempt`` tells how many failures in a row led there.
-    ``written``: the check's own transaction has committed it already.
+    ``written``: the check's own transaction has committed it. ``kept``: the row goes on here.
     """
 
     pk: Any
@@ -42,6 +42,7 @@ class Outcome:
     failure: Failure | None = None
     cause: str = "check"
     written: bool = False
+    kept: bool = False
 
     @property
     def moved(self) -> bool:

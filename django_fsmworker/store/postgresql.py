@@ -92,20 +92,18 @@ class PostgreSQLStore(Store):
 
     def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
         table = table_for(model, self.alias)
-        rows = self._fetch(
-            _settle_sql(table, database_now()),
-            [
-                table.prepare_keys(each.pk for each in outcomes),
-                [each.source for each in outcomes],
-                [each.token for each in outcomes],
-                [each.target for each in outcomes],
-                [each.moved for each in outcomes],
-                [each.delay for each in outcomes],
-                [each.timeout for each in outcomes],
-                [min(each.failures, MOST_FAILURES) for each in outcomes],
-            ],
-        )
-        return table.load_keys(rows)
+        sql = _settle_sql(table, database_now(), "NULL", "NULL", table.returned_key)
+        return table.load_keys(self._fetch(sql, _outcomes(table, outcomes)))
+
+    def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
+        table, token, now = table_for(model, self.alias), new_token(), database_now()
+        sql = _settle_sql(table, now, f"{now} + %s * interval '1 second'", "%s", table.whole_row)
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, [*_outcomes(table, outcomes), lease, token])
+            try:
+                return table.load(cursor.fetchall())
+            except Exception:  # the write stands; one of its rows cannot be read
+                return table.load_claimed((token,), {each.target for each in outcomes})
 
     def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
         table, now = table_for(model, self.alias), database_now()
@@ -259,8 +257,21 @@ def _peek_sql(table: Table, position: int, now: str) -> str:
     """
 
 
+def _outcomes(table: Table, outcomes: Sequence[Outcome]) -> list[Any]:
+    return [
+        table.prepare_keys(each.pk for each in outcomes),
+        [each.source for each in outcomes],
+        [each.token for each in outcomes],
+        [each.target for each in outcomes],
+        [each.moved for each in outcomes],
+        [each.delay for each in outcomes],
+        [each.timeout for each in outcomes],
+        [min(each.failures, MOST_FAILURES) for each in outcomes],
+    ]
+
+
 @cache
-def _settle_sql(table: Table, now: str) -> str:
+def _settle_sql(table: Table, now: str, lease: str, claim: str, returned: str) -> str:
     """Lock each row by its key if the fence holds, then update it by its row id."""
     t = table
     history = f"""
@@ -293,9 +304,9 @@ def _settle_sql(table: Table, now: str) -> str:
                 {now} + held.delay {after},
                 CASE WHEN held.moved THEN {now} ELSE {t.changed} END + held.timeout {after}),
             {t.failures} = held.failures,
-            {t.lease} = NULL,
-            {t.claim} = NULL
+            {t.lease} = {lease},
+            {t.claim} = {claim}
         FROM held
         WHERE {t.name}.ctid = held.id
-        RETURNING {t.name}.{t.pk}
+        RETURNING {returned}
     """

@@ -80,23 +80,19 @@ class SQLiteStore(Store):
         return found
 
     def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
-        table, now = table_for(model, self.alias), clock.now()
-        keys = table.prepare_keys(each.pk for each in outcomes)
-        written = [
-            [
-                key,
-                each.source,
-                each.token,
-                each.target,
-                each.moved,
-                self._text(_due(each, now)),
-                min(each.failures, MOST_FAILURES),
-            ]
-            for key, each in zip(keys, outcomes, strict=True)
-        ]
-        params: list[Any] = [now.isoformat()] if table.history else []
-        params += [self._text(now), json.dumps(written, default=str)]
-        return table.load_keys(self._fetch(_settle_sql(table), params))
+        table = table_for(model, self.alias)
+        params = self._outcomes(table, outcomes, lease=None, token=None)
+        return table.load_keys(self._fetch(_settle_sql(table, table.pk), params))
+
+    def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
+        table, token = table_for(model, self.alias), new_token()
+        params = self._outcomes(table, outcomes, lease, token)
+        with self.connection.cursor() as cursor:
+            cursor.execute(_settle_sql(table, table.whole_row), params)
+            try:
+                return table.load(cursor.fetchall())
+            except Exception:  # the write stands; one of its rows cannot be read
+                return table.load_claimed((token,), {each.target for each in outcomes})
 
     def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
         table = table_for(model, self.alias)
@@ -144,6 +140,33 @@ class SQLiteStore(Store):
             RETURNING {table.pk}
         """
         return table.load_keys(self._fetch(sql, [*params, _holds(table, holds)]))
+
+    def _outcomes(
+        self, table: Table, outcomes: Sequence[Outcome], lease: float | None, token: int | None
+    ) -> list[Any]:
+        now = clock.now()
+        keys = table.prepare_keys(each.pk for each in outcomes)
+        written = [
+            [
+                key,
+                each.source,
+                each.token,
+                each.target,
+                each.moved,
+                self._text(_due(each, now)),
+                min(each.failures, MOST_FAILURES),
+            ]
+            for key, each in zip(keys, outcomes, strict=True)
+        ]
+        end = None if lease is None else now + timedelta(seconds=lease)
+        history = [now.isoformat()] if table.history else []
+        return [
+            *history,
+            self._text(now),
+            self._text(end),
+            token,
+            json.dumps(written, default=str),
+        ]
 
     def _text(self, moment: datetime | None) -> str | None:
         text: str | None = self.connection.ops.adapt_datetimefield_value(moment)
@@ -217,7 +240,7 @@ def _peek_sql(table: Table, position: int) -> str:
 
 
 @cache
-def _settle_sql(table: Table) -> str:
+def _settle_sql(table: Table, returned: str) -> str:
     t = table
     history = f"""
             {t.history} = CASE WHEN outcome.value ->> 4
@@ -230,11 +253,11 @@ def _settle_sql(table: Table) -> str:
             {t.changed} = CASE WHEN outcome.value ->> 4 THEN %s ELSE {t.changed} END,
             {t.next} = outcome.value ->> 5,
             {t.failures} = outcome.value ->> 6,
-            {t.lease} = NULL,
-            {t.claim} = NULL
+            {t.lease} = %s,
+            {t.claim} = %s
         FROM json_each(%s) AS outcome
         WHERE {t.name}.{t.pk} = outcome.value ->> 0
             AND {t.name}.{t.state} = outcome.value ->> 1
             AND {t.name}.{t.claim} IS outcome.value ->> 2
-        RETURNING {t.pk}
+        RETURNING {returned}
     """

@@ -53,7 +53,7 @@ class Table:
         build = self.model.from_db
         return [build(self.alias, names, row) for row in self._convert(rows, self.fields)]
 
-    def load_claimed(self, tokens: Sequence[int], states: Sequence[str]) -> list[Any]:
+    def load_claimed(self, tokens: Iterable[int], states: Iterable[str]) -> list[Any]:
         """The rows that a claim took, loaded one by one, after loading them together has failed.
 
         One whose values no field or driver can read comes with the engine's columns only, past the
@@ -84,6 +84,11 @@ class Table:
                 extra={"action": "unreadable", "model": self.model._meta.label, "pk": bare.pk},
             )
             return bare
+
+    @cached_property
+    def returned_key(self) -> str:
+        """The key, for a RETURNING clause."""
+        return f"{self.name}.{self.pk}"
 
     @cached_property
     def whole_row(self) -> str:

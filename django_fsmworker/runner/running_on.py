@@ -1,0 +1,66 @@
+"""Rows that are due again at once stay in the same hands: one write, not a settling and a claim.
+
+Each step is a fenced transition of its own, under a token of its own. How long one row may go on is
+bounded by steps and by time, so that other rows get their turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.store import Kind, Outcome, Store
+
+MOST_STEPS = 50
+
+Pair = tuple[Attempt, Outcome]
+
+
+class RunOn:
+    """Tells which rows go on, and writes those."""
+
+    def __init__(self, lease: float, allowed: Callable[[], bool]) -> None:
+        self._lease = lease
+        self._allowed = allowed
+
+    def parted(self, pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+        """Those that go on, and the others."""
+        if not self._allowed():
+            return [], pairs
+        onward = [pair for pair in pairs if self._goes_on(*pair)]
+        return onward, [pair for pair in pairs if pair not in onward] if onward else pairs
+
+    def write(self, store: Store, model: Any, pairs: list[Pair]) -> list[Attempt]:
+        """Write the transitions; returns the attempts at the next step, for the rows it changed."""
+        sent = time.monotonic()
+        rows = store.advance(model, [outcome for _, outcome in pairs], self._lease)
+        earlier = {attempt.pk: attempt for attempt, _ in pairs}
+        return [self._next(earlier[row.pk], row, sent) for row in rows]
+
+    def _goes_on(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """A healthy row that moved into a state whose check is due now."""
+        return (
+            outcome.kind is Kind.MOVED
+            and outcome.delay == 0
+            and not attempt.suspect
+            and not attempt.row.__dict__["state_failures"]
+            and attempt.steps < MOST_STEPS
+            and attempt.state.graph.states[outcome.target].automatic
+            and time.monotonic() - attempt.began < self._lease
+        )
+
+    def _next(self, earlier: Attempt, row: Any, sent: float) -> Attempt:
+        return Attempt(
+            store=earlier.store,
+            row=row,
+            pk=row.pk,
+            token=row.state_claim,
+            state=earlier.state.graph.states[row.state],
+            age_at_claim=0.0,
+            claimed=sent,
+            lease_until=sent + self._lease,
+            began=earlier.began,
+            steps=earlier.steps + 1,
+        )
