@@ -93,9 +93,9 @@ class Claimer:
         """Claim once from each model that may have due rows; whether anything was found."""
         self._tick()
         found = False
-        for model in self._turn():
-            lanes = self._active(model)
-            room = self._room(model)
+        # Every share is settled before the first claim: who comes later has to find room, too.
+        rooms = [(model, self._active(model), self._room(model)) for model in self._turn()]
+        for model, lanes, room in rooms:
             if lanes and room > 0:
                 found = bool(self._try(model, self._claim_from, model, lanes, room)) or found
         return found

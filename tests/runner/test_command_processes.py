@@ -254,7 +254,7 @@ class TestReload:
         first = Noop.objects.create()
         eventually(lambda: fresh(first).state == "done")
 
-        changes = count()
+        changes, next_change = count(), 0.0
 
         def changed_until_seen() -> bool:
             """The reloader looks once a second, and not before its thread has begun."""
@@ -266,7 +266,6 @@ class TestReload:
                 changed.replace(module)
             return process.stderr.count("Running testapp.Noop") > 1
 
-        next_change = 0.0
         eventually(changed_until_seen, 15)
         second = Noop.objects.create()
         eventually(lambda: fresh(second).state == "done")
