@@ -29,8 +29,11 @@ class RunOn:
         """Those that go on, and the others."""
         if not self._allowed():
             return [], pairs
-        onward = [pair for pair in pairs if self._goes_on(*pair)]
-        return onward, [pair for pair in pairs if pair not in onward] if onward else pairs
+        onward: list[Pair] = []
+        others: list[Pair] = []
+        for pair in pairs:
+            (onward if self._goes_on(*pair) else others).append(pair)
+        return onward, others
 
     def write(self, store: Store, model: Any, pairs: list[Pair]) -> list[Attempt]:
         """Write the transitions; returns the attempts at the next step, for the rows it changed."""
