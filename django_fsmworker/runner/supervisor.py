@@ -53,11 +53,11 @@ class Supervisor:
         not start; 128 + n for a second signal n.
         """
         close_connections()
-        logger.info(
-            "Supervising %d processes.", len(self._children), extra={"action": "supervising"}
-        )
         signals = SignalPipe(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
         with signals, self._selector:
+            logger.info(
+                "Supervising %d processes.", len(self._children), extra={"action": "supervising"}
+            )
             self._selector.register(signals, selectors.EVENT_READ)
             try:
                 return self._loop(signals)
