@@ -71,6 +71,7 @@ def option(default: Any, reads: Callable[[Any], Any], ancestor: str | None = Non
 class RunnerSettings:
     """Everything a runner can be told. Durations are seconds."""
 
+    processes: int = option(1, positive_integer)
     concurrency: int = option(10, positive_integer, "STATOR_CONCURRENCY")
     concurrency_per_model: int | None = option(
         None, positive_integer, "STATOR_CONCURRENCY_PER_MODEL"

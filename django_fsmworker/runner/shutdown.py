@@ -16,12 +16,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first signal; the handlers that were there before are put back."""
+def stopping_on_signals(stop: Callable[[], None], *, patient: bool = False) -> Iterator[None]:
+    """Call ``stop`` at the first signal; the handlers that were there before are put back.
+
+    A ``patient`` process does not end at the second: process managers signal every process of a
+    service, a supervisor passes on what it got, and it is the supervisor who ends its children.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received and not patient:
             sys.stderr.flush()
             os._exit(128 + number)
         received.append(number)

@@ -56,6 +56,7 @@ class StatorRunner:
         *,
         database: str | None = None,
         on_stall: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         options.setdefault("deadline", task_deadline)
@@ -80,8 +81,7 @@ class StatorRunner:
         self.too_many_abandoned = False
         self._stopping = False
         self._wake = Wakeup()
-        self._on_stall = on_stall
-        self._build()
+        self._build(on_stall, on_progress)
 
     def run(self, run_for: float | None = None) -> None:
         """Run for so many seconds; None: until ``stop()``; 0: one pass over what is due now.
@@ -118,7 +118,7 @@ class StatorRunner:
         self._stopping = True
         self._wake.set()
 
-    def _build(self) -> None:
+    def _build(self, on_stall: Callable[[], None], on_progress: Callable[[], None] | None) -> None:
         settings = self.settings
         self._drain_timeout = settings.drain_timeout
         self._outages = Outages()
@@ -161,8 +161,8 @@ class StatorRunner:
         self._housekeeping = Housekeeping(
             self.stores, settings, self.counters, self._outages, self.worker
         )
-        self._watchdog = Watchdog(settings.watchdog_interval, self._on_stall)
-        self._liveness = Liveness(settings.liveness_file)
+        self._watchdog = Watchdog(settings.watchdog_interval, on_stall)
+        self._liveness = Liveness(settings.liveness_file, on_progress)
 
     def _start(self) -> None:
         logger.info(
@@ -222,7 +222,6 @@ class StatorRunner:
     def _shut_down(self, one_pass: bool) -> None:
         """Hand back what has not started, let what runs end, settle it, stop everything else."""
         self._watchdog.stop()  # a long drain is no stall; every wait from here on is bounded
-        self._watchdog.stop()
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._interrupt_the_rest()

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,8 +20,12 @@ from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import StatorRunner
 from django_fsmworker.runner.shutdown import stopping_on_signals
+from django_fsmworker.runner.supervised import Supervised
+from django_fsmworker.runner.supervisor import Supervisor
 
 TOO_MANY_ABANDONED, STALLED = 3, 4
+# How much longer than its drain a process may take that has lost its supervisor.
+LONGER = 60.0
 LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
 
@@ -54,6 +59,7 @@ class Command(BaseCommand):
             "-x", "--exclude", action="append", default=[], metavar="app.Model",
             help="a model to leave out; may be given several times",
         )  # fmt: skip
+        parser.add_argument("--processes", type=whole_number, help="runners under this command")
         parser.add_argument("-c", "--concurrency", type=whole_number, help="threads for checks")
         parser.add_argument(
             "--concurrency-per-model", type=whole_number, help="most threads one model may use"
@@ -88,8 +94,15 @@ class Command(BaseCommand):
             help="start again when code changes",
         )  # fmt: skip
 
+    @cached_property
+    def supervised(self) -> Supervised | None:
+        """The link to a supervisor that started this process, if one did."""
+        return Supervised.from_environment()
+
     def check(self, *args: Any, **kwargs: Any) -> None:
         """Some of Django's checks ask the database; one that is away is waited for later."""
+        if self.supervised:
+            return  # the supervisor has checked, and has said what there is to say
         with suppress(OperationalError, InterfaceError):
             super().check(*args, **kwargs)
 
@@ -116,10 +129,34 @@ class Command(BaseCommand):
         models = chosen_models(labels, exclude)
         self._configure_logging(verbosity)
         own = {name: options[name] for name in conf.RunnerSettings.names() if name in options}
+        settings = self._settings_of_a_supervisor(own)
+        run_for = 0 if once else run_for
+        if settings and reload:
+            raise CommandError("--reload runs a single process; add --processes 1.")
+        if settings:
+            sys.exit(Supervisor(settings, run_for).run())
         if reload:
             autoreload.run_with_reloader(self._run, models, database, None, own, False)
         else:
-            self._run(models, database, 0 if once else run_for, own, True)
+            self._run(models, database, run_for, own, True)
+
+    def _settings_of_a_supervisor(self, options: dict[str, Any]) -> conf.RunnerSettings | None:
+        """None if this process is to run rows itself. Takes its own option out of ``options``."""
+        processes = options.pop("processes", None)
+        if self.supervised:
+            return None
+        try:
+            settings = conf.RunnerSettings.load(**options, processes=processes)
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        if getattr(self, "_called_from_command_line", False):
+            return settings if settings.processes > 1 else None
+        if processes is not None and processes > 1:
+            raise CommandError(
+                "--processes starts the command line of this process again; "
+                "called from code, runstator is a single process."
+            )
+        return None
 
     def _run(
         self,
@@ -130,9 +167,11 @@ class Command(BaseCommand):
         main_thread: bool,
     ) -> None:
         try:
-            runner = StatorRunner(models, database=database, on_stall=_exit_stalled, **options)
+            if self.supervised:
+                run_for = self.supervised.seconds_left or run_for
+            runner = self._runner(models, database, options)
             if main_thread:
-                with stopping_on_signals(runner.stop):
+                with stopping_on_signals(runner.stop, patient=self.supervised is not None):
                     runner.run(run_for)
             else:  # the reloader owns the main thread and ends this one with the process
                 runner.run(run_for)
@@ -145,6 +184,16 @@ class Command(BaseCommand):
             )
             sys.exit(TOO_MANY_ABANDONED)
         self.stdout.write(f"stopped: {runner.counters}")
+
+    def _runner(
+        self, models: list[Any], database: str | None, options: dict[str, Any]
+    ) -> StatorRunner:
+        if self.supervised:
+            options["on_progress"] = self.supervised.beat
+        runner = StatorRunner(models, database=database, on_stall=_exit_stalled, **options)
+        if self.supervised:
+            self.supervised.watch(runner.stop, 2 * runner.settings.drain_timeout + LONGER)
+        return runner
 
     def _configure_logging(self, verbosity: int) -> None:
         """Show this package's log here, unless the project has decided where it goes."""
