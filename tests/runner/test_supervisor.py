@@ -21,7 +21,7 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.child import Child, as_exit_code, told
 from django_fsmworker.runner.supervised import LINK, Supervised, environment
 from django_fsmworker.runner.supervisor import Supervisor
-from testapp.models import Noop, Trouble
+from testapp.models import Chain, CheckLog, Noop, Trouble
 from tests.runner.processes import ROOT, Process
 from tests.runner.rows import fresh, states
 from tests.runner.supervised import alive, children
@@ -122,14 +122,14 @@ class TestStopping:
     def test_the_first_signal_drains_all_and_ends_with_0(
         self, start_supervisor: Any, eventually: Eventually, number: signal.Signals
     ) -> None:
-        process, pids = start_supervisor("testapp.Trouble")
-        rows = [Trouble.objects.create(mode="sleep", value=1) for _ in range(2)]
-        eventually(lambda: Trouble.objects.running().count() == 2)
+        process, pids = start_supervisor("testapp.Chain")
+        rows = [Chain.objects.create(pause=1) for _ in range(2)]
+        eventually(lambda: CheckLog.objects.count() == 2)
 
         process.send(number)
 
         assert process.wait(15) == 0, process.stderr
-        assert states(rows) == ["done", "done"]
+        assert states(rows) == ["second", "second"]
         assert process.stdout.count("stopped: moved=") == 2
         assert not any(map(alive, pids))
         assert count(process, f"INFO Stopping all processes ({number.name}).\n") == 1
@@ -137,15 +137,15 @@ class TestStopping:
     def test_one_that_everybody_gets_drains_all_the_same(
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
-        process, pids = start_supervisor("testapp.Trouble")
-        rows = [Trouble.objects.create(mode="sleep", value=1) for _ in range(2)]
-        eventually(lambda: Trouble.objects.running().count() == 2)
+        process, pids = start_supervisor("testapp.Chain")
+        rows = [Chain.objects.create(pause=1) for _ in range(2)]
+        eventually(lambda: CheckLog.objects.count() == 2)
 
         for pid in (*pids, process.pid, *pids):
             os.kill(pid, signal.SIGTERM)
 
         assert process.wait(15) == 0, process.stderr
-        assert states(rows) == ["done", "done"]
+        assert states(rows) == ["second", "second"]
 
     def test_the_second_ends_all_at_once(
         self, start_supervisor: Any, eventually: Eventually
