@@ -15,7 +15,7 @@ import pytest
 from django.db import connection
 
 from django_fsmworker.models.discovery import stator_models
-from testapp.models import Chain, CheckLog, Noop, Trouble
+from testapp.models import Chain, CheckLog, Noop
 from tests.runner.processes import ROOT, Process
 from tests.runner.rows import failure, fresh
 
@@ -71,9 +71,9 @@ class TestSignals:
         assert process.stdout.startswith("stopped: moved=1 ")
 
     def test_the_second_ends_it_at_once(self, start_process: Start, eventually: Eventually) -> None:
-        row = Trouble.objects.create(mode="sleep", value=30)
-        process = start_process("runstator", "testapp.Trouble", "--deadline=60")
-        eventually(lambda: Trouble.objects.running().exists())
+        row = Chain.objects.create(pause=30)
+        process = start_process("runstator", "testapp.Chain", "--deadline=60")
+        eventually(lambda: CheckLog.objects.exists())
 
         def signalled_until_it_ended() -> bool:
             process.send(signal.SIGTERM)
@@ -82,22 +82,22 @@ class TestSignals:
         eventually(signalled_until_it_ended, 5)
 
         assert process.wait() == 128 + signal.SIGTERM
-        assert fresh(row).state == "new"
+        assert fresh(row).state == "first"
 
     def test_a_check_that_does_not_end_within_the_drain_timeout_is_freed(
         self, start_process: Start, eventually: Eventually
     ) -> None:
-        row = Trouble.objects.create(mode="sleep", value=30)
+        row = Chain.objects.create(pause=30)
         process = start_process(
-            "runstator", "testapp.Trouble", "--deadline=60", "--drain-timeout=0.3"
+            "runstator", "testapp.Chain", "--deadline=60", "--drain-timeout=0.3"
         )
-        eventually(lambda: Trouble.objects.running().exists())
+        eventually(lambda: CheckLog.objects.exists())
 
         process.send(signal.SIGTERM)
 
         assert process.wait(10) == 0
         freed = fresh(row)
-        assert (freed.state, freed.state_failures, freed.state_claim) == ("new", 0, None)
+        assert (freed.state, freed.state_failures, freed.state_claim) == ("first", 0, None)
         assert failure(row) is None
         assert "interrupted=1" in process.stdout
 
