@@ -170,7 +170,9 @@ class Claimer:
                 self._books[model][state].wake(due)
 
     def _claim_from(self, model: Any, books: list[LaneBook], room: int) -> bool:
-        share = max(1, -(-room // len(books)))
+        # With less room than lanes, those that have waited longest have their turn.
+        books = sorted(books, key=lambda book: book.asked)[:room]
+        share = room // len(books)
         lanes = [book.lane(share, self._settings.lease / 6) for book in books]
         store, sent = self._stores[model], time.monotonic()
         until = self._until[store.alias] if self._until else None
