@@ -167,7 +167,9 @@ class Claimer:
         found = store.peek(asked) if asked else {}
         with self._lock:
             for (model, state), due in found.items():
-                self._books[model][state].wake(due)
+                book = self._books[model][state]
+                book.doubtful = due <= 0  # nobody woke it for that row: it may lie below the mark
+                book.wake(due)
 
     def _claim_from(self, model: Any, books: list[LaneBook], room: int) -> bool:
         # With less room than lanes, those that have waited longest have their turn.

@@ -93,7 +93,7 @@ class Bench:
     """A claimer, what it is joined to, and hands that end what it claims."""
 
     def __init__(self, *models: Any, room: int, **options: Any) -> None:
-        settings = RunnerSettings.load(lease=LEASE, poll_interval=5, **options)
+        settings = RunnerSettings.load(**{"lease": LEASE, "poll_interval": 5, **options})
         self.rows = Rows()
         self._holdings = Holdings()
         self._ready = ReadyQueue(None, give_back=lambda attempt: None)
@@ -323,14 +323,15 @@ class TestBelowTheMark:
     def test_a_sleeping_lane_finds_them_at_the_next_look_at_the_database(
         self, bench: Callable[..., Bench], ticks: Ticks
     ) -> None:
-        here = bench()
+        here = bench(lease=120)
         here.rows.add(25)
         here.drained()
         here.rows.add(1, age=600)
+        here.rows.add(1, age=0)
 
         later(here, ticks, here.claimer.seconds_to_wait())
 
-        assert sum(here.drained()) == 1
+        assert sum(here.drained()) == 2
 
     def test_no_busy_loop_when_there_is_nothing(
         self, bench: Callable[..., Bench], ticks: Ticks
