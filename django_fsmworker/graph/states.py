@@ -205,7 +205,7 @@ class State:
     @property
     def automatic(self) -> bool:
         """Whether the runner progresses the row: neither terminal nor manual."""
-        return not self.externally_progressed
+        return not (self.declared_manual or self.terminal)
 
     def retry_delay(self, failures: int) -> float:
         """Seconds until the next try after that many failures in a row.

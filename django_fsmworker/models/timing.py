@@ -14,6 +14,8 @@ def first_due(state: State) -> float | None:
     return earliest(state.start_after if state.automatic else None, state.timeout_after)
 
 
-def earliest(*durations: float | None) -> float | None:
-    """The shortest of the durations that are given."""
-    return min((each for each in durations if each is not None), default=None)
+def earliest(one: float | None, other: float | None) -> float | None:
+    """The shorter of two durations, as far as they are given."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -167,17 +167,21 @@ class Claimer:
         found = store.peek(asked) if asked else {}
         with self._lock:
             for (model, state), due in found.items():
-                self._books[model][state].wake(due)
+                book = self._books[model][state]
+                book.doubtful = due <= 0  # nobody woke it for that row: it may lie below the mark
+                book.wake(due)
 
     def _claim_from(self, model: Any, books: list[LaneBook], room: int) -> bool:
-        share = max(1, -(-room // len(books)))
+        # With less room than lanes, those that have waited longest have their turn.
+        books = sorted(books, key=lambda book: book.asked)[:room]
+        share = room // len(books)
         lanes = [book.lane(share, self._settings.lease / 6) for book in books]
         store, sent = self._stores[model], time.monotonic()
         until = self._until[store.alias] if self._until else None
         rows = store.claim(model, lanes, self._settings.lease, until)
         self._claimed_at = time.monotonic()
         self._note(books, rows, share)
-        attempts = [self._attempt(store, row, sent) for row in rows]
+        attempts = self._attempts(store, model, rows, sent)
         self._on_displaced(self._holdings.add(attempts))
         self._ready.put(attempts, level=self._throughput.target // 2)
         return bool(rows)
@@ -193,19 +197,25 @@ class Claimer:
             for book in books:
                 book.took(found[book.state], share, database_now)
 
-    def _attempt(self, store: Store, row: Any, sent: float) -> Attempt:
-        lease = self._settings.lease
-        age = (row.state_lease - row.state_changed).total_seconds() - lease
-        return Attempt(
-            store=store,
-            row=row,
-            pk=row.pk,
-            token=row.state_claim,
-            state=type(row).state_graph.states[row.state],
-            age_at_claim=age,
-            claimed=sent,
-            lease_until=sent + lease,
-        )
+    def _attempts(self, store: Store, model: Any, rows: list[Any], sent: float) -> list[Attempt]:
+        lease, states = self._settings.lease, model.state_graph.states
+        attempts = []
+        for row in rows:
+            values = row.__dict__  # a model's attributes are descriptors, slower to read
+            age = (values["state_lease"] - values["state_changed"]).total_seconds() - lease
+            attempts.append(
+                Attempt(
+                    store=store,
+                    row=row,
+                    pk=row.pk,
+                    token=values["state_claim"],
+                    state=states[values["state"]],
+                    age_at_claim=age,
+                    claimed=sent,
+                    lease_until=sent + lease,
+                )
+            )
+        return attempts
 
     def _room_for_all(self) -> int:
         return self._throughput.target - len(self._holdings)

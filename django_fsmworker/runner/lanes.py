@@ -11,6 +11,7 @@ from typing import Any
 from django_fsmworker.store import Lane
 
 SAFETY_LAG = timedelta(seconds=10)
+DOUBT = 1.0
 MOST_TIMES = 100
 GRAIN = 0.05
 
@@ -22,7 +23,8 @@ class LaneBook:
     ``mark`` is the low-water mark: what is due before it has been claimed, as far as this process
     saw. It spares the claim the dead index entries there. It stays a safety lag behind the clock
     for transactions that commit late, and correctness does not rest on it: the lane is scanned
-    from its start after every sleep, and every sixth of a lease.
+    from its start every sixth of a lease, and, once a second at the most, when a look from the mark
+    found nothing: what woke the lane may lie below, or the database's clock was put back.
 
     ``upcoming`` are the due times that settled rows left behind, the earliest hundred of them; what
     is forgotten is found by the next look at the database.
@@ -32,16 +34,19 @@ class LaneBook:
     active: bool = True
     upcoming: list[float] = field(default_factory=list)
     mark: datetime | None = None
+    asked: float = float("-inf")
     scanned: float = float("-inf")
+    from_start: bool = True
+    doubtful: bool = False
     woken: bool = False
 
     def lane(self, limit: int, full_scan_every: float) -> Lane:
         """The lane as the next claim should look at it."""
-        now = time.monotonic()
+        self.asked = now = time.monotonic()
         self.woken = False
-        if self.mark is None or now - self.scanned >= full_scan_every:
-            self.mark, self.scanned = None, now
-        return Lane(self.state, limit, self.mark)
+        patience = min(DOUBT, full_scan_every) if self.doubtful else full_scan_every
+        self.from_start = self.mark is None or now - self.scanned >= patience
+        return Lane(self.state, limit, None if self.from_start else self.mark)
 
     def took(self, rows: list[Any], limit: int, database_now: datetime | None) -> None:
         """Note what a claim found.
@@ -49,11 +54,16 @@ class LaneBook:
         Less than asked means that the lane sleeps until woken, unless it was woken while the claim
         was under way: the row may have come after the claim had looked.
         """
-        if len(rows) < limit:
-            self.active = self.woken
-            self.mark = None
-        elif database_now is not None:
-            self.mark = min(rows[-1].state_next, database_now - SAFETY_LAG)
+        if self.from_start:
+            self.scanned = self.asked
+        self.doubtful = not (rows or self.from_start)
+        self.active = self.woken or len(rows) == limit
+        if database_now is not None:
+            self.mark = database_now - SAFETY_LAG
+            if len(rows) == limit:
+                self.mark = min(self.mark, rows[-1].state_next)
+        if self.doubtful:
+            self.wake(self.scanned + DOUBT - time.monotonic())
 
     def wake(self, due_in: float) -> None:
         """A row of this state is due in so many seconds."""

@@ -50,7 +50,8 @@ def test_a_runner_s_statements_are_per_batch_not_per_row() -> None:
         one_pass(Noop)
 
     assert not Noop.objects.exclude(state="done").exists()
-    assert len(sent) < 3000 / 5, f"{len(sent)} statements for 3,000 rows"
+    # Measured: 5 to 8 statements for 1,000 rows on PostgreSQL, 14 to 17 on SQLite.
+    assert len(sent) < 3 * 50, f"{len(sent)} statements for 3,000 rows"
 
 
 def test_an_idle_runner_sends_at_most_a_statement_every_two_seconds(

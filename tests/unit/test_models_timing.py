@@ -26,7 +26,7 @@ def test_first_due(state, due):
 
 @pytest.mark.parametrize(
     ("durations", "shortest"),
-    [((), None), ((None, None), None), ((None, 5.0), 5.0), ((7.0, 5.0), 5.0), ((0.0, None), 0.0)],
+    [((None, None), None), ((None, 5.0), 5.0), ((7.0, 5.0), 5.0), ((0.0, None), 0.0)],
 )
 def test_earliest(durations, shortest):
     assert earliest(*durations) == shortest

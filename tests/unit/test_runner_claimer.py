@@ -1,0 +1,411 @@
+"""The claimer by itself: no threads, no database, and a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.runner import claimer as claimer_module
+from django_fsmworker.runner import lanes as lanes_module
+from django_fsmworker.runner.claimer import Claimer
+from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.outages import Outages
+from django_fsmworker.runner.ready import ReadyQueue
+from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.store import Lane
+from testapp.models import Chain, Noop
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LEASE = 30.0
+# The queue of ready rows keeps to the real clock: seen from there, no lease here runs out.
+START = 1e9
+STATES = ["first", "second", "third"]
+
+
+class Rows:
+    """A store of rows in memory, with a clock of its own."""
+
+    alias = "default"
+
+    def __init__(self) -> None:
+        self.time = NOON
+        self.due: list[Any] = []
+        self.claims: list[dict[str, Lane]] = []
+        self.during: Callable[[], None] = lambda: None
+        self._keys = itertools.count(1)
+
+    def add(self, number: int, state: str = "first", age: float = 60.0, model: Any = Chain) -> None:
+        """Rows due ``age`` seconds ago, and a millisecond later each."""
+        for position in range(number):
+            due = self.time - timedelta(seconds=age - position / 1000)
+            self.due.append(
+                model(pk=next(self._keys), state=state, state_next=due, state_changed=due)
+            )
+
+    def now(self) -> datetime:
+        return self.time
+
+    def claim(
+        self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
+    ) -> list[Any]:
+        self.claims.append({lane.state: lane for lane in lanes})
+        latest = min(self.time, until or self.time)
+        found: list[Any] = []
+        for lane in lanes:
+            found += sorted(
+                (
+                    row
+                    for row in self.due
+                    if type(row) is model
+                    and row.state == lane.state
+                    and row.state_next <= latest
+                    and (lane.since is None or row.state_next >= lane.since)
+                ),
+                key=lambda row: row.state_next,
+            )[: lane.limit]
+        for row in found:
+            self.due.remove(row)
+            row.__dict__["state_lease"] = self.time + timedelta(seconds=lease)
+            row.__dict__["state_claim"] = 2
+        self.during()
+        return sorted(found, key=lambda row: row.state_next)
+
+    def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        return {
+            (model, lane.state): min(
+                (row.state_next - self.time).total_seconds()
+                for row in self.due
+                if type(row) is model and row.state == lane.state
+            )
+            for model in lanes
+            for lane in lanes[model]
+            if any(type(row) is model and row.state == lane.state for row in self.due)
+        }
+
+
+class Bench:
+    """A claimer, what it is joined to, and hands that end what it claims."""
+
+    def __init__(self, *models: Any, room: int, **options: Any) -> None:
+        settings = RunnerSettings.load(**{"lease": LEASE, "poll_interval": 5, **options})
+        self.rows = Rows()
+        self._holdings = Holdings()
+        self._ready = ReadyQueue(None, give_back=lambda attempt: None)
+        throughput = Throughput(1, room, LEASE)
+        throughput.target = room
+        self.claimer = Claimer(
+            dict.fromkeys(models, self.rows),  # type: ignore[arg-type]
+            settings,
+            self._holdings,
+            self._ready,
+            throughput,
+            Outages(),
+            lambda attempts: None,
+        )
+
+    def claim(self) -> list[Any]:
+        """Claim once, and look at the database if it is time; the rows that were found."""
+        self.claimer.claim()
+        self.claimer.peek()
+        return [attempt.row for attempt in self._holdings.all()]
+
+    def end(self) -> int:
+        """Every row in hand is settled; how many there were."""
+        while self._ready.waiting:
+            attempt = self._ready.take(0)
+            assert attempt is not None
+            self._ready.done(attempt)
+        held = self._holdings.all()
+        self._holdings.remove(held)
+        return len(held)
+
+    def drained(self) -> list[int]:
+        """Claim and settle until there is nothing to do; how many rows each claim found."""
+        found = []
+        while self.claimer.seconds_to_wait() == 0:
+            self.claim()
+            found.append(self.end())
+        return found
+
+
+class Ticks:
+    """``time.monotonic()``, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
+    ticks = Ticks()
+    for module in (claimer_module, lanes_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=ticks))
+    monkeypatch.setattr(Throughput, "jittered", staticmethod(lambda seconds: seconds))
+    return ticks
+
+
+@pytest.fixture
+def bench(ticks: Ticks) -> Callable[..., Bench]:
+    return lambda *models, room=10, **options: Bench(*(models or (Chain,)), room=room, **options)
+
+
+def later(bench: Bench, ticks: Ticks, seconds: float) -> None:
+    """Time goes by, here and at the database."""
+    ticks.now += seconds
+    bench.rows.time += timedelta(seconds=seconds)
+
+
+def by_state(rows: Sequence[Any]) -> dict[str, int]:
+    return {state: sum(row.state == state for row in rows) for state in STATES}
+
+
+class TestRoom:
+    def test_is_shared_by_the_lanes(self, bench: Callable[..., Bench]) -> None:
+        here = bench(room=400)
+        for state in STATES:
+            here.rows.add(500, state)
+
+        assert by_state(here.claim()) == {"first": 100, "second": 100, "third": 100}
+
+    @pytest.mark.parametrize("room", [1, 2, 3, 5, 9])
+    def test_no_claim_takes_more(self, bench: Callable[..., Bench], room: int) -> None:
+        here = bench(room=room)
+        for state in STATES:
+            here.rows.add(50, state)
+
+        found = here.drained()
+
+        assert max(found) <= room
+        assert sum(found) == 150
+
+    def test_lanes_take_turns_where_there_is_less_than_one_row_each(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench(room=1)
+        for state in STATES:
+            here.rows.add(50, state)
+
+        seen = []
+        for _ in range(12):
+            seen += [row.state for row in here.claim()]
+            here.end()
+            later(here, ticks, 0.01)
+
+        # The last lane has nothing, and is looked at once before it is left to sleep.
+        assert sorted(seen.count(state) for state in STATES) == [3, 4, 4]
+
+    def test_a_lane_with_many_rows_does_not_starve_one_with_few(
+        self, bench: Callable[..., Bench]
+    ) -> None:
+        here = bench(room=100)
+        here.rows.add(5000, "first", age=3600)
+        here.rows.add(10, "third", age=1)
+
+        assert by_state(here.claim())["third"] == 10
+
+    def test_a_lane_that_sleeps_leaves_its_share_to_the_others(
+        self, bench: Callable[..., Bench]
+    ) -> None:
+        here = bench(room=100)
+        here.rows.add(5000, "first", age=3600)
+        here.claim()
+        here.end()
+
+        assert by_state(here.claim())["first"] == 100
+
+    def test_models_share_it_too(self, bench: Callable[..., Bench]) -> None:
+        here = bench(Chain, Noop, room=100)
+        here.rows.add(5000, "first", age=3600)
+        here.rows.add(10, "new", age=1, model=Noop)
+
+        here.claim()
+
+        assert not [row for row in here.rows.due if type(row) is Noop]
+
+
+class TestWaking:
+    def test_a_lane_woken_while_its_claim_is_under_way_is_asked_again(
+        self, bench: Callable[..., Bench]
+    ) -> None:
+        here = bench()
+        here.drained()
+
+        def arrive() -> None:
+            """A row that comes after the claim has looked."""
+            here.rows.during = lambda: None
+            here.rows.add(1, "second", age=0)
+            here.claimer.wake(Chain, "second", 0)
+
+        here.rows.during = arrive
+        here.rows.add(1, "second")
+        here.claimer.wake(Chain, "second", 0)
+
+        assert sum(here.drained()) == 2
+
+    def test_every_delay_is_remembered(self, bench: Callable[..., Bench], ticks: Ticks) -> None:
+        here = bench()
+        here.drained()
+        here.claimer._next_peek = float("inf")
+        found = []
+        for delay in (3, 1, 2):
+            here.rows.add(1, "second", age=-delay)
+            here.claimer.wake(Chain, "second", delay)
+
+        for _ in range(40):
+            later(here, ticks, 0.1)
+            found.append(sum(here.drained()))
+
+        assert sum(found) == 3
+        assert max(found) == 1
+
+    def test_sleeps_until_the_next_due_time(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.drained()
+        here.claimer.wake(Chain, "second", 2)
+
+        assert 2 <= here.claimer.seconds_to_wait() <= 2.1
+
+    def test_a_lane_left_out_is_not_asked(self, bench: Callable[..., Bench]) -> None:
+        here = bench()
+        here.drained()
+        here.rows.add(1, "second")
+        here.claimer.wake(Chain, "second", 0)
+        here.drained()
+
+        assert list(here.rows.claims[-1]) == ["second"]
+
+
+class TestBelowTheMark:
+    """Rows that no claim from the mark can see."""
+
+    def test_a_busy_lane_finds_them_within_a_sixth_of_a_lease(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(1000)
+        here.claim()
+        here.rows.add(1, age=600)
+        (below,) = here.rows.due[-1:]
+
+        for _ in range(20):
+            here.end()
+            later(here, ticks, 0.5)
+            here.claim()
+            if below not in here.rows.due:
+                break
+
+        assert ticks.now - START <= LEASE / 6
+        assert here.rows.due, "the lane was busy all the time"
+
+    def test_a_lane_that_was_woken_for_nothing_finds_them_at_once(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(25)
+        here.drained()
+        later(here, ticks, 1)
+        here.rows.add(1, age=600)
+        here.claimer.wake(Chain, "first", 0)
+
+        assert here.drained() == [0, 1]
+
+    def test_a_sleeping_lane_finds_them_at_the_next_look_at_the_database(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench(lease=120)
+        here.rows.add(25)
+        here.drained()
+        here.rows.add(1, age=600)
+        here.rows.add(1, age=0)
+
+        later(here, ticks, here.claimer.seconds_to_wait())
+
+        assert sum(here.drained()) == 2
+
+    def test_no_busy_loop_when_there_is_nothing(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(25)
+        here.drained()
+        later(here, ticks, 1)
+        before = len(here.rows.claims)
+
+        for _ in range(100):
+            here.claimer.wake(Chain, "first", 0)
+            here.drained()
+            later(here, ticks, 0.01)
+
+        from_start = [each for each in here.rows.claims[before:] if each["first"].since is None]
+        assert len(from_start) <= 2
+
+    def test_a_database_clock_that_is_put_back_stops_nothing(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(25)
+        here.drained()
+
+        here.rows.time -= timedelta(hours=1)
+        here.rows.add(25)
+        ticks.now += here.claimer.seconds_to_wait()
+
+        assert sum(here.drained()) == 25
+
+    def test_a_database_clock_that_is_put_back_in_the_middle_of_a_drain(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(50, age=7200)
+        here.rows.add(50, age=10)
+        here.claim()
+        taken = here.end()
+
+        here.rows.time -= timedelta(hours=1)
+
+        assert sum(here.drained()) == 50 - taken
+        later(here, ticks, 3600)
+        assert sum(here.drained()) == 50
+
+
+class TestSinglePass:
+    def test_takes_what_was_due_at_its_start(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(25)
+        here.rows.add(5, "second", age=-1)
+        here.claimer.only_what_is_due_now()
+        later(here, ticks, 10)
+        here.rows.add(5, age=5)
+
+        found = 0
+        while not here.claimer.exhausted:
+            here.claim()
+            found += here.end()
+
+        assert found == 25
+        assert len(here.rows.due) == 10
+
+    def test_is_woken_by_nothing(self, bench: Callable[..., Bench], ticks: Ticks) -> None:
+        here = bench()
+        here.claimer.only_what_is_due_now()
+        here.claim()
+
+        here.claimer.wake(Chain, "first", 0)
+        here.claimer.wake(Chain, "first", 1)
+        later(here, ticks, 2)
+        here.claim()
+
+        assert here.claimer.exhausted
