@@ -1,0 +1,69 @@
+"""What an attempt comes to when it is over, however it ended and whoever ran it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.judging import failed
+from django_fsmworker.store.failures import Failure
+from django_fsmworker.store.outcomes import Kind, Outcome
+
+LEFT_OPEN = Failure(
+    "django_fsmworker.exceptions.TransactionLeftOpen",
+    "The check left a transaction open, which was rolled back; end it with commit() or use "
+    "transaction.atomic().",
+)
+
+MOST_LOSSES = 1000
+
+
+def concluded(attempt: Attempt, outcome: Outcome | None) -> Outcome | None:
+    """``outcome``, unless the attempt was interrupted: its flags decide, not what it returned.
+
+    None counts for nothing. Called after ``finish``, when nobody interrupts any more.
+    """
+    if attempt.cancelled:
+        return None
+    return overrun(attempt) if attempt.overran else outcome
+
+
+def failed_attempt(attempt: Attempt, failure: Failure) -> Outcome:
+    """The outcome of an attempt that ended in ``failure`` now."""
+    age = attempt.age(time.monotonic())
+    return failed(attempt.row, attempt.pk, attempt.token, attempt.state, failure, age)
+
+
+def overrun(attempt: Attempt) -> Outcome:
+    """The outcome of a check that did not end within its deadline."""
+    ran = time.monotonic() - (attempt.started or time.monotonic())
+    failure = Failure(
+        "django_fsmworker.exceptions.TimeoutError",
+        f"The check did not end within its deadline; it ran for {ran:.1f} s.",
+        noted=attempt.noted,
+    )
+    outcome = failed_attempt(attempt, failure)
+    outcome.kind = Kind.TIMED_OUT
+    return outcome
+
+
+class Losses:
+    """Rows whose check lost its database connection: the first time that is an interruption.
+
+    A row whose checks lose their connection again and again does that to it itself.
+    """
+
+    def __init__(self) -> None:
+        self._rows: set[tuple[Any, Any]] = set()
+
+    def first(self, attempt: Attempt) -> bool:
+        """Note a loss; whether it is the row's first."""
+        row = attempt.model, attempt.pk
+        if row in self._rows:
+            self._rows.discard(row)
+            return False
+        if len(self._rows) >= MOST_LOSSES:
+            self._rows.clear()
+        self._rows.add(row)
+        return True
