@@ -11,7 +11,7 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
 from django_fsmworker.models.saving import present_columns, read_back
 from django_fsmworker.runner.identity import worker_name
-from django_fsmworker.runner.judging import judge
+from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import tell, tell_expired, write
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.expiry import expire
@@ -31,13 +31,14 @@ class InlineEngine:
     def check(self, row: Any) -> State | None:
         """Run the row's check and write what came of it, fenced by state and token as loaded."""
         model = type(row)
+        refuse_running_loop([model], "state_transition_check()")
         claimed_from = row._state.db if row.state_claim is not None else None
         using = claimed_from or router.db_for_write(model, instance=row)
         store = store_for(using)
         for name in present_columns(model):
             getattr(row, name)  # what was deferred is loaded before the check begins
         age = (store.now() - row.state_changed).total_seconds()
-        outcome = judge(row, age)
+        outcome = judge_here(row, age)
         written = write(store, model, [outcome], worker_name())
         rows: QuerySet[Any] = QuerySet(model, using=using)
         if rows.filter(pk=outcome.pk).exists():
