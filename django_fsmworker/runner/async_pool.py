@@ -179,10 +179,11 @@ class AsyncPool:
             self._new_loop()
             self._blocked[loop] = culprit
             others = [each for each, where in self._where.items() if where is loop]
+        for attempt in others:  # before the loop can come back and find them overdue
+            if attempt is not culprit:
+                loop.end(attempt, "cancelled")
         if culprit is not None and interrupt(culprit, loop.ident or 0, None, "overran"):
             log_interrupted(culprit, "overran")
-        for attempt in others:
-            loop.end(attempt, "cancelled")
         loop.finish()
 
     def _give_up(self, loop: EventLoop, culprit: Attempt | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -353,10 +354,8 @@ class TestDeadlines:
         self, start_runner: Start, eventually: Eventually, errand: Errands
     ) -> None:
         async def swallow(row: Errand) -> str:
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                pass
             return "done"
 
         errand("swallow", swallow)

@@ -183,8 +183,8 @@ class TestOptionsReachTheRunner:
         monkeypatch.setattr("django_fsmworker.management.commands.runstator.StatorRunner", Recorder)
         run(
             "testapp.Noop", "-c", "3", "--async-concurrency", "50", "--concurrency-per-model", "2",
-            "-r", "7", "--deadline", "8", "--lease", "9", "--drain-timeout", "0", "--poll-interval", "1.5",
-            "--connect-timeout", "4", "--liveness-file", "alive",
+            "-r", "7", "--deadline", "8", "--lease", "9", "--drain-timeout", "0",
+            "--poll-interval", "1.5", "--connect-timeout", "4", "--liveness-file", "alive",
         )  # fmt: skip
 
         on_stall: Callable[[], None] = seen.pop("on_stall")
