@@ -85,10 +85,9 @@ class AsyncPool:
         self._slots.release()  # the feeder may wait for one
         for loop in self._loops:
             loop.finish()
-        self._threads.stop(timeout)
         for thread in (self._feeder, *self._loops):
-            if thread.is_alive():
-                thread.join(max(0.0, end - time.monotonic()))
+            thread.join(max(0.0, end - time.monotonic()))
+        self._threads.stop(max(0.1, end - time.monotonic()))  # last: what is cancelled may call
 
     def _new_loop(self) -> None:
         settings = self._settings

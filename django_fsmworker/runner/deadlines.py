@@ -100,5 +100,6 @@ class Deadlines(threading.Thread):
 
 def shortest_deadline(models: Iterable[Any], default: float) -> float:
     """The shortest there is among the states of ``models``."""
-    states = (state for model in models for state in model.state_graph.states.values())
-    return min([default, *(state.deadline for state in states if state.deadline is not None)])
+    states = [state for model in models for state in model.state_graph.states.values()]
+    own: list[float] = [state.deadline for state in states if state.deadline is not None]
+    return min([default, *own])

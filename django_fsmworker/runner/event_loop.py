@@ -77,7 +77,8 @@ class EventLoop(threading.Thread):
         self._inbox.append(attempt)
         if not self._woken:
             self._woken = True
-            self._loop.call_soon_threadsafe(self._begin_all)
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._begin_all)
 
     def end(self, attempt: Attempt, flag: str) -> bool:
         """Interrupt a check; False if it had ended."""

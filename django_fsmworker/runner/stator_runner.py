@@ -134,16 +134,15 @@ class StatorRunner:
             give_back=lambda attempt: self._settler.settle(attempt, None),
             low_water=self._wake.set,
         )
+        most, lease = settings.max_in_flight, settings.lease
         self._throughputs = {
-            kind: Throughput(number, settings.max_in_flight, settings.lease)
-            for kind, number in ((False, settings.concurrency), (True, settings.async_concurrency))
+            False: Throughput(settings.concurrency, most, lease),
+            True: Throughput(settings.async_concurrency, most, lease),
         }
-        losses = Losses()
-        self._pool = Pool(
-            settings.concurrency, self._ready, self._settler.settle, self.worker, losses
-        )
+        settle, losses = self._settler.settle, Losses()
+        self._pool = Pool(settings.concurrency, self._ready, settle, self.worker, losses)
         self._async_pool = AsyncPool(
-            settings, self._ready, self._settler.settle, self.worker, losses, self._abandoned
+            settings, self._ready, settle, self.worker, losses, self._abandoned
         )
         self._claimer = Claimer(
             self.stores,
@@ -162,9 +161,7 @@ class StatorRunner:
             settings.abandon_after,
             self._abandoned,
         )
-        self._renewer = Renewer(
-            self._holdings, self._ready, self._outages, settings.lease, self._lost
-        )
+        self._renewer = Renewer(self._holdings, self._ready, self._outages, lease, self._lost)
         self._housekeeping = Housekeeping(
             self.stores, settings, self.counters, self._outages, self.worker
         )
