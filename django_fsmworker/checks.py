@@ -204,3 +204,11 @@ def _check_pool(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
             hint=f"Set DATABASES[{alias!r}]['OPTIONS']['pool'] = {{'max_size': {wanted}}}.",
             id="fsmworker.W002",
         )
+
+
+def _connections_of(runner: RunnerSettings, alias: str) -> int:
+    """How many connections to one database a runner uses at most."""
+    models = [model for model in stator_models() if router.db_for_write(model) == alias]
+    states = [state for model in models for state in model.state_graph.states.values()]
+    for_async = runner.async_threads + 1 if any(state.is_async for state in states) else 0
+    return runner.concurrency + for_async + CONNECTIONS_BESIDE_THREADS

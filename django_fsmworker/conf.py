@@ -76,6 +76,8 @@ class RunnerSettings:
     concurrency_per_model: int | None = option(
         None, positive_integer, "STATOR_CONCURRENCY_PER_MODEL"
     )
+    async_concurrency: int = option(200, positive_integer)
+    async_threads: int = option(4, positive_integer)
     deadline: float = option(15.0, positive_seconds, "STATOR_TASK_DEADLINE")
     lease: float = option(30.0, positive_seconds)
     drain_timeout: float = option(30.0, seconds)

@@ -148,6 +148,11 @@ class State:
         return handler
 
     @property
+    def is_async(self) -> bool:
+        """Whether its check is ``async def`` and runs on an event loop."""
+        return self.place is not None and self.place.is_async
+
+    @property
     def transitions(self) -> list[Transition]:
         """The ways out, in the order of their declaration, a parent graph's first."""
         return list(self.place.transitions) if self.place else []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph import backoff, reach
+from django_fsmworker.graph.kinds import is_generator_function
 from django_fsmworker.graph.states import State
 from django_fsmworker.graph.transitions import Kind
 
@@ -149,18 +150,22 @@ def check_is_bound(state: State) -> str | None:
     return f"{name} is not a classmethod; write it as @classmethod def {name}(cls, instance)."
 
 
-def check_is_sync(state: State) -> str | None:
-    if not state.automatic:
+def check_is_no_generator(state: State) -> str | None:
+    if not state.automatic or not is_generator_function(_check(state)):
         return None
-    check = _check(state)
-    call = getattr(check, "__func__", check)
-    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-    if any(is_async(each) for is_async in kinds for each in (call, type(call).__call__)):
-        return (
-            f"async checks are not supported yet by this version; write {state.transition_function}"
-            " as a plain def."
-        )
-    return None
+    return (
+        f"{state.transition_function} is a generator function, which cannot return a state;"
+        " write it without yield, as def or async def."
+    )
+
+
+def atomic_is_sync(state: State) -> str | None:
+    if not state.atomic or not state.automatic or not state.is_async:
+        return None
+    return (
+        f"it is atomic=True, but {state.transition_function} is async, and a coroutine cannot keep a"
+        " transaction open; write it without async, or leave atomic out."
+    )
 
 
 def check_takes_a_row(state: State) -> str | None:
@@ -259,8 +264,9 @@ STATE_RULES: tuple[Callable[[State], str | None], ...] = (
     automatic_has_a_check,
     terminal_has_no_check,
     check_is_bound,
-    check_is_sync,
+    check_is_no_generator,
     check_takes_a_row,
+    atomic_is_sync,
 )
 GRAPH_RULES: tuple[Callable[[type[StateGraph]], str | None], ...] = (
     has_an_initial_state,

@@ -46,6 +46,11 @@ class Attempt:
         return type(self.row)
 
     @property
+    def is_async(self) -> bool:
+        """Whether its check runs on an event loop, and not on a thread of its own."""
+        return self.state.is_async
+
+    @property
     def hold(self) -> Hold:
         return Hold(self.pk, self.token, self.state.name)
 

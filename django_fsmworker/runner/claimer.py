@@ -25,6 +25,8 @@ from django_fsmworker.store.errors import is_contention, is_outage
 logger = logging.getLogger(__name__)
 
 LONGEST_STUCK = 60.0
+# Sync and async checks have room of their own: neither waits while the other has none.
+KINDS = (False, True)
 
 
 class Claimer:
@@ -36,7 +38,7 @@ class Claimer:
         settings: RunnerSettings,
         holdings: Holdings,
         ready: ReadyQueue,
-        throughput: Throughput,
+        throughputs: Mapping[bool, Throughput],
         outages: Outages,
         on_displaced: Callable[[list[Attempt]], None],
     ) -> None:
@@ -45,7 +47,7 @@ class Claimer:
         self._settings = settings
         self._holdings = holdings
         self._ready = ready
-        self._throughput = throughput
+        self._throughputs = throughputs
         self._lock = threading.Lock()
         self._turns = list(stores)
         self._books = {
@@ -74,7 +76,7 @@ class Claimer:
         """
         now = time.monotonic()
         away = any(backoff.retry_at > now for backoff in self._backoffs.values())
-        if away or self.exhausted or self._room_for_all() <= 0:
+        if away or self.exhausted or not any(self._room_for_kind(kind) > 0 for kind in KINDS):
             self._claimed_at = now
         return now - self._claimed_at < LONGEST_STUCK
 
@@ -94,16 +96,21 @@ class Claimer:
         self._tick()
         found = False
         # Every share is settled before the first claim: who comes later has to find room, too.
-        rooms = [(model, self._active(model), self._room(model)) for model in self._turn()]
-        for model, lanes, room in rooms:
+        rooms = [
+            (model, kind, self._active(model, kind), self._room(model, kind))
+            for model in self._turn()
+            for kind in KINDS
+        ]
+        for model, kind, lanes, room in rooms:
             if lanes and room > 0:
-                found = bool(self._try(model, self._claim_from, model, lanes, room)) or found
+                claimed = self._try(model, self._claim_from, model, kind, lanes, room)
+                found = bool(claimed) or found
         return found
 
     def seconds_to_wait(self) -> float:
         """How long there is nothing to claim, unless somebody wakes the runner."""
         now = time.monotonic()
-        active = [model for model in self._turns if self._active(model) and self._room(model) > 0]
+        active = [model for model in self._turns if self._has_room_and_rows(model)]
         retries = [self._backoffs[self._stores[model].alias].retry_at for model in active]
         retries += [at for at in self._resting.values() if at > now]
         with self._lock:
@@ -116,7 +123,7 @@ class Claimer:
         now = time.monotonic()
         if self._until is not None or now < self._next_peek:
             return
-        self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
+        self._next_peek = now + Throughput.jittered(self._settings.poll_interval)
         for store, models in self._by_store().items():
             try:
                 self._ask(store, self._peek_at, store, models)
@@ -171,7 +178,7 @@ class Claimer:
                 book.doubtful = due <= 0  # nobody woke it for that row: it may lie below the mark
                 book.wake(due)
 
-    def _claim_from(self, model: Any, books: list[LaneBook], room: int) -> bool:
+    def _claim_from(self, model: Any, kind: bool, books: list[LaneBook], room: int) -> bool:
         # With less room than lanes, those that have waited longest have their turn.
         books = sorted(books, key=lambda book: book.asked)[:room]
         share = room // len(books)
@@ -183,7 +190,7 @@ class Claimer:
         self._note(books, rows, share)
         attempts = self._attempts(store, model, rows, sent)
         self._on_displaced(self._holdings.add(attempts))
-        self._ready.put(attempts, level=self._throughput.target // 2)
+        self._ready.put(attempts, kind, level=self._throughputs[kind].target // 2)
         return bool(rows)
 
     def _note(self, books: list[LaneBook], rows: list[Any], share: int) -> None:
@@ -217,24 +224,32 @@ class Claimer:
             )
         return attempts
 
-    def _room_for_all(self) -> int:
-        return self._throughput.target - len(self._holdings)
+    def _room_for_kind(self, kind: bool) -> int:
+        return self._throughputs[kind].target - self._holdings.held(kind)
 
-    def _room(self, model: Any) -> int:
+    def _room(self, model: Any, kind: bool) -> int:
         """How many rows of ``model`` to ask for; none until a worthwhile number fits."""
-        room = self._room_for_all()
-        if self._ready.waiting > self._throughput.target // 2:
+        if self._ready.waiting(kind) > self._throughputs[kind].target // 2:
             return 0
-        share = -(-room // max(1, sum(bool(self._active(each)) for each in self._books)))
+        sharing = sum(bool(self._active(each, kind)) for each in self._books)
+        share = -(-self._room_for_kind(kind) // max(1, sharing))
         cap = self._settings.concurrency_per_model
         if cap is not None:
             share = min(share, 2 * cap - self._holdings.count(model))
         return min(share, self._settings.claim_batch)
 
-    def _active(self, model: Any) -> list[LaneBook]:
+    def _active(self, model: Any, kind: bool) -> list[LaneBook]:
         if self._resting.get(model, 0.0) > time.monotonic():
             return []
-        return [book for book in self._books[model].values() if book.active]
+        states = model.state_graph.states
+        return [
+            book
+            for book in self._books[model].values()
+            if book.active and states[book.state].is_async is kind
+        ]
+
+    def _has_room_and_rows(self, model: Any) -> bool:
+        return any(self._active(model, kind) and self._room(model, kind) > 0 for kind in KINDS)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -25,8 +25,11 @@ class ThreadConnections:
         self._all = [connections[alias] for alias in connections]
         self._since: dict[int, tuple[Any, float]] = {}
 
-    def after_attempt(self) -> None:
-        """Leave the connections as the next attempt expects them."""
+    def after_attempt(self, keep: bool = False) -> None:
+        """Leave the connections as the next attempt expects them.
+
+        With ``keep`` none is closed that still works: somebody may be reading from it.
+        """
         for wrapper in self._all:
             if wrapper.connection is None:
                 self._since.pop(id(wrapper), None)
@@ -35,7 +38,7 @@ class ThreadConnections:
                 wrapper.queries_log.clear()
             if _in_transaction(wrapper):
                 discard(wrapper)
-            elif self._is_to_close(wrapper):
+            elif self._is_to_close(wrapper) and not keep:
                 wrapper.close()
             elif wrapper.errors_occurred:
                 wrapper.close_if_unusable_or_obsolete()

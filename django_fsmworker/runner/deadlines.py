@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from django_fsmworker.runner.async_pool import AsyncPool
 from django_fsmworker.runner.attempt import Attempt
-from django_fsmworker.runner.interrupting import interrupt
+from django_fsmworker.runner.interrupting import interrupt, log_interrupted
 from django_fsmworker.runner.pool import CheckThread, Pool
 
 logger = logging.getLogger(__name__)
@@ -18,12 +20,14 @@ class Deadlines(threading.Thread):
     """Interrupts checks that overrun, and gives up threads that do not notice.
 
     It wakes up at the earliest deadline of what runs, and at half the shortest deadline there is,
-    so that a check which starts meanwhile is seen in time: starting one costs nothing here.
+    so that a check which starts meanwhile is seen in time: starting one costs nothing here. Async
+    checks have timers on their loop; here it is only seen to that the loop comes round.
     """
 
     def __init__(
         self,
         pool: Pool,
+        async_pool: AsyncPool,
         default: float,
         shortest: float,
         abandon_after: float,
@@ -31,6 +35,7 @@ class Deadlines(threading.Thread):
     ) -> None:
         super().__init__(name="fsmworker-deadlines", daemon=True)
         self._pool = pool
+        self._async_pool = async_pool
         self._default = default
         self._longest_sleep = shortest / 2
         self._abandon_after = abandon_after
@@ -55,7 +60,7 @@ class Deadlines(threading.Thread):
     def _look(self) -> float:
         """Do what is due; returns the seconds until something is again."""
         now = time.monotonic()
-        sleep = self._longest_sleep
+        sleep = min(self._longest_sleep, self._async_pool.look())
         for thread, attempt in self._pool.running():
             if attempt.started is None or thread.abandoned:
                 continue
@@ -76,14 +81,7 @@ class Deadlines(threading.Thread):
         """Interrupt a check; if its thread has not noticed after a while it is abandoned."""
         if interrupt(attempt, thread.ident or 0, thread.connections, flag):
             thread.given_up_at = time.monotonic() + self._abandon_after
-            logger.warning(
-                "The check of %s %s in the state %s %s.",
-                attempt.model._meta.label,
-                attempt.pk,
-                attempt.state,
-                "overran its deadline" if flag == "overran" else "was cancelled",
-                extra={"action": flag, "model": attempt.model._meta.label, "pk": attempt.pk},
-            )
+            log_interrupted(attempt, flag)
 
     def _abandon(self, thread: CheckThread, attempt: Attempt) -> None:
         self._pool.abandon(thread, attempt)
@@ -98,3 +96,10 @@ class Deadlines(threading.Thread):
             extra={"action": "abandoned", "model": attempt.model._meta.label, "pk": attempt.pk},
         )
         self._on_abandon(attempt)
+
+
+def shortest_deadline(models: Iterable[Any], default: float) -> float:
+    """The shortest there is among the states of ``models``."""
+    states = [state for model in models for state in model.state_graph.states.values()]
+    own: list[float] = [state.deadline for state in states if state.deadline is not None]
+    return min([default, *own])

@@ -19,18 +19,23 @@ class Holdings:
         self._latest: dict[tuple[Any, Any], Attempt] = {}
         self._aside: set[Attempt] = set()
         self._per_model: Counter[Any] = Counter()
+        self._per_kind: Counter[bool] = Counter()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
         """How many rows take up room; those of abandoned threads do not."""
         return len(self._attempts) - len(self._aside)
 
+    def held(self, is_async: bool) -> int:
+        """How many of them are of one kind of check."""
+        return self._per_kind[is_async]
+
     def set_aside(self, attempt: Attempt) -> None:
         """Its thread was abandoned: it stays leased, but another row may have its room."""
         with self._changed:
             if attempt in self._attempts and attempt not in self._aside:
                 self._aside.add(attempt)
-                self._per_model[attempt.model] -= 1
+                self._count(attempt, -1)
         self._on_remove()
 
     def count(self, model: Any) -> int:
@@ -50,7 +55,7 @@ class Holdings:
                     displaced.append(earlier)
                 self._latest[attempt.model, attempt.pk] = attempt
                 self._attempts.add(attempt)
-                self._per_model[attempt.model] += 1
+                self._count(attempt, 1)
         return displaced
 
     def remove(self, attempts: Iterable[Attempt]) -> None:
@@ -61,7 +66,8 @@ class Holdings:
                     self._attempts.remove(attempt)
                     if self._latest.get((attempt.model, attempt.pk)) is attempt:
                         del self._latest[attempt.model, attempt.pk]
-                    self._per_model[attempt.model] -= attempt not in self._aside
+                    if attempt not in self._aside:
+                        self._count(attempt, -1)
                     self._aside.discard(attempt)
             self._changed.notify_all()
         self._on_remove()
@@ -75,3 +81,7 @@ class Holdings:
         """Whether nothing is held any more, after at most ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._attempts, timeout)
+
+    def _count(self, attempt: Attempt, number: int) -> None:
+        self._per_model[attempt.model] += number
+        self._per_kind[attempt.is_async] += number

@@ -13,7 +13,7 @@ from django_fsmworker.graph import State
 from django_fsmworker.models.saving import present_columns, read_back
 from django_fsmworker.runner.atomic import undone_if_failed
 from django_fsmworker.runner.identity import worker_name
-from django_fsmworker.runner.judging import judge
+from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import tell, tell_expired, write
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.expiry import expire
@@ -33,6 +33,7 @@ class InlineEngine:
     def check(self, row: Any) -> State | None:
         """Run the row's check and write what came of it, fenced by state and token as loaded."""
         model = type(row)
+        refuse_running_loop([model], "state_transition_check()")
         claimed_from = row._state.db if row.state_claim is not None else None
         using = claimed_from or router.db_for_write(model, instance=row)
         store = store_for(using)
@@ -42,9 +43,9 @@ class InlineEngine:
         state = model.state_graph.get(row.state)
         with store.transaction() if state.atomic else nullcontext():
             outcome = (
-                undone_if_failed(store, lambda: judge(row, age))
+                undone_if_failed(store, lambda: judge_here(row, age))
                 if state.atomic
-                else judge(row, age)
+                else judge_here(row, age)
             )
             written = write(store, model, [outcome], worker_name())
             if state.atomic and not written:

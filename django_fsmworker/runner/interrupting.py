@@ -22,9 +22,9 @@ from django_fsmworker.runner.connections import ThreadConnections
 
 logger = logging.getLogger(__name__)
 
-_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_set_async_exc.restype = ctypes.c_int
+set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+set_async_exc.restype = ctypes.c_int
 
 
 def interrupt(
@@ -35,13 +35,33 @@ def interrupt(
     At most one injection an attempt: after the first, its thread is replaced anyway.
     """
     with attempt.lock:
-        if attempt.finished or attempt.overran or attempt.cancelled:
+        if not _flag(attempt, flag):
             return False
-        setattr(attempt, flag, True)
-        _set_async_exc(ident, ctypes.py_object(TimeoutError))
+        set_async_exc(ident, ctypes.py_object(TimeoutError))
         if connections is not None:
-            _cancel_statement(connections)
+            cancel_statement(connections)
     return True
+
+
+def flag_as(attempt: Attempt, flag: str) -> bool:
+    """Set ``flag`` on an attempt that still runs, for somebody else to end; False if it had ended.
+
+    What it comes to is decided by that, whatever it still does.
+    """
+    with attempt.lock:
+        return _flag(attempt, flag)
+
+
+def log_interrupted(attempt: Attempt, flag: str) -> None:
+    """Say that a check is being ended."""
+    logger.warning(
+        "The check of %s %s in the state %s %s.",
+        attempt.model._meta.label,
+        attempt.pk,
+        attempt.state,
+        "overran its deadline" if flag == "overran" else "was cancelled",
+        extra={"action": flag, "model": attempt.model._meta.label, "pk": attempt.pk},
+    )
 
 
 def finish(attempt: Attempt) -> bool:
@@ -55,13 +75,21 @@ def finish(attempt: Attempt) -> bool:
             with attempt.lock:
                 attempt.finished = True
                 if attempt.overran or attempt.cancelled:
-                    _set_async_exc(threading.get_ident(), _NOTHING)
+                    set_async_exc(threading.get_ident(), NOTHING)
             return attempt.overran or attempt.cancelled
         except TimeoutError:
             continue
 
 
-def _cancel_statement(connections: ThreadConnections) -> None:
+def _flag(attempt: Attempt, flag: str) -> bool:
+    if attempt.finished or attempt.overran or attempt.cancelled:
+        return False
+    setattr(attempt, flag, True)
+    return True
+
+
+def cancel_statement(connections: ThreadConnections) -> None:
+    """End whatever statement runs on these connections of another thread."""
     try:
         connections.cancel()
     except (DatabaseError, OSError) as error:
@@ -70,4 +98,4 @@ def _cancel_statement(connections: ThreadConnections) -> None:
         logger.warning("Could not cancel a statement: %s", error, extra={"action": "cancel"})
 
 
-_NOTHING: Any = ctypes.py_object()
+NOTHING: Any = ctypes.py_object()

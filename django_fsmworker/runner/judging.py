@@ -1,21 +1,25 @@
-"""Run the check of one row and say what came of it."""
+"""Run the check of one row, of either kind, and say what came of it."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import threading
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 
-from django_fsmworker.exceptions import GraphError, TryAgainLater, UndeclaredTransition
+from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.graph import State
-from django_fsmworker.graph.durations import as_seconds
 from django_fsmworker.models import unsaved
-from django_fsmworker.models.timing import first_due
+from django_fsmworker.runner.verdicts import Verdict
 from django_fsmworker.store.failures import Failure
-from django_fsmworker.store.outcomes import Kind, Outcome
+from django_fsmworker.store.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +32,46 @@ def judge(row: Any, age: float, caught: list[BaseException] | None = None) -> Ou
     Nothing a check raises gets through, except Ctrl-C in the main thread. Whoever wants the
     exception itself, beside the text on record, passes the list ``caught``.
     """
-    state: State = type(row).state_graph.get(row.__dict__["state"])
-    pk, token = row.pk, row.__dict__["state_claim"]
-    verdict = _Verdict(row, pk, token, state)
-    if _too_early(row, state, age):
-        return verdict.stayed(state.start_after - age)
-    if state.automatic:
-        try:
-            outcome = verdict.of_result(_run_check(state, row))
-        except TryAgainLater as later:
-            outcome = verdict.later(later)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and _in_main_thread():
-                raise
-            if caught is not None:
-                caught.append(error)
-            outcome = verdict.failed(Failure.of(error))
-    else:
-        outcome = verdict.stayed(None)
-    return verdict.or_timeout(outcome, age)
+    judgement = Judgement(row, age, caught)
+    if judgement.runs_check:
+        with judgement:
+            judgement.returned(judgement.state.handler(row))
+    return judgement.outcome
+
+
+async def judge_async(row: Any, age: float, caught: list[BaseException] | None = None) -> Outcome:
+    """As ``judge``, for an ``async def`` check: called on the event loop that runs it."""
+    judgement = Judgement(row, age, caught)
+    if judgement.runs_check:
+        with judgement:
+            result = judgement.state.handler(row)
+            judgement.returned(await result if inspect.isawaitable(result) else result)
+    return judgement.outcome
+
+
+def judge_here(row: Any, age: float, caught: list[BaseException] | None = None) -> Outcome:
+    """As ``judge`` for a check of either kind; one that is async gets a loop for itself.
+
+    What it calls through ``sync_to_async`` runs on the caller's thread, and in its transaction.
+    """
+    if type(row).state_graph.get(row.__dict__["state"]).is_async:
+        outcome: Outcome = async_to_sync(judge_async)(row, age, caught)
+        return outcome
+    return judge(row, age, caught)
+
+
+def refuse_running_loop(models: Iterable[Any], verb: str) -> None:
+    """Raise ``SynchronousOnlyOperation`` where ``judge_here`` could run no async check."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    for model in models:
+        if any(state.is_async for state in model.state_graph.states.values()):
+            raise SynchronousOnlyOperation(
+                f"{verb} cannot run the async checks of {model._meta.label} on the thread of a "
+                f"running event loop; call it through sync_to_async()."
+            )
 
 
 def failed(
@@ -60,137 +85,69 @@ def failed(
     for_good: bool = False,
 ) -> Outcome:
     """The outcome of an attempt that ended in ``failure``, here or in a process that died."""
-    verdict = _Verdict(row, pk, token, state)
+    verdict = Verdict(row, pk, token, state)
     return verdict.or_timeout(verdict.failed(failure, for_good=for_good), age)
 
 
 def parked(row: Any, pk: Any, token: int | None, state: State, failure: Failure) -> Outcome:
     """The outcome that stops trying where the row is."""
-    return _Verdict(row, pk, token, state).parked(failure)
+    return Verdict(row, pk, token, state).parked(failure)
 
 
-class _Verdict:
-    """Turns what a check did into the write that follows."""
+class Judgement:
+    """What both kinds of check have in common: ``with`` it, the check runs and nothing escapes."""
 
-    def __init__(self, row: Any, pk: Any, token: int | None, state: State) -> None:
-        self.row, self.pk, self.token, self.state = row, pk, token, state
-        self.failures: int = row.__dict__["state_failures"]
-
-    def of_result(self, result: Any) -> Outcome:
-        """The outcome of a check that returned; raises if it returned what it may not."""
-        if result is None:
-            return self.stayed(None)
-        if not isinstance(result, State | str):
-            raise TypeError(
-                f"{self._check} returned {result!r}; "
-                f"a check returns a state, the name of one, or None."
-            )
-        target = self.state.graph.get(result)
-        if target not in self.state.children:
-            raise UndeclaredTransition(
-                f"{self._check} returned {target}, which is not declared; "
-                f"declare {self.state}.transitions_to({target})."
-            )
-        return self.moved(target, "check")
-
-    def moved(self, target: State, cause: str) -> Outcome:
-        return self._outcome(
-            Kind.MOVED, target, first_due(target), target.timeout_after, cause=cause
-        )
-
-    def stayed(self, delay: float | timedelta | None) -> Outcome:
-        wait = self.state.retry_after if delay is None else as_seconds(delay, "delay")
-        return self._outcome(
-            Kind.STAYED,
-            self.state,
-            wait if self.state.automatic else None,
-            self.state.timeout_after,
-        )
-
-    def later(self, later: TryAgainLater) -> Outcome:
-        try:
-            return self.stayed(later.delay)
-        except GraphError as error:
-            return self.failed(Failure.of(error))
-
-    def failed(self, failure: Failure, *, for_good: bool = False) -> Outcome:
-        """Try again by backoff; after ``max_attempts`` go to the failure state, or park."""
-        state, failures = self.state, self.failures + 1
-        if not for_good and (state.max_attempts is None or failures < state.max_attempts):
-            return self.parked(failure, retry_in=state.retry_delay(failures))
-        target = state.failure_state
-        if target is None:
-            return self.parked(failure)
-        return self._outcome(
-            Kind.FAILED,
-            target,
-            first_due(target),
-            target.timeout_after,
-            failure=failure,
-            attempt=failures,
-            cause="failure",
-        )
-
-    def parked(self, failure: Failure, retry_in: float | None = None) -> Outcome:
-        """Stay, with the failure counted; without ``retry_in`` until somebody moves the row."""
-        failures = self.failures + 1
-        return self._outcome(
-            Kind.FAILED,
-            self.state,
-            retry_in,
-            self.state.timeout_after,
-            failures=failures,
-            failure=failure,
-            attempt=failures,
-        )
-
-    def or_timeout(self, outcome: Outcome, age: float) -> Outcome:
-        """A row that stays in a state whose timeout has passed moves on."""
-        timeout = self.state.timeout_after
-        if outcome.moved or timeout is None or age < timeout:
-            return outcome
-        moved = self.moved(self.state.timeout_state, "timeout")  # type: ignore[arg-type]
-        if outcome.kind is Kind.FAILED:
-            moved.kind, moved.failure = Kind.FAILED, outcome.failure
-        return moved
-
-    def _outcome(
-        self,
-        kind: Kind,
-        target: State,
-        delay: float | None,
-        timeout: float | None,
-        **more: Any,
-    ) -> Outcome:
-        return Outcome(
-            self.pk,
-            self.row,
-            kind,
-            self.state.name,
-            self.token,
-            target.name,
-            delay,
-            timeout,
-            **more,
-        )
+    def __init__(self, row: Any, age: float, caught: list[BaseException] | None) -> None:
+        self._row, self._age, self._caught = row, age, caught
+        self.state: State = type(row).state_graph.get(row.__dict__["state"])
+        self._verdict = Verdict(row, row.pk, row.__dict__["state_claim"], self.state)
+        self._too_early = _too_early(row, self.state, age)
+        self._outcome: Outcome | None = None
 
     @property
-    def _check(self) -> str:
-        return f"{self.state.graph.__name__}.{self.state.transition_function}"
+    def runs_check(self) -> bool:
+        """Whether there is a check, and its time has come."""
+        return self.state.automatic and not self._too_early
+
+    def __enter__(self) -> Self:
+        if settings.DEBUG:
+            unsaved.watch(self._row)
+        return self
+
+    def returned(self, result: Any) -> None:
+        """The check has returned; raises if it returned what it may not."""
+        if settings.DEBUG:
+            _warn_of_unsaved_fields(self._row, self.state)
+        self._outcome = self._verdict.of_result(result)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, TryAgainLater):
+            self._outcome = self._verdict.later(error)
+        elif error is not None:
+            if isinstance(error, KeyboardInterrupt) and _in_main_thread():
+                return False
+            if self._caught is not None:
+                self._caught.append(error)
+            self._outcome = self._verdict.failed(Failure.of(error))
+        return True
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the attempt came to."""
+        if self._too_early:
+            return self._verdict.stayed(self.state.start_after - self._age)
+        outcome = self._outcome or self._verdict.stayed(None)
+        return self._verdict.or_timeout(outcome, self._age)
 
 
 def _too_early(row: Any, state: State, age: float) -> bool:
     """A row inserted by plain SQL, due as it was born: it honours ``start_after`` here."""
     return age < state.start_after and row.state_next == row.state_changed
-
-
-def _run_check(state: State, row: Any) -> Any:
-    if not settings.DEBUG:
-        return state.handler(row)
-    unsaved.watch(row)
-    result = state.handler(row)
-    _warn_of_unsaved_fields(row, state)
-    return result
 
 
 def _warn_of_unsaved_fields(row: Any, state: State) -> None:

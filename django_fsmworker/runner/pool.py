@@ -5,33 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from django.db import Error
 
 from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.runner.atomic import judge_and_write
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.concluding import LEFT_OPEN, Losses, concluded, failed_attempt
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.interrupting import finish
-from django_fsmworker.runner.judging import failed, judge
+from django_fsmworker.runner.judging import judge
 from django_fsmworker.runner.ready import ReadyQueue
-from django_fsmworker.runner.suspects import examine
-from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.runner.suspects import examine_if_possible
 from django_fsmworker.store.failures import Failure
-from django_fsmworker.store.outcomes import Kind, Outcome
+from django_fsmworker.store.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
-
-LEFT_OPEN = Failure(
-    "django_fsmworker.exceptions.TransactionLeftOpen",
-    "The check left a transaction open, which was rolled back; end it with commit() or use "
-    "transaction.atomic().",
-)
-
-MOST_LOSSES, MOST_ROWS = 5, 1000
 
 Settle = Callable[[Attempt, Outcome | None], None]
 
@@ -50,7 +40,7 @@ class CheckThread(threading.Thread):
         settle: Settle,
         worker: str,
         on_end: Callable[[CheckThread], None],
-        losses: Counter[tuple[Any, Any]],
+        losses: Losses,
     ) -> None:
         super().__init__(name=f"fsmworker-check-{number}", daemon=True)
         self._on_end = on_end
@@ -108,30 +98,27 @@ class CheckThread(threading.Thread):
             except BaseException as error:
                 # Whatever it is, every row that was taken is settled.
                 logger.exception("A check could not be judged.", extra={"action": "judge"})
-                outcome = self._failed(attempt, Failure.of(error))
+                outcome = failed_attempt(attempt, Failure.of(error))
             interrupted = finish(attempt)
         except TimeoutError:
             interrupted = finish(attempt)
-        if attempt.cancelled:
-            return None, True
-        if attempt.overran:
-            return overrun(attempt), True
-        return outcome, interrupted
+        return concluded(attempt, outcome), interrupted
 
     def _judge(self, attempt: Attempt) -> Outcome | None:
         assert self.connections is not None and attempt.started is not None
         age = attempt.age(attempt.started)
         if attempt.suspect:
-            verdict = self._examine(attempt, age)
+            verdict = examine_if_possible(attempt, age, self._worker)
             if verdict is not None:
                 return verdict
         outcome = self._run_check(attempt, age)
         if outcome is None:
             return None
-        if outcome.failure is not None and self.connections.lost() and self._is_outage(attempt):
+        lost = outcome.failure is not None and self.connections.lost()
+        if lost and self._losses.is_outage(attempt):
             return None  # the database went away under the check: interrupted, not failed
         if outcome.failure is None and self.connections.left_open():
-            return self._failed(attempt, LEFT_OPEN)
+            return failed_attempt(attempt, LEFT_OPEN)
         return outcome
 
     def _run_check(self, attempt: Attempt, age: float) -> Outcome | None:
@@ -139,58 +126,19 @@ class CheckThread(threading.Thread):
             return judge(attempt.row, age)
         return judge_and_write(attempt, lambda: judge(attempt.row, age), self._worker)
 
-    def _examine(self, attempt: Attempt, age: float) -> Outcome | None:
-        try:
-            return examine(attempt, age, self._worker)
-        except Error as error:
-            if not is_refusal(error):
-                raise
-            logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
-            return None  # it cannot be written down, but it can be run
-
-    def _is_outage(self, attempt: Attempt) -> bool:
-        """A row whose checks lose their connection again and again does that to it itself."""
-        row = attempt.model, attempt.pk
-        if len(self._losses) >= MOST_ROWS:
-            self._losses.clear()
-        self._losses[row] += 1
-        if self._losses[row] < MOST_LOSSES:
-            return True
-        del self._losses[row]
-        return False
-
-    @staticmethod
-    def _failed(attempt: Attempt, failure: Failure) -> Outcome:
-        age = attempt.age(time.monotonic())
-        return failed(attempt.row, attempt.pk, attempt.token, attempt.state, failure, age)
-
-
-def overrun(attempt: Attempt) -> Outcome:
-    """The outcome of a check that did not end within its deadline."""
-    now = time.monotonic()
-    ran = now - (attempt.started or now)
-    failure = Failure(
-        "django_fsmworker.exceptions.TimeoutError",
-        f"The check did not end within its deadline; it ran for {ran:.1f} s.",
-        noted=attempt.noted,
-    )
-    outcome = failed(
-        attempt.row, attempt.pk, attempt.token, attempt.state, failure, attempt.age(now)
-    )
-    outcome.kind = Kind.TIMED_OUT
-    return outcome
-
 
 class Pool:
     """A fixed number of threads that can work; abandoned ones are counted beside them."""
 
-    def __init__(self, size: int, ready: ReadyQueue, settle: Settle, worker: str) -> None:
+    def __init__(
+        self, size: int, ready: ReadyQueue, settle: Settle, worker: str, losses: Losses
+    ) -> None:
         self._size = size
         self._ready = ready
         self._settle = settle
         self._worker = worker
         self._started = 0
-        self._losses: Counter[tuple[Any, Any]] = Counter()
+        self._losses = losses
         self._lock = threading.Lock()
         self.threads: list[CheckThread] = []
         self.lost: list[CheckThread] = []

@@ -1,4 +1,4 @@
-"""Claimed rows that wait for a thread, and the rules by which they get one."""
+"""Claimed rows that wait to be run, and the rules by which they start."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.turns import Turns
 
 LONGEST_HOLD = 5.0
 
@@ -17,8 +18,9 @@ Nothing = Callable[[], None]
 
 
 class ReadyQueue:
-    """Models take turns, each first come, first served; no model runs on more threads than its cap,
-    and suspects run by themselves.
+    """Models take turns, each first come, first served; no model runs more checks at once than its
+    cap, and suspects run by themselves. The caps and the suspects are those of both kinds of check
+    together; the lines are apart, so that a crowd of one kind holds up nobody of the other.
 
     A suspect (its lease had lapsed, so the process that ran it may have died of it) starts alone:
     until it ends nothing else starts. One that has lapsed more than once also waits, for a few
@@ -38,12 +40,7 @@ class ReadyQueue:
         self._cap = cap
         self._give_back = give_back
         self._low_water = low_water
-        self._level = -1
-        self._lines: dict[Any, queue.SimpleQueue[Attempt]] = {}
-        self._turns: list[queue.SimpleQueue[Attempt]] = []
-        self._turn = 0
-        # One ticket for each row in any line, to wait for; False tells a thread to end.
-        self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._turns = {False: Turns(), True: Turns()}
         self._later: dict[Any, deque[Attempt]] = {}
         self._suspects: deque[Attempt] = deque()
         self._lapsed: list[Attempt] = []
@@ -53,20 +50,21 @@ class ReadyQueue:
         self._changed = threading.Condition(threading.RLock())
         self.closed = False
 
-    @property
-    def waiting(self) -> int:
-        """How many rows are in line."""
-        return self._tickets.qsize()
+    def waiting(self, is_async: bool = False) -> int:
+        """How many rows of one kind are in line."""
+        return self._turns[is_async].waiting
 
     @property
     def running(self) -> int:
         """How many rows have a thread."""
         return len(self._running)
 
-    def put(self, attempts: Iterable[Attempt], level: int | None = None) -> None:
-        """Offer rows; once no more than ``level`` wait, ``low_water`` is called (None: as before).
+    def put(
+        self, attempts: Iterable[Attempt], is_async: bool = False, level: int | None = None
+    ) -> None:
+        """Offer rows; once only ``level`` of that kind wait, ``low_water`` is called.
 
-        Rows that come after the end are given back.
+        None leaves the level as it was. Rows that come after the end are given back.
         """
         offered = list(attempts)
         with self._changed:
@@ -76,19 +74,19 @@ class ReadyQueue:
         for attempt in offered if closed else ():
             self._give_back(attempt)
         if level is not None:
-            self._level = level
+            self._turns[is_async].level = level
 
-    def take(self, timeout: float) -> Attempt | None:
+    def take(self, timeout: float, is_async: bool = False) -> Attempt | None:
         """The next row to run; None after ``timeout`` seconds without one, or once closed."""
+        turns = self._turns[is_async]
         while not self.closed:
             try:
-                ticket = self._tickets.get(timeout=timeout)
+                attempt = turns.next(timeout)
             except queue.Empty:
                 return None
-            if ticket and self._may_start(attempt := self._next_in_turn()):
+            if attempt is not None and self._may_start(attempt):
                 self._running.add(attempt)
-                if self._tickets.qsize() <= self._level:
-                    self._level = -1
+                if turns.runs_low():
                     self._low_water()
                 return attempt
         return None
@@ -109,45 +107,25 @@ class ReadyQueue:
             self._enqueue(attempt)
 
     def close(self, threads: int) -> None:
-        """Start nothing more; what has not started is given back. Wakes ``threads`` that wait."""
+        """Start nothing more; what has not started is given back.
+
+        Wakes ``threads`` that wait for sync checks, and the one that waits for async ones.
+        """
         with self._changed:
             self.closed = True
             rest = [*self._suspects, *self._lapsed]
             for later in self._later.values():
                 rest += later
             self._changed.notify_all()
-        while self._take_ticket():
-            rest.append(self._next_in_turn())
+        for turns in self._turns.values():
+            rest += turns.drain()
         for attempt in rest:
             self._give_back(attempt)
-        for _ in range(threads):
-            self._tickets.put(False)
+        self._turns[False].wake(threads)
+        self._turns[True].wake(1)
 
     def _enqueue(self, attempt: Attempt) -> None:
-        """To the end of its model's line; the ticket last, so that who has one finds a row."""
-        line = self._lines.get(attempt.model)
-        if line is None:
-            with self._changed:
-                line = self._lines.setdefault(attempt.model, queue.SimpleQueue())
-                self._turns = list(self._lines.values())
-        line.put(attempt)
-        self._tickets.put(True)
-
-    def _next_in_turn(self) -> Attempt:
-        """The first row of the next line that has one; only for holders of a ticket."""
-        while True:
-            turns = self._turns
-            turn = self._turn = (self._turn + 1) % len(turns)  # a thread beside may write it, too
-            try:
-                return turns[turn].get_nowait()
-            except queue.Empty:
-                continue
-
-    def _take_ticket(self) -> bool:
-        try:
-            return self._tickets.get_nowait()
-        except queue.Empty:
-            return False
+        self._turns[attempt.is_async].put(attempt)
 
     def _may_start(self, attempt: Attempt) -> bool:
         """Whether the row may start now; otherwise it was dropped or put where it waits."""

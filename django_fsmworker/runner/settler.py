@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class Settler(threading.Thread):
         self._backoffs: dict[str, Backoff] = {}
         self._again: list[Item] = []
         self._give_up_at: float | None = None
-        self.settled = 0
+        self.settled: Counter[bool] = Counter()  # by kind of check
 
     def settle(self, attempt: Attempt, outcome: Outcome | None) -> None:
         """Pass on what an attempt came to; called by the thread that ran it."""
@@ -200,7 +201,7 @@ class Settler(threading.Thread):
             kinds[outcome.kind.value] = kinds.get(outcome.kind.value, 0) + 1
         for name, number in kinds.items():
             self._counters.add(model, name, number)
-        self.settled += len(pairs)
+        self.settled.update(attempt.is_async for attempt, _ in pairs)
         _log_failures(model, outcomes)
         try:
             tell(model, outcomes, store.alias)

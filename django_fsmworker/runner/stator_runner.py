@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections, router
+from django.db import connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import preflight
+from django_fsmworker.runner.abandoning import note_abandoned
+from django_fsmworker.runner.async_pool import AsyncPool
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.claimer import Claimer
+from django_fsmworker.runner.concluding import Losses, overrun
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import Counters
-from django_fsmworker.runner.deadlines import Deadlines
+from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.outages import Outages
-from django_fsmworker.runner.pool import Pool, overrun
+from django_fsmworker.runner.pool import Pool
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.renewer import Renewer
 from django_fsmworker.runner.running_on import RunOn
@@ -32,7 +34,6 @@ from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.runner.watchdog import Liveness, Watchdog
 from django_fsmworker.store import Outcome, store_for
-from django_fsmworker.store.failures import record
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class StatorRunner:
         self.counters = Counters()
         self.too_many_abandoned = False
         self._stopping = False
+        self._runs_async = any(
+            state.is_async for model in models for state in model.state_graph.states.values()
+        )
         self._wake = Wakeup()
         self._build(on_stall, on_progress)
 
@@ -137,27 +141,34 @@ class StatorRunner:
             give_back=lambda attempt: self._settler.settle(attempt, None),
             low_water=self._wake.set,
         )
-        self._throughput = Throughput(settings.concurrency, settings.max_in_flight, settings.lease)
-        self._pool = Pool(settings.concurrency, self._ready, self._settler.settle, self.worker)
+        most, lease = settings.max_in_flight, settings.lease
+        self._throughputs = {
+            False: Throughput(settings.concurrency, most, lease),
+            True: Throughput(settings.async_concurrency, most, lease),
+        }
+        settle, losses = self._settler.settle, Losses()
+        self._pool = Pool(settings.concurrency, self._ready, settle, self.worker, losses)
+        self._async_pool = AsyncPool(
+            settings, self._ready, settle, self.worker, losses, self._abandoned
+        )
         self._claimer = Claimer(
             self.stores,
             settings,
             self._holdings,
             self._ready,
-            self._throughput,
+            self._throughputs,
             self._outages,
             self._lost,
         )
         self._deadlines = Deadlines(
             self._pool,
+            self._async_pool,
             settings.deadline,
-            self._shortest_deadline(),
+            shortest_deadline(self.stores, settings.deadline),
             settings.abandon_after,
             self._abandoned,
         )
-        self._renewer = Renewer(
-            self._holdings, self._ready, self._outages, settings.lease, self._lost
-        )
+        self._renewer = Renewer(self._holdings, self._ready, self._outages, lease, self._lost)
         self._housekeeping = Housekeeping(
             self.stores, settings, self.counters, self._outages, self.worker
         )
@@ -173,6 +184,8 @@ class StatorRunner:
             extra={"action": "started", "worker": self.worker},
         )
         self._pool.fill()
+        if self._runs_async:
+            self._async_pool.start()
         for part in (self._settler, self._renewer, self._deadlines, self._watchdog):
             part.start()
         if not self._claimer.single_pass:
@@ -186,7 +199,8 @@ class StatorRunner:
             self._watchdog.beat()
             self._pool.fill()
             self._check_parts()
-            self._throughput.measured(self._settler.settled)
+            for kind, throughput in self._throughputs.items():
+                throughput.measured(self._settler.settled[kind])
             wait = self._look()
             if self._finished(end):
                 return
@@ -199,6 +213,8 @@ class StatorRunner:
         for part in (self._settler, self._renewer, self._deadlines):
             if not part.is_alive():
                 raise RuntimeError(f"The thread {part.name} has ended; this runner ends, too.")
+        if self._runs_async and not self._async_pool.is_alive():
+            raise RuntimeError("The event loop's thread has ended; this runner ends, too.")
 
     def _look(self) -> float:
         """One round; returns how long there is nothing to do, unless somebody wakes the loop."""
@@ -225,6 +241,8 @@ class StatorRunner:
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._interrupt_the_rest()
+        if self._runs_async:
+            self._async_pool.stop(timeout=1.0)
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
         if one_pass:
             self._housekeeping.delete_all_expired()
@@ -239,13 +257,11 @@ class StatorRunner:
 
     def _interrupt_the_rest(self) -> None:
         """The time to drain is over: end what still runs and free its rows, no failure counted."""
-        running = self._pool.running()
-        for thread, attempt in running:
-            if attempt.overran:
-                self._settler.settle(attempt, overrun(attempt))
-            else:
-                self._deadlines.end(thread, attempt, "cancelled")
-                self._settler.settle(attempt, None)
+        running = [attempt for _, attempt in self._pool.running()] + self._async_pool.running()
+        for attempt in running:
+            if not attempt.overran:
+                self._cancel(attempt)
+            self._settler.settle(attempt, overrun(attempt) if attempt.overran else None)
         if running:
             logger.warning(
                 "%d checks did not end within the drain timeout of %.0f s; they were interrupted.",
@@ -273,39 +289,22 @@ class StatorRunner:
         if not attempts:
             return
         self._settler.supersede(attempts)
-        running = {attempt: thread for thread, attempt in self._pool.running()}
         for attempt in attempts:
-            if attempt in running:
-                self._deadlines.end(running[attempt], attempt, "cancelled")
+            self._cancel(attempt)
+
+    def _cancel(self, attempt: Attempt) -> None:
+        """End a check, if it runs, that is of no use any more."""
+        if attempt.is_async:
+            self._async_pool.end(attempt, "cancelled")
+            return
+        for thread, running in self._pool.running():
+            if running is attempt:
+                self._deadlines.end(thread, attempt, "cancelled")
 
     def _abandoned(self, attempt: Attempt) -> None:
         """Called when a thread is given up. Writing that down must not hold up other deadlines."""
         self._holdings.set_aside(attempt)
-        threading.Thread(
-            target=self._note_abandoned, args=(attempt,), name="fsmworker-note", daemon=True
-        ).start()
-        if self._pool.abandoned > self.settings.max_abandoned:
+        note_abandoned(attempt, self.worker)
+        if self._pool.abandoned + self._async_pool.abandoned > self.settings.max_abandoned:
             self.too_many_abandoned = True
             self._wake.set()
-
-    def _note_abandoned(self, attempt: Attempt) -> None:
-        """Put the reason on record while the row stays leased."""
-        failure = overrun(attempt).failure
-        assert failure is not None
-        noted = (attempt.pk, str(attempt.state), failure)
-        try:
-            record(attempt.store.alias, attempt.model, [noted], self.worker)
-            attempt.noted = True
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("An abandoned check was not recorded (%s).", error)
-        finally:
-            discard(connections[attempt.store.alias])
-
-    def _shortest_deadline(self) -> float:
-        own: list[float] = [
-            state.deadline
-            for model in self.stores
-            for state in model.state_graph.states.values()
-            if state.deadline is not None
-        ]
-        return min([self.settings.deadline, *own])

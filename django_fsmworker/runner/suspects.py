@@ -8,12 +8,29 @@ process died of this row. (A child process for them comes later.)
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from django.db import Error
 
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.judging import MOST_DEATHS, failed
+from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import Failure, count_death
 from django_fsmworker.store.outcomes import Outcome
+
+logger = logging.getLogger(__name__)
+
+
+def examine_if_possible(attempt: Attempt, age: float, worker: str) -> Outcome | None:
+    """``examine``; a row of which nothing can be written down can be run all the same."""
+    try:
+        return examine(attempt, age, worker)
+    except Error as error:
+        if not is_refusal(error):
+            raise
+        logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
+        return None
 
 
 def examine(attempt: Attempt, age: float, worker: str) -> Outcome | None:

@@ -1,4 +1,4 @@
-"""How many rows to hold: what the threads run, and a prefetch sized from the measured rate."""
+"""How many rows of one kind of check to hold: what runs, and a prefetch by the measured rate."""
 
 from __future__ import annotations
 

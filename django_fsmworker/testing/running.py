@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.runner.judging import judge
+from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import refused, tell, write
 from django_fsmworker.store import Hold, Lane, Outcome, Store, store_for
 from django_fsmworker.store.errors import is_refusal
@@ -41,6 +41,7 @@ def run_until_idle(
     failure is written; with ``raise_failures=False`` the failure is only on record, and its row
     goes the way of the graph: backoff, then ``fails_to``.
     """
+    refuse_running_loop(models or stator_models(), "run_until_idle()")
     chosen = {model: using or router.db_for_write(model) for model in models or stator_models()}
     attempts = 0
     while (row := _claim_next(chosen)) is not None:
@@ -58,6 +59,7 @@ def step(row: Any, *, raise_failures: bool = True) -> State | None:
     it was deleted. Failures are raised as by ``run_until_idle``.
     """
     model = type(row)
+    refuse_running_loop([model], "step()")
     rows: QuerySet[Any] = QuerySet(
         model, using=row._state.db or router.db_for_write(model, instance=row)
     )
@@ -118,9 +120,9 @@ def _judge(store: Store, row: Any, caught: list[BaseException], atomic: bool) ->
     age = (store.now() - row.state_changed).total_seconds()
     connection = store.connection
     if not connection.in_atomic_block:
-        return judge(row, age, caught)
+        return judge_here(row, age, caught)
     savepoint: Any = connection.savepoint()
-    outcome = judge(row, age, caught)
+    outcome = judge_here(row, age, caught)
     broken = any(isinstance(each, DatabaseError) for error in caught for each in _chain(error))
     if broken or (atomic and outcome.failure is not None):
         connection.set_rollback(False)

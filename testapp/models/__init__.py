@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from testapp.models.basic import BasicModel, BasicStates
 from testapp.models.chain import Chain, ChainStates, Noop, NoopStates
+from testapp.models.errands import Errand, ErrandStates
 from testapp.models.expiry import Attachment, Expiring, ExpiringStates, Lock
 from testapp.models.files import File, FileStates
 from testapp.models.keys import Hidden, RelatedKey, TextKey, UUIDKey
@@ -17,6 +18,8 @@ __all__ = [
     "Chain",
     "ChainStates",
     "CheckLog",
+    "Errand",
+    "ErrandStates",
     "Expiring",
     "ExpiringStates",
     "File",

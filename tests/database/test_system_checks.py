@@ -13,7 +13,7 @@ from django.test.utils import isolate_apps
 from django_fsmworker import checks
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import StateField, StatorModel
-from testapp.models import NoopStates
+from testapp.models import BasicModel, NoopStates
 
 MODULE = "testapp.models"
 
@@ -293,15 +293,21 @@ class TestDatabases:
         assert checks.check_databases(None) == [
             Warning(
                 f"The connection pool of 'default' holds {held} connections; a runner uses up to "
-                f"14.",
-                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 14}.",
+                f"19.",
+                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 19}.",
                 id="fsmworker.W002",
             )
         ]
 
-    @pytest.mark.parametrize("pool", [False, None, {"max_size": 14}, {"min_size": 14}])
+    @pytest.mark.parametrize("pool", [False, None, {"max_size": 19}, {"min_size": 19}])
     def test_w002_large_enough(self, databases, pool):
         databases["default"] = Wrapper("postgresql", pool=pool)
+
+        assert checks.check_databases(None) == []
+
+    def test_w002_without_async_checks_a_runner_needs_fewer(self, databases, monkeypatch):
+        monkeypatch.setattr(checks, "stator_models", lambda: [BasicModel])
+        databases["default"] = Wrapper("postgresql", pool={"max_size": 14})
 
         assert checks.check_databases(None) == []
 

@@ -29,7 +29,7 @@ class Claiming:
             self._settings,
             self._holdings,
             self._ready,
-            throughput,
+            dict.fromkeys((False, True), throughput),
             Outages(),
             lambda attempts: None,
         )

@@ -182,9 +182,9 @@ class TestOptionsReachTheRunner:
 
         monkeypatch.setattr("django_fsmworker.management.commands.runstator.StatorRunner", Recorder)
         run(
-            "testapp.Noop", "-c", "3", "--concurrency-per-model", "2", "-r", "7", "--deadline", "8",
-            "--lease", "9", "--drain-timeout", "0", "--poll-interval", "1.5",
-            "--connect-timeout", "4", "--liveness-file", "alive",
+            "testapp.Noop", "-c", "3", "--async-concurrency", "50", "--concurrency-per-model", "2",
+            "-r", "7", "--deadline", "8", "--lease", "9", "--drain-timeout", "0",
+            "--poll-interval", "1.5", "--connect-timeout", "4", "--liveness-file", "alive",
         )  # fmt: skip
 
         on_stall: Callable[[], None] = seen.pop("on_stall")
@@ -194,6 +194,7 @@ class TestOptionsReachTheRunner:
             "database": None,
             "run_for": 7,
             "concurrency": 3,
+            "async_concurrency": 50,
             "concurrency_per_model": 2,
             "deadline": 8,
             "lease": 9,

@@ -247,6 +247,10 @@ async def stream(graph, row):
     yield  # pragma: no cover
 
 
+def drip(graph, row):
+    yield  # pragma: no cover
+
+
 def wrapped(check):
     return functools.wraps(check)(lambda *args, **kwargs: check(*args, **kwargs))
 
@@ -316,18 +320,32 @@ class TestChecks:
         "function",
         [
             classmethod(slow),
-            staticmethod(slow),
-            classmethod(stream),
+            staticmethod(functools.partial(slow, None)),
             classmethod(AsyncCalled()),
             classmethod(functools.partial(slow)),
         ],
     )
     def test_async(self, function):
-        told = refusal(straight, new=State(), done=State(), check_new=function)
+        graph = define(straight, new=State(), done=State(), check_new=function)
+
+        assert (graph.new.is_async, graph.done.is_async) == (True, False)
+
+    @pytest.mark.parametrize("function", [check, classmethod(Called())])
+    def test_not_async(self, function):
+        assert not define(straight, new=State(), done=State(), check_new=function).new.is_async
+
+    def test_async_on_a_manual_state_runs_nowhere(self):
+        graph = define(straight, new=State(manual=True), done=State(), check_new=classmethod(slow))
+
+        assert not graph.new.is_async
+
+    @pytest.mark.parametrize("function", [stream, drip])
+    def test_generators(self, function):
+        told = refusal(straight, new=State(), done=State(), check_new=classmethod(function))
 
         assert told == (
-            "Graph.new: async checks are not supported yet by this version;"
-            " write check_new as a plain def."
+            "Graph.new: check_new is a generator function, which cannot return a state;"
+            " write it without yield, as def or async def."
         )
 
     @pytest.mark.parametrize(
@@ -504,3 +522,22 @@ class TestGraph:
     def test_every_fault_is_a_value_error(self):
         with pytest.raises(ValueError, match="Graph"):
             define(new=State(retry_after=-1))
+
+
+def test_an_async_check_cannot_be_atomic() -> None:
+    with pytest.raises(GraphError) as raised:
+
+        class Graph(StateGraph):
+            new = State(atomic=True)
+            done = State()
+
+            new.transitions_to(done)
+
+            @classmethod
+            async def check_new(cls, instance):
+                return cls.done
+
+    assert str(raised.value) == (
+        "Graph.new: it is atomic=True, but check_new is async, and a coroutine cannot keep a"
+        " transaction open; write it without async, or leave atomic out."
+    )

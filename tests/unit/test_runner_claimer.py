@@ -104,7 +104,7 @@ class Bench:
             settings,
             self._holdings,
             self._ready,
-            throughput,
+            dict.fromkeys((False, True), throughput),
             Outages(),
             lambda attempts: None,
         )
@@ -117,7 +117,7 @@ class Bench:
 
     def end(self) -> int:
         """Every row in hand is settled; how many there were."""
-        while self._ready.waiting:
+        while self._ready.waiting():
             attempt = self._ready.take(0)
             assert attempt is not None
             self._ready.done(attempt)

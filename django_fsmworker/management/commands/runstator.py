@@ -62,7 +62,10 @@ class Command(BaseCommand):
         parser.add_argument("--processes", type=whole_number, help="runners under this command")
         parser.add_argument("-c", "--concurrency", type=whole_number, help="threads for checks")
         parser.add_argument(
-            "--concurrency-per-model", type=whole_number, help="most threads one model may use"
+            "--async-concurrency", type=whole_number, help="how many async checks run at once"
+        )
+        parser.add_argument(
+            "--concurrency-per-model", type=whole_number, help="most checks of one model at once"
         )
         parser.add_argument(
             "-r", "--run-for", type=duration_or_zero, metavar="SECONDS",

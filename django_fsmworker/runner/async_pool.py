@@ -1,0 +1,196 @@
+"""Runs async checks: so many at once, on an event loop that is replaced when a check blocks it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.call_threads import CallThreads
+from django_fsmworker.runner.concluding import Losses
+from django_fsmworker.runner.event_loop import EventLoop
+from django_fsmworker.runner.feeder import Feeder
+from django_fsmworker.runner.interrupting import interrupt, log_interrupted
+from django_fsmworker.runner.ready import ReadyQueue
+from django_fsmworker.store.outcomes import Outcome
+
+logger = logging.getLogger(__name__)
+
+Settle = Callable[[Attempt, Outcome | None], None]
+
+
+class AsyncPool:
+    """Slots for coroutines; those of abandoned ones are given to others.
+
+    Nothing is started for a runner whose models have no async checks.
+    """
+
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        ready: ReadyQueue,
+        settle: Settle,
+        worker: str,
+        losses: Losses,
+        on_abandon: Callable[[Attempt], None],
+    ) -> None:
+        self._settings = settings
+        self._ready = ready
+        self._settle = settle
+        self._losses = losses
+        self._on_abandon = on_abandon
+        self._threads = CallThreads(settings.async_threads)
+        self._slots = threading.Semaphore(settings.async_concurrency)
+        self._feeder = Feeder(ready, self._slots, self._begin, settle, worker)
+        self._lock = threading.Lock()
+        self._loops: list[EventLoop] = []
+        self._blocked: dict[EventLoop, Attempt | None] = {}
+        self._doubted: set[EventLoop] = set()
+        self._where: dict[Attempt, EventLoop] = {}
+        self._abandoned: set[Attempt] = set()
+
+    def start(self) -> None:
+        """Start the loop and the thread that feeds it."""
+        self._new_loop()
+        self._feeder.start()
+
+    def is_alive(self) -> bool:
+        """Whether it can take rows."""
+        return self._feeder.is_alive() and self._loops[-1].is_alive()
+
+    def running(self) -> list[Attempt]:
+        """Every attempt that was taken and has not ended, abandoned ones included."""
+        with self._lock:
+            return [*self._where, *self._abandoned]
+
+    def end(self, attempt: Attempt, flag: str) -> None:
+        """Interrupt a check, if it still runs."""
+        loop = self._where.get(attempt)
+        if loop is not None:
+            loop.end(attempt, flag)
+
+    @property
+    def abandoned(self) -> int:
+        """How many coroutines do not end, and loops that nobody in particular blocks."""
+        return len(self._abandoned) + sum(
+            loop.is_alive() and culprit is None for loop, culprit in self._blocked.items()
+        )
+
+    def stop(self, timeout: float) -> None:
+        """End the threads; what still runs was interrupted before, and may be left behind."""
+        end = time.monotonic() + timeout
+        self._slots.release()  # the feeder may wait for one
+        for loop in self._loops:
+            loop.finish()
+        for thread in (self._feeder, *self._loops):
+            thread.join(max(0.0, end - time.monotonic()))
+        self._threads.stop(max(0.1, end - time.monotonic()))  # last: what is cancelled may call
+
+    def _new_loop(self) -> None:
+        settings = self._settings
+        loop = EventLoop(
+            len(self._loops) + 1,
+            self._threads,
+            self._losses,
+            settings.deadline,
+            settings.abandon_after,
+            self._ended,
+            self._abandon,
+        )
+        loop.start()
+        self._loops.append(loop)
+
+    def _begin(self, attempt: Attempt) -> None:
+        with self._lock:
+            loop = self._loops[-1]
+            self._where[attempt] = loop
+            loop.begin(attempt)
+
+    def _ended(self, attempt: Attempt, outcome: Outcome | None) -> None:
+        """Called on the loop when a check is over."""
+        self._settle(attempt, outcome)
+        self._free(attempt)
+        with self._lock:
+            self._abandoned.discard(attempt)
+
+    def _free(self, attempt: Attempt) -> bool:
+        """Give its slot to another, once."""
+        with self._lock:
+            if self._where.pop(attempt, None) is None:
+                return False
+        self._ready.done(attempt)
+        self._slots.release()
+        return True
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """It does not end: its row stays leased, another has its slot."""
+        with self._lock:
+            if attempt.finished or attempt in self._abandoned or attempt not in self._where:
+                return
+            self._abandoned.add(attempt)
+        self._free(attempt)
+        logger.error(
+            "The coroutine of %s %s does not end; it is abandoned (%d so far).",
+            attempt.model._meta.label,
+            attempt.pk,
+            self.abandoned,
+            extra={"action": "abandoned", "model": attempt.model._meta.label, "pk": attempt.pk},
+        )
+        self._on_abandon(attempt)
+
+    # A check that blocks the loop. All of this runs on the thread that looks after deadlines.
+
+    def look(self) -> float:
+        """Replace a loop that gives no sign; returns the seconds until another look is needed."""
+        if not self._loops:
+            return self._settings.deadline
+        for loop, culprit in list(self._blocked.items()):
+            self._give_up(loop, culprit)
+        loop = self._loops[-1]
+        if not loop.running() or loop.silent_for() < self._longest_silence(loop):
+            self._doubted.discard(loop)
+            return self._settings.deadline
+        if loop not in self._doubted:  # a process that was stopped and goes on is no stall
+            self._doubted.add(loop)
+        else:
+            self._replace(loop)
+        return self._settings.abandon_after
+
+    def _longest_silence(self, loop: EventLoop) -> float:
+        """The shortest deadline of what runs on it."""
+        default = self._settings.deadline
+        return min([attempt.state.deadline or default for attempt in loop.running()] or [default])
+
+    def _replace(self, loop: EventLoop) -> None:
+        """Others go on in a new loop; the culprit is interrupted, its neighbours are cancelled."""
+        culprit, place = loop.what_runs()
+        logger.error(
+            "The event loop gave no sign for %.1f s: %s blocks it at %s; a new one takes over.",
+            loop.silent_for(),
+            f"{culprit.model._meta.label} {culprit.pk}" if culprit else "something",
+            place,
+            extra={"action": "blocked"},
+        )
+        with self._lock:
+            self._new_loop()
+            self._blocked[loop] = culprit
+            others = [each for each, where in self._where.items() if where is loop]
+        for attempt in others:  # before the loop can come back and find them overdue
+            if attempt is not culprit:
+                loop.end(attempt, "cancelled")
+        if culprit is not None and interrupt(culprit, loop.ident or 0, None, "overran"):
+            log_interrupted(culprit, "overran")
+        loop.finish()
+
+    def _give_up(self, loop: EventLoop, culprit: Attempt | None) -> None:
+        """It did not come back: abandon who blocks it, hand back the others, which do not run."""
+        for attempt in [each for each, where in list(self._where.items()) if where is loop]:
+            if attempt is culprit:
+                self._abandon(attempt)
+            elif self._free(attempt):
+                self._settle(attempt, None)
+        if not loop.is_alive():
+            del self._blocked[loop]

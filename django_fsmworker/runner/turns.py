@@ -1,0 +1,76 @@
+"""The lines in which claimed rows of one kind of check wait: one a model, served in turn."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+from django_fsmworker.runner.attempt import Attempt
+
+
+class Turns:
+    """Any number of threads may put and take; the usual row passes without a lock."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Any, queue.SimpleQueue[Attempt]] = {}
+        self._turns: list[queue.SimpleQueue[Attempt]] = []
+        self._turn = 0
+        # One ticket for each row in any line, to wait for; False tells a thread to end.
+        self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._new_line = threading.Lock()
+        self.level = -1
+
+    @property
+    def waiting(self) -> int:
+        """How many rows are in line."""
+        return self._tickets.qsize()
+
+    def put(self, attempt: Attempt) -> None:
+        """To the end of its model's line; the ticket last, so that who has one finds a row."""
+        line = self._lines.get(attempt.model)
+        if line is None:
+            with self._new_line:
+                line = self._lines.setdefault(attempt.model, queue.SimpleQueue())
+                self._turns = list(self._lines.values())
+        line.put(attempt)
+        self._tickets.put(True)
+
+    def next(self, timeout: float) -> Attempt | None:
+        """The row whose turn it is; ``queue.Empty`` after ``timeout`` seconds, None if woken."""
+        return self._of_next_line() if self._tickets.get(timeout=timeout) else None
+
+    def runs_low(self) -> bool:
+        """Whether no more than ``level`` wait by now; said once for each level set."""
+        if self._tickets.qsize() > self.level:
+            return False
+        self.level = -1
+        return True
+
+    def drain(self) -> list[Attempt]:
+        """Take all that wait."""
+        rest = []
+        while self._take_ticket():
+            rest.append(self._of_next_line())
+        return rest
+
+    def wake(self, threads: int) -> None:
+        """Let so many threads return from ``next``."""
+        for _ in range(threads):
+            self._tickets.put(False)
+
+    def _of_next_line(self) -> Attempt:
+        """The first row of the next line that has one; only for holders of a ticket."""
+        while True:
+            turns = self._turns
+            turn = self._turn = (self._turn + 1) % len(turns)  # a thread beside may write it, too
+            try:
+                return turns[turn].get_nowait()
+            except queue.Empty:
+                continue
+
+    def _take_ticket(self) -> bool:
+        try:
+            return self._tickets.get_nowait()
+        except queue.Empty:
+            return False

@@ -1,0 +1,102 @@
+"""Async checks without a runner: on the caller's thread, on its connection, in its transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connection
+
+from django_fsmworker.testing import run_until_idle, step
+from testapp.models import Errand, ErrandStates
+from testapp.models.errands import ERRANDS
+
+Errands = Callable[..., None]
+
+
+@pytest.fixture
+def errand(monkeypatch: pytest.MonkeyPatch) -> Errands:
+    def define(name: str, check: Callable[[Errand], Awaitable[Any]]) -> None:
+        monkeypatch.setitem(ERRANDS, name, check)
+
+    return define
+
+
+@pytest.mark.django_db
+class TestInATransaction:
+    def test_the_row_s_own_verb(self) -> None:
+        row = Errand.objects.create()
+
+        assert row.state_transition_check() is ErrandStates.done
+        assert row.state == "done"
+
+    def test_the_orm_sees_the_transaction(self, errand: Errands) -> None:
+        async def on(row: Errand) -> str:
+            row.value = await Errand.objects.acount()
+            await row.asave()
+            return "plain"
+
+        errand("on", on)
+        row = Errand.objects.create(mode="on")
+
+        assert step(row) is ErrandStates.plain
+        assert (row.state, row.value) == ("plain", 1)
+        assert connection.in_atomic_block
+
+    def test_until_idle(self) -> None:
+        Errand.objects.bulk_create(Errand() for _ in range(3))
+
+        assert run_until_idle(Errand) == 3
+        assert not Errand.objects.exclude(state="done").exists()
+
+    def test_what_it_raises_is_raised_once_it_is_written(self, errand: Errands) -> None:
+        async def fail(row: Errand) -> None:
+            await asyncio.sleep(0)
+            raise ValueError("no")
+
+        errand("fail", fail)
+        row = Errand.objects.create(mode="fail")
+
+        with pytest.raises(ValueError, match="no"):
+            run_until_idle(Errand)
+
+        row.refresh_from_db()
+        assert row.state_failures == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInsideARunningLoop:
+    @pytest.mark.parametrize(
+        ("verb", "name"),
+        [
+            (lambda row: row.state_transition_check(), "state_transition_check()"),
+            (lambda row: step(row), "step()"),
+            (lambda row: run_until_idle(Errand), "run_until_idle()"),
+        ],
+    )
+    def test_it_says_what_to_do(self, verb: Callable[[Errand], Any], name: str) -> None:
+        row = Errand.objects.create()
+
+        async def inside() -> None:
+            verb(row)
+
+        with pytest.raises(SynchronousOnlyOperation) as refused:
+            async_to_sync(inside)()
+
+        assert str(refused.value) == (
+            f"{name} cannot run the async checks of testapp.Errand on the thread of a running "
+            f"event loop; call it through sync_to_async()."
+        )
+        row.refresh_from_db()
+        assert row.state_claim is None
+
+    def test_which_works(self) -> None:
+        row = Errand.objects.create()
+
+        moved = async_to_sync(sync_to_async(row.state_transition_check))()
+
+        assert moved is ErrandStates.done

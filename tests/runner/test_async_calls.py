@@ -1,0 +1,362 @@
+"""What async checks call in threads: how many connections that takes, and how it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import DatabaseError, connection, transaction
+from django.db.backends.signals import connection_created
+
+from testapp.models import Errand
+from testapp.models.errands import ERRANDS
+from tests.runner.embedded import Embedded, one_pass
+from tests.runner.rows import failure, fresh, reason, states
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+Errands = Callable[..., None]
+
+OVERRAN = "django_fsmworker.exceptions.TimeoutError: The check did not end within its deadline; "
+
+
+@pytest.fixture
+def errand(monkeypatch: pytest.MonkeyPatch) -> Errands:
+    def define(name: str, check: Callable[[Errand], Awaitable[Any]]) -> None:
+        monkeypatch.setitem(ERRANDS, name, check)
+
+    return define
+
+
+@pytest.fixture
+def callers() -> Iterator[list[str]]:
+    """The names of the call threads that opened a connection, one for each."""
+    names: list[str] = []
+
+    def opened(**kwargs: Any) -> None:
+        name = threading.current_thread().name
+        if name.startswith(("fsmworker-call", "ThreadPool", "asyncio")):
+            names.append(name)
+
+    connection_created.connect(opened)
+    yield names
+    connection_created.disconnect(opened)
+
+
+def errands(number: int, mode: str, **values: Any) -> list[Errand]:
+    return Errand.objects.bulk_create(Errand(mode=mode, **values) for _ in range(number))
+
+
+def plain(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class TestConnections:
+    def test_two_hundred_checks_share_a_few(self, errand: Errands, callers: list[str]) -> None:
+        async def work(row: Errand) -> str:
+            found = await Errand.objects.aget(pk=row.pk)
+            found.value = await Errand.objects.filter(mode="work").acount()
+            await found.asave()
+            return "done"
+
+        errand("work", work)
+        rows = errands(200, "work")
+
+        one_pass(Errand, async_threads=3)
+
+        assert set(states(rows)) == {"done"}
+        assert set(Errand.objects.values_list("value", flat=True)) == {200}
+        assert 1 <= len(callers) <= 3, callers
+        assert len(set(callers)) == len(callers), "a thread keeps its connection"
+
+    def test_so_do_calls_that_are_not_thread_sensitive(
+        self, errand: Errands, callers: list[str]
+    ) -> None:
+        async def work(row: Errand) -> str:
+            count = sync_to_async(Errand.objects.count, thread_sensitive=False)
+            assert await count() == 50
+            assert await asyncio.to_thread(Errand.objects.count) == 50
+            return "done"
+
+        errand("work", work)
+        rows = errands(50, "work")
+
+        one_pass(Errand, async_threads=2)
+
+        assert set(states(rows)) == {"done"}
+        assert len(callers) <= 2, callers
+
+    def test_and_the_tasks_that_a_check_starts(self, errand: Errands, callers: list[str]) -> None:
+        async def work(row: Errand) -> str:
+            counts = await asyncio.gather(*(Errand.objects.acount() for _ in range(5)))
+            assert counts == [20] * 5
+            return "done"
+
+        errand("work", work)
+        rows = errands(20, "work")
+
+        one_pass(Errand, async_threads=2)
+
+        assert set(states(rows)) == {"done"}
+        assert len(callers) <= 2, callers
+
+    def test_a_queryset_that_is_read_bit_by_bit(self, errand: Errands) -> None:
+        async def work(row: Errand) -> str:
+            seen = 0
+            async for _ in Errand.objects.order_by("pk").aiterator(chunk_size=3):
+                seen += 1
+                await asyncio.sleep(0)
+            row.value = seen
+            await row.asave()
+            return "done"
+
+        errand("work", work)
+        rows = errands(30, "work")
+
+        one_pass(Errand, async_threads=2)
+
+        assert set(states(rows)) == {"done"}
+        assert set(Errand.objects.values_list("value", flat=True)) == {30}
+
+    def test_calls_of_one_check_go_to_one_thread_and_those_of_many_to_all(
+        self, errand: Errands
+    ) -> None:
+        seen: dict[Any, set[int]] = {}
+
+        async def work(row: Errand) -> str:
+            for _ in range(5):
+                ident = await sync_to_async(threading.get_ident)()
+                seen.setdefault(row.pk, set()).add(ident)
+                await asyncio.sleep(0.01)
+            return "done"
+
+        errand("work", work)
+        errands(40, "work")
+
+        one_pass(Errand, async_threads=4)
+
+        assert {len(idents) for idents in seen.values()} == {1}
+        assert len({ident for idents in seen.values() for ident in idents}) == 4
+
+    def test_sync_code_that_awaits_async_code_that_calls_the_orm(self, errand: Errands) -> None:
+        async def count() -> int:
+            return await Errand.objects.acount()
+
+        async def work(row: Errand) -> str:
+            assert await sync_to_async(lambda: async_to_sync(count)())() == 10
+            return "done"
+
+        errand("work", work)
+        rows = errands(10, "work")
+
+        one_pass(Errand, async_threads=2)
+
+        assert set(states(rows)) == {"done"}
+
+    def test_the_orm_on_the_loop_s_own_thread_is_refused_by_django(self, errand: Errands) -> None:
+        async def wrong(row: Errand) -> str:
+            row.save()
+            return "done"
+
+        errand("wrong", wrong)
+        (row,) = errands(1, "wrong")
+
+        one_pass(Errand)
+
+        assert reason(row).startswith("django.core.exceptions.SynchronousOnlyOperation: You cannot")
+
+
+class TestTransactions:
+    def test_within_one_call_they_are_as_everywhere(self, errand: Errands) -> None:
+        @sync_to_async
+        def write(row: Errand) -> None:
+            with transaction.atomic():
+                Errand.objects.filter(pk=row.pk).update(value=5)
+
+        async def work(row: Errand) -> str:
+            await write(row)
+            return "done"
+
+        errand("work", work)
+        rows = errands(10, "work")
+
+        one_pass(Errand)
+
+        assert set(Errand.objects.values_list("state", "value")) == {("done", 5.0)}
+        assert set(states(rows)) == {"done"}
+
+    def test_one_that_is_left_open_is_rolled_back_and_fails_its_row_only(
+        self, errand: Errands
+    ) -> None:
+        @sync_to_async
+        def begin(row: Errand) -> None:
+            connection.set_autocommit(False)
+            Errand.objects.filter(pk=row.pk).update(value=99)
+
+        async def leave(row: Errand) -> str:
+            await begin(row)
+            return "done"
+
+        async def work(row: Errand) -> str:
+            await Errand.objects.filter(pk=row.pk).aupdate(value=1)
+            return "done"
+
+        errand("leave", leave)
+        errand("work", work)
+        (bad,), good = errands(1, "leave"), errands(10, "work")
+
+        one_pass(Errand, async_threads=1)
+
+        assert "TransactionLeftOpen" in reason(bad)
+        assert fresh(bad).value == 0
+        assert {(fresh(row).state, fresh(row).value) for row in good} == {("done", 1.0)}
+
+    def test_a_database_error_spoils_nothing_for_the_next(self, errand: Errands) -> None:
+        @sync_to_async
+        def break_it() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nonsense FROM nowhere")
+
+        async def breaks(row: Errand) -> str:
+            await break_it()
+            return "done"
+
+        async def work(row: Errand) -> str:
+            assert await Errand.objects.acount()
+            return "done"
+
+        errand("breaks", breaks)
+        errand("work", work)
+        bad, good = errands(3, "breaks"), errands(10, "work")
+
+        one_pass(Errand, async_threads=1)
+
+        assert set(states(good)) == {"done"}
+        for row in bad:
+            assert fresh(row).state_failures == 1
+            record = failure(row)
+            assert record and issubclass(eval_error(record.error), DatabaseError)
+
+
+def eval_error(path: str) -> Any:
+    import importlib
+
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+class TestDeadlines:
+    def test_python_code_in_a_thread_is_interrupted(
+        self, start_runner: Start, eventually: Eventually, errand: Errands
+    ) -> None:
+        ended: list[str] = []
+
+        def loop() -> None:
+            try:
+                while True:
+                    pass
+            finally:
+                ended.append("interrupted")
+
+        async def spin(row: Errand) -> str:
+            await sync_to_async(loop)()
+            return "done"
+
+        async def work(row: Errand) -> str:
+            await Errand.objects.acount()
+            return "done"
+
+        errand("spin", spin)
+        errand("work", work)
+        (bad,) = errands(1, "spin")
+        start_runner(Errand, deadline=0.3, abandon_after=5, async_threads=1)
+        eventually(lambda: fresh(bad).state_failures == 1)
+        good = errands(5, "work")
+
+        eventually(lambda: set(states(good)) == {"done"})
+        assert reason(bad).startswith(OVERRAN)
+        assert ended == ["interrupted"]
+
+    def test_a_stuck_thread_is_replaced_and_its_row_kept(
+        self, start_runner: Start, eventually: Eventually, errand: Errands
+    ) -> None:
+        released = threading.Event()
+
+        async def hang(row: Errand) -> str:
+            await sync_to_async(released.wait)(20)
+            return "done"
+
+        async def work(row: Errand) -> str:
+            await Errand.objects.acount()
+            return "done"
+
+        errand("hang", hang)
+        errand("work", work)
+        (bad,) = errands(1, "hang")
+        runner = start_runner(Errand, deadline=0.3, abandon_after=0.1, async_threads=1)
+        eventually(lambda: runner.runner._async_pool.abandoned == 1)
+        good = errands(5, "work")
+
+        eventually(lambda: set(states(good)) == {"done"})
+        assert fresh(bad).state_claim is not None, "its thread still runs"
+        released.set()
+        eventually(lambda: fresh(bad).state_failures == 1)
+        assert reason(bad).startswith(OVERRAN)
+
+    @pytest.mark.postgresql
+    def test_a_statement_that_waits_is_cancelled(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        errand: Errands,
+        locked: Callable[[Any], Any],
+    ) -> None:
+        held = Errand.objects.create(state="failed")
+
+        async def wait(row: Errand) -> str:
+            await Errand.objects.filter(pk=held.pk).aupdate(value=1)
+            return "done"
+
+        errand("wait", wait)
+        with locked(held):
+            bad = errands(3, "wait")
+            start_runner(Errand, deadline=0.3, abandon_after=2, async_threads=2)
+            eventually(lambda: all(fresh(row).state_failures for row in bad))
+
+        for row in bad:
+            assert reason(row).startswith(OVERRAN)
+
+
+class TestOutages:
+    @pytest.mark.postgresql
+    def test_a_connection_that_is_lost_under_a_check_is_an_interruption(
+        self, start_runner: Start, eventually: Eventually, errand: Errands
+    ) -> None:
+        tries: list[Any] = []
+
+        @sync_to_async
+        def lose() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        async def check(row: Errand) -> str:
+            tries.append(row.pk)
+            if len(tries) == 1:
+                await lose()
+            await Errand.objects.acount()
+            return "done"
+
+        errand("lose", check)
+        (row,) = errands(1, "lose")
+        runner = start_runner(Errand)
+
+        eventually(lambda: fresh(row).state == "done")
+        assert failure(row) is None
+        assert runner.total("failed") == 0
