@@ -36,7 +36,7 @@ def judge(row: Any, age: float, caught: list[BaseException] | None = None) -> Ou
     if judgement.runs_check:
         with judgement:
             judgement.returned(judgement.state.handler(row))
-    return judgement.outcome
+    return judgement.outcome()
 
 
 async def judge_async(row: Any, age: float, caught: list[BaseException] | None = None) -> Outcome:
@@ -46,7 +46,7 @@ async def judge_async(row: Any, age: float, caught: list[BaseException] | None =
         with judgement:
             result = judgement.state.handler(row)
             judgement.returned(await result if inspect.isawaitable(result) else result)
-    return judgement.outcome
+    return judgement.outcome()
 
 
 def judge_here(row: Any, age: float, caught: list[BaseException] | None = None) -> Outcome:
@@ -97,17 +97,25 @@ def parked(row: Any, pk: Any, token: int | None, state: State, failure: Failure)
 class Judgement:
     """What both kinds of check have in common: ``with`` it, the check runs and nothing escapes."""
 
+    __slots__ = (
+        "_age",
+        "_caught",
+        "_outcome",
+        "_row",
+        "_too_early",
+        "_verdict",
+        "runs_check",
+        "state",
+    )
+
     def __init__(self, row: Any, age: float, caught: list[BaseException] | None) -> None:
         self._row, self._age, self._caught = row, age, caught
         self.state: State = type(row).state_graph.get(row.__dict__["state"])
         self._verdict = Verdict(row, row.pk, row.__dict__["state_claim"], self.state)
         self._too_early = _too_early(row, self.state, age)
         self._outcome: Outcome | None = None
-
-    @property
-    def runs_check(self) -> bool:
-        """Whether there is a check, and its time has come."""
-        return self.state.automatic and not self._too_early
+        # Whether there is a check, and its time has come.
+        self.runs_check = not self._too_early and self.state.automatic
 
     def __enter__(self) -> Self:
         if settings.DEBUG:
@@ -126,9 +134,11 @@ class Judgement:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        if error is None:
+            return True
         if isinstance(error, TryAgainLater):
             self._outcome = self._verdict.later(error)
-        elif error is not None:
+        else:
             if isinstance(error, KeyboardInterrupt) and _in_main_thread():
                 return False
             if self._caught is not None:
@@ -136,7 +146,6 @@ class Judgement:
             self._outcome = self._verdict.failed(Failure.of(error))
         return True
 
-    @property
     def outcome(self) -> Outcome:
         """What the attempt came to."""
         if self._too_early:
