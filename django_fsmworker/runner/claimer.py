@@ -53,6 +53,7 @@ class Claimer:
         }
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
+        self._asked = False
         self._resting: dict[Any, float] = {}
         self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
         self._claimed_at = time.monotonic()
@@ -89,6 +90,17 @@ class Claimer:
             with self._lock:
                 self._books[model][state].wake(due_in)
 
+    def hinted(self, model: Any) -> None:
+        """Somebody made rows of ``model`` due: look into each of its lanes."""
+        for state in self._books[model]:
+            self.wake(model, state, 0)
+
+    def look_again(self) -> None:
+        """Somebody may have made rows due soon: ask the database when."""
+        if self._until is None:
+            self._asked = True
+            self._next_peek = 0.0
+
     def claim(self) -> bool:
         """Claim once from each model that may have due rows; whether anything was found."""
         self._tick()
@@ -117,6 +129,7 @@ class Claimer:
         if self._until is not None or now < self._next_peek:
             return
         self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
+        self._asked = self._asked and not self.exhausted  # an active lane is not asked about now
         for store, models in self._by_store().items():
             try:
                 self._ask(store, self._peek_at, store, models)
@@ -192,6 +205,8 @@ class Claimer:
         with self._lock:
             for book in books:
                 book.took(found[book.state], share, database_now)
+                if self._asked and not book.active:
+                    self._next_peek = 0.0
 
     def _attempt(self, store: Store, row: Any, sent: float) -> Attempt:
         lease = self._settings.lease

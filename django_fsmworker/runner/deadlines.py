@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.interrupting import interrupt
@@ -98,3 +99,14 @@ class Deadlines(threading.Thread):
             extra={"action": "abandoned", "model": attempt.model._meta.label, "pk": attempt.pk},
         )
         self._on_abandon(attempt)
+
+
+def shortest_deadline(default: float, models: Iterable[Any]) -> float:
+    """The shortest one that any state of ``models`` has."""
+    own: list[float] = [
+        state.deadline
+        for model in models
+        for state in model.state_graph.states.values()
+        if state.deadline is not None
+    ]
+    return min([default, *own])

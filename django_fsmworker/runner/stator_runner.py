@@ -18,7 +18,8 @@ from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.claimer import Claimer
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import Counters
-from django_fsmworker.runner.deadlines import Deadlines
+from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
+from django_fsmworker.runner.hints import Hints
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import worker_name
@@ -141,10 +142,13 @@ class StatorRunner:
             self._outages,
             self._lost,
         )
+        self.hints = Hints(
+            self.stores, settings.hints, self._claimer, self._wake.set, self._outages
+        )
         self._deadlines = Deadlines(
             self._pool,
             settings.deadline,
-            self._shortest_deadline(),
+            shortest_deadline(settings.deadline, self.stores),
             settings.abandon_after,
             self._abandoned,
         )
@@ -170,6 +174,7 @@ class StatorRunner:
             part.start()
         if not self._claimer.single_pass:
             self._housekeeping.start()
+            self.hints.start()
 
     def _loop(self, run_for: float | None) -> None:
         """Claim while there is room and anything due; otherwise sleep until something changes."""
@@ -198,6 +203,7 @@ class StatorRunner:
         try:
             self._claimer.claim()
             self._claimer.peek()
+            self.hints.probe()
         except Exception:
             logger.exception("Claiming failed; trying again.", extra={"action": "claim_failed"})
             return self.settings.poll_interval
@@ -215,14 +221,14 @@ class StatorRunner:
     def _shut_down(self, one_pass: bool) -> None:
         """Hand back what has not started, let what runs end, settle it, stop everything else."""
         self._watchdog.stop()  # a long drain is no stall; every wait from here on is bounded
-        self._watchdog.stop()
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._interrupt_the_rest()
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
         if one_pass:
             self._housekeeping.delete_all_expired()
-        for part in (self._renewer, self._deadlines, self._watchdog, self._housekeeping):
+        parts = (self._renewer, self._deadlines, self._watchdog, self._housekeeping, self.hints)
+        for part in parts:
             part.stop()
             if part.is_alive():
                 part.join(5)
@@ -290,12 +296,3 @@ class StatorRunner:
             logger.warning("An abandoned check was not recorded (%s).", error)
         finally:
             discard(connections[attempt.store.alias])
-
-    def _shortest_deadline(self) -> float:
-        own: list[float] = [
-            state.deadline
-            for model in self.stores
-            for state in model.state_graph.states.values()
-            if state.deadline is not None
-        ]
-        return min([self.settings.deadline, *own])
