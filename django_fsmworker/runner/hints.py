@@ -23,7 +23,7 @@ from django_fsmworker.store.hints import Hints as Source
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT = 0.1  # seconds until a thread notices that it shall stop
+LONGEST_WAIT = 1.0
 PROBE = "?"
 PROBE_INTERVAL = 60.0
 PROBE_PATIENCE = 5.0
@@ -81,7 +81,7 @@ class Hints:
     def stop(self) -> None:
         """Let the threads end."""
         for thread in self._threads:
-            thread.stopped.set()
+            thread.stop()
 
     def is_alive(self) -> bool:
         """Whether a thread has not ended yet."""
@@ -114,7 +114,7 @@ class Hearing(threading.Thread):
         outages: Outages,
     ) -> None:
         super().__init__(name="fsmworker-hints", daemon=True)
-        self.stopped = threading.Event()
+        self._stopped = threading.Event()
         self.active = False
         self.received = 0
         self._source = source
@@ -131,7 +131,7 @@ class Hearing(threading.Thread):
 
     def run(self) -> None:
         wait = 0.0
-        while not self.stopped.wait(wait):
+        while not self._stopped.wait(wait):
             try:
                 wait = self._listen()
             except (DatabaseError, InterfaceError) as error:
@@ -142,10 +142,18 @@ class Hearing(threading.Thread):
             finally:
                 self._close()
 
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stopped.set()
+        listener = self._listener
+        if listener is not None:
+            listener.interrupt()
+
     def probe(self) -> None:
         """Send a probe on the calling thread's connection if it is time for one."""
         now = time.monotonic()
-        if self._listener is None or not self._source.may_be_deaf or now < self._next_probe:
+        due = self._source.may_be_deaf and self._expected is None and now >= self._next_probe
+        if self._listener is None or not due:
             return
         self._next_probe = now + PROBE_INTERVAL
         self._answer_by = now + PROBE_PATIENCE
@@ -164,7 +172,7 @@ class Hearing(threading.Thread):
         self._backoff.succeeded()
         self.active = not self._source.may_be_deaf
         self._look_everywhere()  # what was said before nobody heard; and the loop shall probe
-        while not self.stopped.is_set():
+        while not self._stopped.is_set():
             now = time.monotonic()
             heard = listener.wait(min(LONGEST_WAIT, max(0.0, self._look_again_at - now)))
             for payload in heard:

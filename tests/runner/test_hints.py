@@ -83,7 +83,7 @@ class TestWakeUp:
         process = start_process("shell", "-c", code)
         process.wait()
 
-        eventually(lambda: states(Noop.objects.all()) == ["done"] * 3, SOON)
+        eventually(lambda: states(list(Noop.objects.all())) == ["done"] * 3, SOON)
 
     def test_another_process_runs_it(self, start_process: Callable[..., Process]):
         process = start_process("runstator", "testapp.Noop", "--poll-interval", str(LONG))

@@ -8,7 +8,7 @@ EVERY_MODEL = "*"
 
 
 class Listener(ABC):
-    """Hears the hints of one database; used by the one thread that created it.
+    """Hears the hints of one database; all but ``interrupt()`` is for the thread that created it.
 
     Anything the database refuses is raised as Django's ``DatabaseError``.
     """
@@ -16,6 +16,10 @@ class Listener(ABC):
     @abstractmethod
     def wait(self, timeout: float) -> list[str]:
         """What was said, as soon as it is; nothing after ``timeout`` seconds at the latest."""
+
+    def interrupt(self) -> None:
+        """End a wait that may last; called from any thread."""
+        return
 
     @abstractmethod
     def close(self) -> None:

@@ -12,7 +12,7 @@ from django.db import connections
 
 from django_fsmworker.store.hints.interface import EVERY_MODEL, Hints, Listener
 
-LOOK_INTERVAL = 0.1
+LOOK_INTERVAL = 0.15
 
 
 class SQLiteHints(Hints):
@@ -28,7 +28,7 @@ class SQLiteHints(Hints):
 
 
 class SQLiteListener(Listener):
-    """Looks ten times a second."""
+    """Looks seven times a second."""
 
     def __init__(self, alias: str) -> None:
         self._wrapper = connections[alias]
