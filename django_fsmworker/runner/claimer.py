@@ -25,6 +25,7 @@ from django_fsmworker.store.errors import is_contention, is_outage
 logger = logging.getLogger(__name__)
 
 LONGEST_STUCK = 60.0
+PEEK_GAP = 0.02
 
 
 class Claimer:
@@ -53,7 +54,9 @@ class Claimer:
         }
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
+        self._peeked = float("-inf")
         self._asked = False
+        self._asked_until = float("-inf")
         self._resting: dict[Any, float] = {}
         self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
         self._claimed_at = time.monotonic()
@@ -95,11 +98,17 @@ class Claimer:
         for state in self._books[model]:
             self.wake(model, state, 0)
 
-    def look_again(self) -> None:
-        """Somebody may have made rows due soon: ask the database when."""
+    def look_again(self, soon: bool = False) -> None:
+        """Somebody may have made rows due, or ``soon`` due: ask the database when.
+
+        It tells the first of each lane. So for as long as there may be more of them it is asked
+        again when those are taken.
+        """
         if self._until is None:
             self._asked = True
-            self._next_peek = 0.0
+            if soon:
+                self._asked_until = time.monotonic() + self._settings.poll_interval
+            self._peek_early()
 
     def claim(self) -> bool:
         """Claim once from each model that may have due rows; whether anything was found."""
@@ -128,6 +137,7 @@ class Claimer:
         now = time.monotonic()
         if self._until is not None or now < self._next_peek:
             return
+        self._peeked = now
         self._next_peek = now + self._throughput.jittered(self._settings.poll_interval)
         self._asked = self._asked and not self.exhausted  # an active lane is not asked about now
         for store, models in self._by_store().items():
@@ -205,8 +215,12 @@ class Claimer:
         with self._lock:
             for book in books:
                 book.took(found[book.state], share, database_now)
-                if self._asked and not book.active:
-                    self._next_peek = 0.0
+                more = bool(found[book.state]) and time.monotonic() < self._asked_until
+                if not book.active and (self._asked or more):
+                    self._peek_early()
+
+    def _peek_early(self) -> None:
+        self._next_peek = self._peeked + PEEK_GAP
 
     def _attempt(self, store: Store, row: Any, sent: float) -> Attempt:
         lease = self._settings.lease

@@ -128,6 +128,7 @@ class Hearing(threading.Thread):
         self._answer_by = float("inf")
         self._next_probe = 0.0
         self._look_again_at = float("inf")
+        self._soon = False
 
     def run(self) -> None:
         wait = 0.0
@@ -196,14 +197,15 @@ class Hearing(threading.Thread):
         if kind == NOW:
             self._claimer.hinted(self._models[label])
         else:
-            self._claimer.look_again()
+            self._soon = True
+            self._claimer.look_again(soon=True)
         if self._source.may_be_deaf:
             self._look_again_at = time.monotonic() + WINDOW  # for what its sender left unsaid
         self._wake()
 
     def _look_again(self) -> None:
-        self._look_again_at = float("inf")
-        self._claimer.look_again()
+        soon, self._soon, self._look_again_at = self._soon, False, float("inf")
+        self._claimer.look_again(soon)
         self._wake()
 
     def _look_everywhere(self) -> None:

@@ -111,6 +111,15 @@ class TestWakeUp:
 
         eventually(lambda: states([row]) == ["failed"], SOON)
 
+    def test_rows_that_are_due_soon_one_after_the_other(self, start_hearing, start_thread):
+        rows = [Trouble.objects.create(state="waiting") for _ in range(3)]
+        start_hearing(Trouble)
+
+        for row, seconds in zip(rows, (0.2, 0.4, 0.6), strict=True):
+            start_thread(due_in, row, seconds).result()
+
+        eventually(lambda: states(rows) == ["failed"] * 3, SOON)
+
     def test_the_last_of_many(self, start_hearing, start_thread):
         start_hearing(Noop, concurrency=2)
 
