@@ -54,7 +54,10 @@ class Hint:
             return
         _quiet_until[self] = now + WINDOW
         try:
-            sent[self.using] += door.engine().hint(f"{self.label} {self.kind}", self.using)
+            if door.engine().hint(f"{self.label} {self.kind}", self.using):
+                sent[self.using] += 1
+            else:
+                _quiet_until.pop(self, None)  # nothing was said that could stand for the next
         except Exception as error:
             _quiet_until[self] = now + AFTER_ERROR
             logger.debug("A hint was not sent (%s).", error, extra={"action": "hint"})
@@ -101,7 +104,10 @@ def _is_announced(connection: Any, hint: Hint) -> bool:
     """Whether this transaction will send it anyway, if the present savepoint is kept."""
     savepoints = set(connection.savepoint_ids)
     recent = connection.run_on_commit[-MOST_COMPARED:]
-    return any(func == hint and kept_by <= savepoints for kept_by, func, *_ in recent)
+    return any(
+        isinstance(func, Hint) and func == hint and kept_by <= savepoints
+        for kept_by, func, *_ in recent
+    )
 
 
 @cache

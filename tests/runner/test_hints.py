@@ -303,8 +303,10 @@ class TestSending:
             cursor.execute("BEGIN")
             Noop.objects.create()
             cursor.execute("COMMIT")
-
         assert said.hear() == []
+
+        Noop.objects.create()
+        assert said.hear() == ["testapp.Noop now"]
 
     def test_an_error_does_not_reach_the_user(self, said, monkeypatch, caplog):
         monkeypatch.setattr(
