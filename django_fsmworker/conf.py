@@ -54,11 +54,21 @@ def path(value: Any) -> str:
     return str(os.fspath(value))
 
 
+def boolean(value: Any) -> bool:
+    """True or False, or a word for it."""
+    return _BOOLEANS[str(value).lower()]
+
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True} | {
+    "false": False, "0": False, "no": False, "off": False
+}  # fmt: skip
+
 _EXPECTED: dict[Callable[[Any], Any], str] = {
     positive_seconds: "seconds above 0 (a number or a timedelta)",
     seconds: "seconds, 0 or more (a number or a timedelta)",
     positive_integer: "a whole number above 0",
     path: "the path of a file",
+    boolean: "true or false",
 }
 
 
@@ -91,6 +101,7 @@ class RunnerSettings:
     watchdog_interval: float = option(60.0, positive_seconds)
     liveness_file: str | None = option(None, path)
     connect_timeout: float = option(30.0, seconds)
+    hints: bool = option(True, boolean)
 
     @classmethod
     def names(cls) -> list[str]:
@@ -147,7 +158,7 @@ def _look_up(
 def _read(where: str, value: Any, *, reads: Callable[[Any], Any]) -> Any:
     try:
         return reads(value)
-    except (TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ConfigurationError(
             f"{where} is {value!r}; it has to be {_EXPECTED[reads]}."
         ) from None

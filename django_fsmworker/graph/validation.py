@@ -163,8 +163,8 @@ def atomic_is_sync(state: State) -> str | None:
     if not state.atomic or not state.automatic or not state.is_async:
         return None
     return (
-        f"it is atomic=True, but {state.transition_function} is async, and a coroutine cannot keep a"
-        " transaction open; write it without async, or leave atomic out."
+        f"it is atomic=True, but {state.transition_function} is async, and a coroutine cannot keep"
+        " a transaction open; write it without async, or leave atomic out."
     )
 
 

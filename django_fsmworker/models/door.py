@@ -23,6 +23,9 @@ class Engine(Protocol):
     def expire(self, model: Any, using: str) -> int:
         """Delete rows that have outlived their state's ``delete_after``."""
 
+    def hint(self, payload: str, using: str) -> bool:
+        """Tell the runners of this database; whether anything was sent."""
+
 
 _engine: Engine | None = None
 

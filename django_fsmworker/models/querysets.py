@@ -10,6 +10,7 @@ from django.db.models import F, Q
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.hinting import announce_rows
 from django_fsmworker.models.saving import ENGINE_COLUMNS
 
 Row = TypeVar("Row", bound=models.Model)
@@ -57,7 +58,9 @@ class StatorQuerySet(models.QuerySet[Row]):
                     f"bulk_create() cannot write {name} of rows that exist: it knows no fence. "
                     f"Leave it out of update_fields."
                 )
-        return super().bulk_create(objs, *args, **kwargs)
+        rows = super().bulk_create(objs, *args, **kwargs)
+        announce_rows(self.model, rows, self.db)
+        return rows
 
     def bulk_update(self, objs: Iterable[Row], fields: Iterable[str], *args: Any, **kw: Any) -> int:
         """As Django's, for all but the engine's columns: a stale instance must not move a row."""

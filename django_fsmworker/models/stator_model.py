@@ -22,6 +22,7 @@ from django_fsmworker.models.fields import (
     StateLeaseField,
     StateNextField,
 )
+from django_fsmworker.models.hinting import announce, announce_rows
 from django_fsmworker.models.moving import move
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.saving import (
@@ -31,6 +32,7 @@ from django_fsmworker.models.saving import (
     read_back,
     write_assigned,
 )
+from django_fsmworker.models.timing import first_due
 
 
 class StatorModel(models.Model):
@@ -76,6 +78,7 @@ class StatorModel(models.Model):
             forget_changes(self)
             if over and django.VERSION < (6, 0):  # Since 6.0 an UPDATE returns the state it kept.
                 read_back(self, alias)
+            announce_rows(type(self), [self], alias)
             return
         # A row of this database, loaded before: an UPDATE, or an error if it is gone.
         options["force_update"] = force_update or names is None
@@ -88,6 +91,7 @@ class StatorModel(models.Model):
             write_assigned(self, columns, alias)
             self._state_save_rest(options)
             read_back(self, alias)
+            announce_rows(type(self), [self], alias)
             if "state" in columns:
                 announce_moved(type(self), [(self.pk, source)], self.state, alias)
 
@@ -138,6 +142,7 @@ class StatorModel(models.Model):
             moved = [(self.pk, self._state_refuse_undeclared(target))]
             write_assigned(self, {"state": target.name}, using)
         read_back(self, using)
+        announce_rows(type(self), [self], using)
         announce_moved(type(self), moved, target.name, using)
 
     def _state_refuse_undeclared(self, target: State) -> str:
@@ -157,6 +162,7 @@ class StatorModel(models.Model):
         """Put every row of ``queryset`` into ``state``, whatever its own; how many there were."""
         target = cls.state_graph.get(state)
         moved = move(queryset, target)
+        announce(cls, queryset.db, first_due(target) if moved else None)
         announce_moved(cls, moved, target.name, queryset.db)
         return len(moved)
 

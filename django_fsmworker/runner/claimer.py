@@ -28,6 +28,8 @@ LONGEST_STUCK = 60.0
 # Sync and async checks have room of their own: neither waits while the other has none.
 KINDS = (False, True)
 
+PEEK_GAP = 0.02
+
 
 class Claimer:
     """Knows the lanes of every model, how much room there is, and when to look again."""
@@ -55,6 +57,9 @@ class Claimer:
         }
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
+        self._peeked = float("-inf")
+        self._asked = False
+        self._asked_until = float("-inf")
         self._resting: dict[Any, float] = {}
         self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
         self._claimed_at = time.monotonic()
@@ -91,6 +96,23 @@ class Claimer:
             with self._lock:
                 self._books[model][state].wake(due_in)
 
+    def hinted(self, model: Any) -> None:
+        """Somebody made rows of ``model`` due: look into each of its lanes."""
+        for state in self._books[model]:
+            self.wake(model, state, 0)
+
+    def look_again(self, soon: bool = False) -> None:
+        """Somebody may have made rows due, or ``soon`` due: ask the database when.
+
+        It tells the first of each lane. So for as long as there may be more of them it is asked
+        again when those are taken.
+        """
+        if self._until is None:
+            self._asked = True
+            if soon:
+                self._asked_until = time.monotonic() + self._settings.poll_interval
+            self._peek_early()
+
     def claim(self) -> bool:
         """Claim once from each model that may have due rows; whether anything was found."""
         self._tick()
@@ -123,7 +145,9 @@ class Claimer:
         now = time.monotonic()
         if self._until is not None or now < self._next_peek:
             return
+        self._peeked = now
         self._next_peek = now + Throughput.jittered(self._settings.poll_interval)
+        self._asked = self._asked and not self.exhausted  # an active lane is not asked about now
         for store, models in self._by_store().items():
             try:
                 self._ask(store, self._peek_at, store, models)
@@ -203,6 +227,12 @@ class Claimer:
         with self._lock:
             for book in books:
                 book.took(found[book.state], share, database_now)
+                more = bool(found[book.state]) and time.monotonic() < self._asked_until
+                if not book.active and (self._asked or more):
+                    self._peek_early()
+
+    def _peek_early(self) -> None:
+        self._next_peek = self._peeked + PEEK_GAP
 
     def _attempts(self, store: Store, model: Any, rows: list[Any], sent: float) -> list[Attempt]:
         lease, states = self._settings.lease, model.state_graph.states

@@ -10,13 +10,16 @@ from django.db.models import QuerySet
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
+from django_fsmworker.models.hinting import announce
 from django_fsmworker.models.saving import present_columns, read_back
+from django_fsmworker.models.timing import earliest
 from django_fsmworker.runner.atomic import undone_if_failed
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import tell, tell_expired, write
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.expiry import expire
+from django_fsmworker.store.hints import hints_for
 
 
 class InlineEngine:
@@ -56,6 +59,7 @@ class InlineEngine:
         if not written:
             return None
         tell(model, [outcome], using)
+        announce(model, using, earliest(outcome.delay, outcome.timeout))
         target: State = model.state_graph.states[outcome.target]
         return target if outcome.moved else None
 
@@ -67,6 +71,10 @@ class InlineEngine:
             tell_expired(model, deleted, state.name, using)
             number += len(deleted)
         return number
+
+    def hint(self, payload: str, using: str) -> bool:
+        """Send a hint on the calling thread's connection."""
+        return hints_for(using).notify(payload)
 
     @staticmethod
     def _hand_back(store: Any, model: Any, rows: list[Any]) -> None:

@@ -14,6 +14,7 @@ SAFETY_LAG = timedelta(seconds=10)
 DOUBT = 1.0
 MOST_TIMES = 100
 GRAIN = 0.05
+FINE_GRAIN = 0.005
 
 
 @dataclass(slots=True)
@@ -70,8 +71,9 @@ class LaneBook:
         if due_in <= 0:
             self.active = self.woken = True
             return
-        # Rounded up, so that a thousand rows with one retry_after are one time.
-        moment = (int((time.monotonic() + due_in) / GRAIN) + 1) * GRAIN
+        # Rounded up, so that a thousand rows with one retry_after are one time; less if it is near.
+        grain = GRAIN if due_in > 1 else FINE_GRAIN
+        moment = (int((time.monotonic() + due_in) / grain) + 1) * grain
         at = bisect.bisect_left(self.upcoming, moment)
         if at == len(self.upcoming) or self.upcoming[at] != moment:
             self.upcoming.insert(at, moment)

@@ -21,6 +21,7 @@ from django_fsmworker.runner.concluding import Losses, overrun
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
+from django_fsmworker.runner.hints import Hints
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import worker_name
@@ -160,6 +161,9 @@ class StatorRunner:
             self._outages,
             self._lost,
         )
+        self.hints = Hints(
+            self.stores, settings.hints, self._claimer, self._wake.set, self._outages
+        )
         self._deadlines = Deadlines(
             self._pool,
             self._async_pool,
@@ -190,6 +194,7 @@ class StatorRunner:
             part.start()
         if not self._claimer.single_pass:
             self._housekeeping.start()
+            self.hints.start()
 
     def _loop(self, run_for: float | None) -> None:
         """Claim while there is room and anything due; otherwise sleep until something changes."""
@@ -221,6 +226,7 @@ class StatorRunner:
         try:
             self._claimer.claim()
             self._claimer.peek()
+            self.hints.probe()
         except Exception:
             logger.exception("Claiming failed; trying again.", extra={"action": "claim_failed"})
             return self.settings.poll_interval
@@ -246,7 +252,8 @@ class StatorRunner:
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
         if one_pass:
             self._housekeeping.delete_all_expired()
-        for part in (self._renewer, self._deadlines, self._watchdog, self._housekeeping):
+        parts = (self._renewer, self._deadlines, self._watchdog, self._housekeeping, self.hints)
+        for part in parts:
             part.stop()
             if part.is_alive():
                 part.join(5)

@@ -76,6 +76,21 @@ class TestValues:
 
         assert (concurrency, type(concurrency)) == (12, int)
 
+    @pytest.mark.parametrize("value", [True, 1, "1", "true", "Yes", "on"])
+    def test_true(self, value):
+        assert RunnerSettings.load(hints=value).hints is True
+
+    @pytest.mark.parametrize("value", [False, 0, "0", "False", "no", "OFF"])
+    def test_false(self, value):
+        assert RunnerSettings.load(hints=value).hints is False
+
+    @pytest.mark.parametrize("value", ["perhaps", 2, "", []])
+    def test_neither(self, value):
+        with pytest.raises(ConfigurationError) as caught:
+            RunnerSettings.load(hints=value)
+
+        assert str(caught.value) == f"hints is {value!r}; it has to be true or false."
+
     @pytest.mark.parametrize("value", ["alive", Path("alive")])
     def test_paths(self, value):
         assert RunnerSettings.load(liveness_file=value).liveness_file == "alive"

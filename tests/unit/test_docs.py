@@ -306,7 +306,7 @@ class TestReference:
 
         assert documented == {
             each.name: (
-                "none" if each.default is None else f"{each.default:g}",
+                shown_default(each.default),
                 conf._EXPECTED[each.metadata["reads"]].partition(" (")[0],
                 each.metadata["ancestor"] or "",
             )
@@ -414,6 +414,12 @@ class TestReference:
 
         assert "stuck" in codes[str(runstator.TOO_MANY_ABANDONED)]
         assert "watchdog" in codes[str(runstator.STALLED)]
+
+
+def shown_default(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}"
 
 
 def parameters(signature: str) -> list[str]:

@@ -1,0 +1,447 @@
+"""Rows that somebody else makes due are run long before the next poll."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from django_fsmworker import clock
+from django_fsmworker.models import hinting
+from django_fsmworker.runner import hints as hearing
+from django_fsmworker.store.hints.postgresql import PostgreSQLHints, PostgreSQLListener
+from testapp.models import Chain, Noop, Trouble
+from tests.runner.counting import statements
+from tests.runner.embedded import Embedded, one_pass
+from tests.runner.processes import Process
+from tests.runner.rows import states
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LONG = 30.0
+SOON = 5.0  # far below LONG, and patient with a busy machine
+
+
+@pytest.fixture
+def start_hearing(start_runner: Callable[..., Embedded]) -> Callable[..., Embedded]:
+    """A runner that polls every half a minute and hears hints."""
+
+    def start(*models: Any, **options: Any) -> Embedded:
+        embedded = start_runner(*models, **{"poll_interval": LONG, **options})
+        eventually(lambda: embedded.runner.hints.active)
+        at_rest(embedded)
+        return embedded
+
+    return start
+
+
+def at_rest(embedded: Embedded) -> None:
+    """Wait until it has looked at everything and sleeps."""
+    claimer = embedded.runner._claimer
+    eventually(lambda: claimer.exhausted and claimer.seconds_to_wait() > LONG / 2)
+
+
+@pytest.fixture
+def said() -> Iterator[Said]:
+    """The hints that are sent while the test runs, by whomever."""
+    hinting._quiet_until.clear()
+    listener = PostgreSQLListener("default")
+    yield Said(listener)
+    listener.close()
+
+
+class Said:
+    def __init__(self, listener: PostgreSQLListener) -> None:
+        self._listener = listener
+        self._heard: list[str] = []
+
+    def hear(self) -> list[str]:
+        """Everything so far, probes of runners aside."""
+        while some := self._listener.wait(0.1):
+            self._heard += [each for each in some if not each.startswith(hearing.PROBE)]
+        return self._heard
+
+
+class TestWakeUp:
+    def test_a_new_row(self, start_hearing, start_thread):
+        start_hearing(Noop)
+
+        row = start_thread(Noop.objects.create).result()
+
+        eventually(lambda: states([row]) == ["done"], SOON)
+
+    def test_rows_of_another_process(self, start_hearing, start_process):
+        start_hearing(Noop)
+
+        code = "from testapp.models import Noop; Noop.objects.bulk_create(Noop() for _ in range(3))"
+        process = start_process("shell", "-c", code)
+        process.wait()
+
+        eventually(lambda: states(list(Noop.objects.all())) == ["done"] * 3, SOON)
+
+    def test_another_process_runs_it(self, start_process: Callable[..., Process]):
+        process = start_process("runstator", "testapp.Noop", "--poll-interval", str(LONG))
+        eventually(lambda: process.started)
+        eventually(lambda: "arrive" in process.stderr or listeners() or on_sqlite())
+
+        row = Noop.objects.create()
+
+        eventually(lambda: states([row]) == ["done"], SOON)
+
+    @pytest.mark.parametrize("how", ["save", "transition", "queryset"])
+    def test_a_row_moved_by_hand(self, how, start_hearing, start_thread):
+        row = Trouble.objects.create(state="waiting")
+        start_hearing(Trouble)
+
+        start_thread(move, row, how).result()
+
+        eventually(lambda: states([row]) == ["done"], SOON)
+
+    def test_a_row_that_is_due_soon(self, start_hearing, start_thread):
+        row = Trouble.objects.create(state="waiting")
+        start_hearing(Trouble)
+
+        start_thread(due_in, row, 0.3).result()
+
+        eventually(lambda: states([row]) == ["failed"], SOON)
+
+    def test_rows_that_are_due_soon_one_after_the_other(self, start_hearing, start_thread):
+        rows = [Trouble.objects.create(state="waiting") for _ in range(3)]
+        start_hearing(Trouble)
+
+        for row, seconds in zip(rows, (0.2, 0.4, 0.6), strict=True):
+            start_thread(due_in, row, seconds).result()
+
+        eventually(lambda: states(rows) == ["failed"] * 3, SOON)
+
+    def test_the_last_of_many(self, start_hearing, start_thread):
+        start_hearing(Noop, concurrency=2)
+
+        start_thread(create_one_by_one, 300).result()
+
+        eventually(lambda: not Noop.objects.exclude(state="done").exists(), SOON)
+
+    def test_a_row_committed_in_the_quiet_after_a_hint(self, start_hearing, start_thread):
+        start_hearing(Noop)
+
+        rows = start_thread(lambda: [Noop.objects.create(), Noop.objects.create()]).result()
+
+        eventually(lambda: states(rows) == ["done"] * 2, SOON)
+
+    def test_off(self, start_runner, start_thread):
+        embedded = start_runner(Noop, poll_interval=LONG, hints=False)
+        at_rest(embedded)
+
+        row = start_thread(Noop.objects.create).result()
+
+        assert not embedded.runner.hints.active
+        assert embedded.runner.hints.received == 0
+        assert states([row]) == ["new"]
+
+    def test_one_pass_does_not_listen(self):
+        runner = one_pass(Noop)
+
+        assert not runner.hints.active
+
+
+def move(row: Any, how: str) -> None:
+    if how == "save":
+        row.state = "new"
+        row.save()
+    elif how == "transition":
+        row.state_transition("new")
+    else:
+        Trouble.state_transition_queryset(Trouble.objects.all(), "new")
+
+
+def due_in(row: Any, seconds: float) -> None:
+    """Let the timeout of a waiting row come in so many seconds."""
+    row.state_changed = clock.now() - timedelta(seconds=60)
+    row.state_next = clock.now() + timedelta(seconds=seconds)
+    row.save()
+
+
+def create_one_by_one(number: int) -> None:
+    for _ in range(number):
+        Noop.objects.create()
+
+
+def on_sqlite() -> bool:
+    return connection.vendor == "sqlite"
+
+
+def listeners() -> int:
+    """How many connections to this database listen."""
+    if on_sqlite():
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
+        )
+        return int(cursor.fetchone()[0])
+
+
+class Undo(Exception):
+    pass
+
+
+@pytest.mark.postgresql
+class TestSending:
+    """What is sent, and when. (On SQLite nothing is.)"""
+
+    def test_a_new_row(self, said):
+        Noop.objects.create()
+
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_after_the_commit(self, said):
+        with transaction.atomic():
+            Noop.objects.create()
+            before = list(said.hear())
+
+        assert before == []
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_once_a_transaction(self, said):
+        with transaction.atomic():
+            for _ in range(20):
+                Noop.objects.create()
+            callbacks = len(connection.run_on_commit)
+
+        assert callbacks == 1
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_a_transaction_rolled_back_sends_nothing(self, said):
+        with pytest.raises(Undo), transaction.atomic():
+            Noop.objects.create()
+            raise Undo
+
+        assert said.hear() == []
+
+    def test_a_savepoint_rolled_back_sends_nothing_for_it(self, said):
+        with transaction.atomic():
+            Chain.objects.create()
+            with pytest.raises(Undo), transaction.atomic():
+                Noop.objects.create()
+                raise Undo
+
+        assert said.hear() == ["testapp.Chain now"]
+
+    def test_a_row_created_again_after_its_savepoint_was_rolled_back(self, said):
+        with transaction.atomic():
+            with pytest.raises(Undo), transaction.atomic():
+                Noop.objects.create()
+                raise Undo
+            Noop.objects.create()
+
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_a_thousand_rows_send_few(self, said):
+        began = time.monotonic()
+        create_one_by_one(1000)
+        windows = (time.monotonic() - began) / hinting.WINDOW
+
+        assert 1 <= len(said.hear()) <= windows + 1
+
+    def test_bulk_create(self, said):
+        Noop.objects.bulk_create(Noop() for _ in range(100))
+
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_a_state_that_nobody_runs_sends_nothing(self, said):
+        Noop.objects.create(state="done")
+
+        assert said.hear() == []
+
+    def test_a_due_time_beyond_the_poll_sends_nothing(self, said):
+        row = Trouble.objects.create(state="waiting")
+
+        assert said.hear() == []  # its timeout comes in 30 s
+
+        due_in(row, 1)
+        assert said.hear() == ["testapp.Trouble soon"]
+
+    def test_a_plain_save_sends_nothing(self, said):
+        row = Trouble.objects.create(state="waiting")
+        row.value = 3
+        row.save()
+
+        assert said.hear() == []
+
+    def test_a_row_checked_by_hand(self, said):
+        row = Chain.objects.create()
+        said.hear().clear()
+        hinting._quiet_until.clear()
+
+        row.state_transition_check()
+
+        assert said.hear() == ["testapp.Chain now"]
+
+    def test_hints_off(self, said, settings):
+        settings.FSMWORKER = {"HINTS": False}
+
+        Noop.objects.create()
+
+        assert said.hear() == []
+
+    def test_settings_that_cannot_be_read_send_nothing(self, said, settings):
+        settings.FSMWORKER = {"HINTS": "perhaps"}
+
+        Noop.objects.create()
+
+        assert said.hear() == []
+
+    def test_nothing_inside_a_transaction_begun_behind_djangos_back(self, said):
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            Noop.objects.create()
+            cursor.execute("COMMIT")
+        assert said.hear() == []
+
+        Noop.objects.create()
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_an_error_does_not_reach_the_user(self, said, monkeypatch, caplog):
+        monkeypatch.setattr(
+            "django_fsmworker.store.hints.postgresql.NOTIFY", "SELECT no_such_function(%s, %s)"
+        )
+        caplog.set_level(logging.DEBUG, "django_fsmworker.models.hinting")
+
+        Noop.objects.create()
+        Noop.objects.create()
+
+        assert said.hear() == []
+        assert [record.action for record in caplog.records] == ["hint"]
+        assert Noop.objects.count() == 2
+
+    def test_no_query_of_the_user_s(self, said, django_assert_num_queries):
+        with django_assert_num_queries(1):
+            Noop.objects.create()
+
+        assert said.hear() == ["testapp.Noop now"]
+
+    def test_manual_transactions(self, said):
+        transaction.set_autocommit(False)
+        try:
+            Noop.objects.create()
+            transaction.commit()
+        finally:
+            transaction.set_autocommit(True)
+
+        assert said.hear() == []
+
+
+@pytest.mark.postgresql
+class TestListening:
+    def test_a_connection_that_was_ended_is_opened_again(self, start_hearing, start_thread):
+        embedded = start_hearing(Noop)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
+            )
+        eventually(lambda: not embedded.runner.hints.active)
+        row = Noop.objects.create()
+
+        eventually(lambda: embedded.runner.hints.active)
+        eventually(lambda: states([row]) == ["done"], SOON)
+        at_rest(embedded)
+        row = Noop.objects.create()
+        eventually(lambda: states([row]) == ["done"], SOON)
+
+    def test_a_database_that_was_away(self, start_hearing, server):
+        embedded = start_hearing(Noop)
+
+        with server.away():
+            eventually(lambda: not embedded.runner.hints.active)
+
+        eventually(lambda: embedded.runner.hints.active, 20)
+
+    def test_a_deaf_connection_is_noticed_and_polling_carries_on(
+        self, start_runner, monkeypatch, caplog
+    ):
+        caplog.set_level(logging.INFO, "django_fsmworker.runner.hints")
+        monkeypatch.setattr(PostgreSQLHints, "listen", lambda source: Deaf(source.alias))
+        monkeypatch.setattr(hearing, "PROBE_PATIENCE", 0.2)
+        monkeypatch.setattr(hearing, "PROBE_INTERVAL", 0.3)
+        embedded = start_runner(Noop, poll_interval=0.3)
+        eventually(lambda: caplog.records)
+
+        row = Noop.objects.create()
+
+        eventually(lambda: states([row]) == ["done"])
+        assert not embedded.runner.hints.active
+        assert [record.getMessage() for record in caplog.records] == [
+            "Hints of the database 'default' do not arrive (what is sent to this connection does "
+            "not arrive); what other processes make due is found by polling."
+        ]
+
+        monkeypatch.undo()
+        caplog.set_level(logging.INFO, "django_fsmworker.runner.hints")
+        eventually(lambda: embedded.runner.hints.active)
+        eventually(lambda: caplog.records[-1].action == "hints_on")
+
+    def test_a_server_that_refuses_to_listen(self, start_runner, monkeypatch, caplog):
+        caplog.set_level(logging.INFO, "django_fsmworker.runner.hints")
+        monkeypatch.setattr("django_fsmworker.store.hints.postgresql.CHANNEL", "not a name")
+        embedded = start_runner(Noop)
+
+        eventually(lambda: caplog.records)
+
+        assert not embedded.runner.hints.active
+        assert caplog.records[0].action == "hints_off"
+
+    def test_counts(self, start_hearing):
+        embedded = start_hearing(Noop)
+        hinting._quiet_until.clear()
+        before = embedded.runner.hints.received, embedded.runner.hints.sent
+
+        Noop.objects.create()
+
+        eventually(lambda: embedded.runner.hints.received == before[0] + 1)
+        assert embedded.runner.hints.sent == before[1] + 1
+
+    def test_what_does_not_concern_it(self, start_hearing):
+        embedded = start_hearing(Noop)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify('django_fsmworker', 'elsewhere.Model now')")
+            cursor.execute("SELECT pg_notify('django_fsmworker', '')")
+            cursor.execute("SELECT pg_notify('django_fsmworker', 'testapp.Noop soon')")
+
+        eventually(lambda: embedded.runner.hints.received)
+        assert embedded.runner.hints.received == 1
+
+    def test_each_runner_listens_once_beside_its_other_connections(self, start_hearing):
+        before = listeners()
+
+        start_hearing(Noop)
+
+        assert listeners() == before + 1
+
+    def test_a_hint_costs_few_statements(self, start_hearing):
+        with statements() as sent:
+            embedded = start_hearing(Noop)
+            before = len(sent)
+            connection.close()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_notify('django_fsmworker', 'testapp.Noop now')")
+            eventually(lambda: embedded.runner.hints.received)
+            at_rest(embedded)
+
+        assert len(sent) - before <= 4
+
+
+class Deaf(PostgreSQLListener):
+    """As a pooler in transaction mode makes it: LISTEN succeeds, and nothing ever comes."""
+
+    def wait(self, timeout: float) -> list[str]:
+        super().wait(timeout)
+        return []
