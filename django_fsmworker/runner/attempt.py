@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,3 +63,26 @@ class Attempt:
     def age(self, now: float) -> float:
         """Seconds since the row entered its state, by the database's clock at the claim."""
         return self.age_at_claim + now - self.claimed
+
+
+def attempts_at(
+    store: Store, model: Any, rows: Iterable[Any], sent: float, lease: float
+) -> list[Attempt]:
+    """Attempts at rows that a claim sent at ``sent`` has leased for ``lease`` seconds."""
+    states, attempts = model.state_graph.states, []
+    for row in rows:
+        values = row.__dict__  # a model's attributes are descriptors, slower to read
+        age = (values["state_lease"] - values["state_changed"]).total_seconds() - lease
+        attempts.append(
+            Attempt(
+                store=store,
+                row=row,
+                pk=row.pk,
+                token=values["state_claim"],
+                state=states[values["state"]],
+                age_at_claim=age,
+                claimed=sent,
+                lease_until=sent + lease,
+            )
+        )
+    return attempts

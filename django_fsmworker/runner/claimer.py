@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.attempt import Attempt, attempts_at
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.lanes import LaneBook
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.throughput import Throughput
-from django_fsmworker.store import Lane, Store
+from django_fsmworker.store import Lane, Outcome, Store
 from django_fsmworker.store.errors import is_contention, is_outage
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,16 @@ class Claimer:
             if soon:
                 self._asked_until = time.monotonic() + self._settings.poll_interval
             self._peek_early()
+
+    def expect(self, model: Any, outcomes: Iterable[Outcome]) -> None:
+        """These outcomes were written: their rows will be due again."""
+        soonest: dict[str, float] = {}
+        for outcome in outcomes:
+            for delay in (outcome.delay, outcome.timeout):
+                if delay is not None:
+                    soonest[outcome.target] = min(delay, soonest.get(outcome.target, delay))
+        for state, delay in soonest.items():
+            self.wake(model, state, delay)
 
     def claim(self) -> bool:
         """Claim once from each model that may have due rows; whether anything was found."""
@@ -212,7 +222,7 @@ class Claimer:
         rows = store.claim(model, lanes, self._settings.lease, until)
         self._claimed_at = time.monotonic()
         self._note(books, rows, share)
-        attempts = self._attempts(store, model, rows, sent)
+        attempts = attempts_at(store, model, rows, sent, self._settings.lease)
         self._on_displaced(self._holdings.add(attempts))
         self._ready.put(attempts, kind, level=self._throughputs[kind].target // 2)
         return bool(rows)
@@ -233,26 +243,6 @@ class Claimer:
 
     def _peek_early(self) -> None:
         self._next_peek = self._peeked + PEEK_GAP
-
-    def _attempts(self, store: Store, model: Any, rows: list[Any], sent: float) -> list[Attempt]:
-        lease, states = self._settings.lease, model.state_graph.states
-        attempts = []
-        for row in rows:
-            values = row.__dict__  # a model's attributes are descriptors, slower to read
-            age = (values["state_lease"] - values["state_changed"]).total_seconds() - lease
-            attempts.append(
-                Attempt(
-                    store=store,
-                    row=row,
-                    pk=row.pk,
-                    token=values["state_claim"],
-                    state=states[values["state"]],
-                    age_at_claim=age,
-                    claimed=sent,
-                    lease_until=sent + lease,
-                )
-            )
-        return attempts
 
     def _room_for_kind(self, kind: bool) -> int:
         return self._throughputs[kind].target - self._holdings.held(kind)

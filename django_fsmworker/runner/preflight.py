@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.db.models import QuerySet
 
 from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.moving import locked
 from django_fsmworker.models.querysets import StatorQuerySet
@@ -22,6 +23,16 @@ from django_fsmworker.store import Store
 logger = logging.getLogger(__name__)
 
 RESCUE_BATCH = 1000
+
+
+def models_to_run(models: Sequence[Any] | None) -> list[Any]:
+    """``models``, or all with a state graph; ``ConfigurationError`` if there is none."""
+    chosen = stator_models() if models is None else list(models)
+    if not chosen:
+        raise ConfigurationError(
+            "There is nothing to run: no installed model has a StateField with a graph."
+        )
+    return chosen
 
 
 def refuse_transaction(stores: Mapping[Any, Store]) -> None:
@@ -57,6 +68,14 @@ def wait_for_databases(
                     ) from error
             wakeup.wait(wait)
             wait = min(2 * wait, 2.0)
+
+
+def inspect(stores: Mapping[Any, Store]) -> None:
+    """Raise for what cannot work, say what will cost, rescue what is stranded."""
+    check_tables(stores)
+    refuse_tables(stores)
+    warn_of_shortcomings(stores)
+    rescue_stranded(stores)
 
 
 def check_tables(stores: Mapping[Any, Store]) -> None:

@@ -18,7 +18,7 @@ from django_fsmworker.runner.counters import INTERRUPTED, SUPERSEDED, Counters
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.outages import Backoff, Outages
 from django_fsmworker.runner.running_on import Pair, RunOn
-from django_fsmworker.runner.writing import refused, tell, write_split
+from django_fsmworker.runner.writing import log_failures, refused, tell, write_split
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_contention, is_refusal
 from django_fsmworker.store.failures import take_back_death
@@ -202,7 +202,7 @@ class Settler(threading.Thread):
         for name, number in kinds.items():
             self._counters.add(model, name, number)
         self.settled.update(attempt.is_async for attempt, _ in pairs)
-        _log_failures(model, outcomes)
+        log_failures(model, outcomes)
         try:
             tell(model, outcomes, store.alias)
         except BaseException:  # Django catches what receivers raise, except what would end a thread
@@ -279,23 +279,3 @@ class Settler(threading.Thread):
 
     def _out_of_time(self) -> bool:
         return self._give_up_at is not None and time.monotonic() > self._give_up_at
-
-
-def _log_failures(model: Any, outcomes: list[Outcome]) -> None:
-    for outcome in outcomes:
-        if outcome.failure is not None:
-            logger.warning(
-                "%s %s failed in the state %s: %s: %s",
-                model._meta.label,
-                outcome.pk,
-                outcome.source,
-                outcome.failure.error,
-                outcome.failure.message.partition("\n")[0],  # what follows may show the row's data
-                extra={
-                    "action": outcome.kind.value,
-                    "model": model._meta.label,
-                    "pk": outcome.pk,
-                    "state": outcome.source,
-                    "attempt": outcome.attempt,
-                },
-            )

@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import connections, router
+from django.db import connections
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import preflight
 from django_fsmworker.runner.abandoning import note_abandoned
 from django_fsmworker.runner.async_pool import AsyncPool
@@ -34,7 +32,7 @@ from django_fsmworker.runner.settler import Settler
 from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.runner.watchdog import Liveness, Watchdog
-from django_fsmworker.store import Outcome, store_for
+from django_fsmworker.store import Outcome, stores_for
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +68,8 @@ class StatorRunner:
             delete_interval=delete_interval,
             **options,
         )
-        models = stator_models() if models is None else list(models)
-        if not models:
-            raise ConfigurationError(
-                "There is nothing to run: no installed model has a StateField with a graph."
-            )
-        aliases = {model: database or router.db_for_write(model) for model in models}
-        by_alias = {alias: store_for(alias) for alias in set(aliases.values())}
-        self.stores = {model: by_alias[alias] for model, alias in aliases.items()}
+        models = preflight.models_to_run(models)
+        self.stores = stores_for(models, database)
         self.worker = worker_name()
         self.counters = Counters()
         self.too_many_abandoned = False
@@ -101,10 +93,7 @@ class StatorRunner:
             )
             if self._stopping:
                 return
-            preflight.check_tables(self.stores)
-            preflight.refuse_tables(self.stores)
-            preflight.warn_of_shortcomings(self.stores)
-            preflight.rescue_stranded(self.stores)
+            preflight.inspect(self.stores)
             if run_for == 0:
                 self._claimer.only_what_is_due_now()
             self._start()
@@ -279,13 +268,7 @@ class StatorRunner:
 
     def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
         """Called by the settler after each write: its rows may be due again soon."""
-        soonest: dict[str, float] = {}
-        for outcome in (each for each in outcomes if not each.kept):
-            for delay in (outcome.delay, outcome.timeout):
-                if delay is not None:
-                    soonest[outcome.target] = min(delay, soonest.get(outcome.target, delay))
-        for state, delay in soonest.items():
-            self._claimer.wake(model, state, delay)
+        self._claimer.expect(model, [each for each in outcomes if not each.kept])
 
     def _may_run_on(self) -> bool:
         """Not in a single pass, which looks at what was due at its start, nor while stopping."""

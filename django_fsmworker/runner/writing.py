@@ -96,5 +96,26 @@ def tell_expired(model: Any, keys: Sequence[Any], state: str, using: str) -> Non
             row_expired.send_robust(sender=model, pk=pk, source=state, using=using)
 
 
+def log_failures(model: Any, outcomes: Sequence[Outcome]) -> None:
+    """One warning for each that failed."""
+    for outcome in outcomes:
+        if outcome.failure is not None:
+            logger.warning(
+                "%s %s failed in the state %s: %s: %s",
+                model._meta.label,
+                outcome.pk,
+                outcome.source,
+                outcome.failure.error,
+                outcome.failure.message.partition("\n")[0],  # what follows may show the row's data
+                extra={
+                    "action": outcome.kind.value,
+                    "model": model._meta.label,
+                    "pk": outcome.pk,
+                    "state": outcome.source,
+                    "attempt": outcome.attempt,
+                },
+            )
+
+
 def _was_failing(outcome: Outcome) -> bool:
     return bool(outcome.row.__dict__["state_failures"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from django.db import connections
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import connections, router
 
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.store.interface import Hold, Lane, Store
@@ -12,7 +15,7 @@ from django_fsmworker.store.sqlite import SQLiteStore
 
 STORES: dict[str, type[Store]] = {"postgresql": PostgreSQLStore, "sqlite": SQLiteStore}
 
-__all__ = ["Hold", "Kind", "Lane", "Outcome", "Store", "store_for"]
+__all__ = ["Hold", "Kind", "Lane", "Outcome", "Store", "store_for", "stores_for"]
 
 
 def store_for(alias: str) -> Store:
@@ -24,3 +27,10 @@ def store_for(alias: str) -> Store:
             f"Move the models with a state graph to one of them."
         )
     return STORES[vendor](alias)
+
+
+def stores_for(models: Iterable[Any], alias: str | None = None) -> dict[Any, Store]:
+    """The store of each model, one a database: ``alias``, or where routers write the model."""
+    aliases = {model: alias or router.db_for_write(model) for model in models}
+    stores = {each: store_for(each) for each in set(aliases.values())}
+    return {model: stores[each] for model, each in aliases.items()}

@@ -1,34 +1,25 @@
-"""The protocol on PostgreSQL: each method is one autocommit statement at READ COMMITTED.
-
-Two things recur. Arrays go in through a scalar subquery, ``unnest((SELECT %s::bigint[]))``, so that
-the planner expects a handful of rows whatever the batch holds and keeps to index and row id: an
-``UPDATE … FROM unnest`` that flipped to a sequential scan was measured at a fifth of the speed. And
-rows are locked first, in the order of their keys, with SKIP LOCKED, then updated by row id.
-"""
+"""The protocol on PostgreSQL: each method is one autocommit statement at READ COMMITTED."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from django.db import transaction
 
-from django_fsmworker import clock
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.postgresql_sql import (
+    claim_sql,
+    database_now,
+    holds_sql,
+    peek_sql,
+    settle_sql,
+)
 from django_fsmworker.store.tables import Table, table_for
-
-
-def database_now() -> str:
-    """The statement's start, not the transaction's: a test's transaction would stand still."""
-    travelled = clock.travelled().total_seconds()
-    if not travelled:
-        return "statement_timestamp()"
-    return f"(statement_timestamp() + {travelled!r} * interval '1 second')"
 
 
 class PostgreSQLStore(Store):
@@ -72,7 +63,7 @@ class PostgreSQLStore(Store):
         states, marks, limits = _lanes(lanes)
         with self.connection.cursor() as cursor:
             cursor.execute(
-                _claim_sql(table, database_now()),
+                claim_sql(table, database_now()),
                 [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
             )
             try:
@@ -85,19 +76,19 @@ class PostgreSQLStore(Store):
         models, parts, params = list(lanes), [], []
         for position, model in enumerate(models):
             states, marks, _ = _lanes(lanes[model])
-            parts.append(_peek_sql(table_for(model, self.alias), position, database_now()))
+            parts.append(peek_sql(table_for(model, self.alias), position, database_now()))
             params += [states, marks]
         rows = self._fetch(" UNION ALL ".join(parts), params)
         return {(models[position], state): due for position, state, due in rows}
 
     def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
         table = table_for(model, self.alias)
-        sql = _settle_sql(table, database_now(), "NULL", "NULL", table.returned_key)
+        sql = settle_sql(table, database_now(), "NULL", "NULL", table.returned_key)
         return table.load_keys(self._fetch(sql, _outcomes(table, outcomes)))
 
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token, now = table_for(model, self.alias), new_token(), database_now()
-        sql = _settle_sql(table, now, f"{now} + %s * interval '1 second'", "%s", table.whole_row)
+        sql = settle_sql(table, now, f"{now} + %s * interval '1 second'", "%s", table.whole_row)
         with self.connection.cursor() as cursor:
             cursor.execute(sql, [*_outcomes(table, outcomes), lease, token])
             try:
@@ -131,7 +122,7 @@ class PostgreSQLStore(Store):
             self._fetch(
                 f"""
                 SELECT row.pk
-                FROM {_unnest_holds(table)}
+                FROM {holds_sql(table)}
                 CROSS JOIN LATERAL (
                     SELECT {table.pk} AS pk FROM {table.name}
                     WHERE {table.pk} = hold.pk
@@ -154,7 +145,7 @@ class PostgreSQLStore(Store):
         sql = f"""
             WITH held AS MATERIALIZED (
                 SELECT row.id
-                FROM (SELECT * FROM {_unnest_holds(table)} ORDER BY pk) AS hold
+                FROM (SELECT * FROM {holds_sql(table)} ORDER BY pk) AS hold
                 CROSS JOIN LATERAL (
                     SELECT ctid AS id FROM {table.name}
                     WHERE {table.pk} = hold.pk AND {table.claim} = hold.token {condition}
@@ -185,13 +176,6 @@ def _lanes(lanes: Sequence[Lane]) -> tuple[list[str], list[str], list[int]]:
     )
 
 
-def _unnest_holds(table: Table) -> str:
-    return (
-        f"unnest((SELECT %s::{table.pk_type}[]), (SELECT %s::bigint[]), (SELECT %s::text[])) "
-        f"AS hold(pk, token, state)"
-    )
-
-
 def _holds(table: Table, holds: Sequence[Hold]) -> list[Any]:
     return [
         table.prepare_keys(hold.pk for hold in holds),
@@ -211,52 +195,6 @@ def _read_committed(connection: Any, alias: str) -> Iterator[None]:
         yield
 
 
-@cache
-def _claim_sql(table: Table, now: str) -> str:
-    """Each lane walks its own stretch of the index and stops at its limit."""
-    t = table
-    return f"""
-        WITH due AS MATERIALIZED (
-            SELECT row.id
-            FROM unnest((SELECT %s::text[]), (SELECT %s::text[]::timestamptz[]),
-                        (SELECT %s::int[])) AS lane(state, since, amount)
-            CROSS JOIN LATERAL (
-                SELECT ctid AS id FROM {t.name}
-                WHERE {t.state} = lane.state
-                    AND {t.next} >= lane.since
-                    AND {t.next} <= LEAST({now}, %s::timestamptz)
-                    AND ({t.lease} IS NULL OR {t.lease} <= {now})
-                ORDER BY {t.next}
-                LIMIT lane.amount
-                FOR NO KEY UPDATE SKIP LOCKED) AS row
-        )
-        UPDATE {t.name} SET
-            {t.claim} = CASE WHEN {t.lease} IS NULL THEN %s ELSE %s END,
-            {t.failures} = CASE WHEN {t.lease} IS NULL THEN {t.failures}
-                ELSE LEAST({t.failures}::int + 1, {MOST_FAILURES}) END,
-            {t.lease} = {now} + %s * interval '1 second'
-        WHERE ctid = ANY (ARRAY (SELECT id FROM due))
-        RETURNING {t.whole_row}
-    """
-
-
-@cache
-def _peek_sql(table: Table, position: int, now: str) -> str:
-    t = table
-    return f"""
-        SELECT {position}, lane.state, extract(epoch FROM first.due - {now})::float8
-        FROM unnest((SELECT %s::text[]), (SELECT %s::text[]::timestamptz[]))
-            AS lane(state, since)
-        CROSS JOIN LATERAL (
-            SELECT {t.next} AS due FROM {t.name}
-            WHERE {t.state} = lane.state
-                AND {t.next} >= lane.since
-                AND ({t.lease} IS NULL OR {t.lease} <= {now})
-            ORDER BY {t.next}
-            LIMIT 1) AS first
-    """
-
-
 def _outcomes(table: Table, outcomes: Sequence[Outcome]) -> list[Any]:
     return [
         table.prepare_keys(each.pk for each in outcomes),
@@ -268,45 +206,3 @@ def _outcomes(table: Table, outcomes: Sequence[Outcome]) -> list[Any]:
         [each.timeout for each in outcomes],
         [min(each.failures, MOST_FAILURES) for each in outcomes],
     ]
-
-
-@cache
-def _settle_sql(table: Table, now: str, lease: str, claim: str, returned: str) -> str:
-    """Lock each row by its key if the fence holds, then update it by its row id."""
-    t = table
-    history = f"""
-            {t.history} = CASE WHEN held.moved
-                THEN COALESCE({t.history}, '[]'::jsonb)
-                    || jsonb_build_array(jsonb_build_array(held.target, {now}))
-                ELSE {t.history} END,"""
-    after = "* interval '1 second'"
-    return f"""
-        WITH held AS MATERIALIZED (
-            SELECT row.id, outcome.*
-            FROM (
-                SELECT * FROM unnest(
-                    (SELECT %s::{t.pk_type}[]), (SELECT %s::text[]), (SELECT %s::bigint[]),
-                    (SELECT %s::text[]), (SELECT %s::boolean[]), (SELECT %s::float8[]),
-                    (SELECT %s::float8[]), (SELECT %s::int[]))
-                    AS outcome(pk, source, token, target, moved, delay, timeout, failures)
-                ORDER BY pk) AS outcome
-            CROSS JOIN LATERAL (
-                SELECT ctid AS id FROM {t.name}
-                WHERE {t.pk} = outcome.pk
-                    AND {t.state} = outcome.source
-                    AND {t.claim} IS NOT DISTINCT FROM outcome.token
-                FOR NO KEY UPDATE SKIP LOCKED) AS row
-        )
-        UPDATE {t.name} SET{history if t.history else ""}
-            {t.state} = held.target,
-            {t.changed} = CASE WHEN held.moved THEN {now} ELSE {t.changed} END,
-            {t.next} = LEAST(
-                {now} + held.delay {after},
-                CASE WHEN held.moved THEN {now} ELSE {t.changed} END + held.timeout {after}),
-            {t.failures} = held.failures,
-            {t.lease} = {lease},
-            {t.claim} = {claim}
-        FROM held
-        WHERE {t.name}.ctid = held.id
-        RETURNING {returned}
-    """
