@@ -23,7 +23,7 @@ Eventually = Callable[..., Any]
 Errands = Callable[..., None]
 
 OVERRAN = "django_fsmworker.exceptions.TimeoutError: The check did not end within its deadline; "
-QUICK = {"deadline": 0.4, "abandon_after": 0.1}
+QUICK = {"deadline": 0.8, "abandon_after": 0.1}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def neighbours(errand: Errands) -> list[Errand]:
 
     async def neighbour(row: Errand) -> str:
         began[row.pk] = began.get(row.pk, 0) + 1
-        await asyncio.sleep(0.2 if began[row.pk] == 1 else 0)
+        await asyncio.sleep(0.15 if began[row.pk] == 1 else 0)
         return "done"
 
     errand("neighbour", neighbour)
@@ -70,7 +70,7 @@ def test_one_that_sleeps_in_the_wrong_way(
 ) -> None:
     async def wrong(row: Errand) -> str:
         await asyncio.sleep(0.05)
-        time.sleep(2)
+        time.sleep(4)
         return "done"
 
     errand("wrong", wrong)
@@ -141,12 +141,12 @@ def test_a_short_block_is_no_overrun_of_the_neighbours(
 ) -> None:
     async def short(row: Errand) -> str:
         await asyncio.sleep(0.05)
-        time.sleep(0.6)
+        time.sleep(1.1)
         return "done"
 
     errand("short", short)
     rows = errands(1, "short")
-    start_runner(Errand, deadline=0.5, abandon_after=0.3)
+    start_runner(Errand, deadline=1, abandon_after=3)
 
     eventually(lambda: set(states(rows + neighbours)) == {"done"})
     assert not FailureRecord.objects.exists()
@@ -159,7 +159,7 @@ def test_a_task_that_a_check_has_started_is_its_own_doing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def block() -> None:
-        time.sleep(1.5)
+        time.sleep(4)
 
     async def start(row: Errand) -> str:
         await asyncio.gather(block(), asyncio.sleep(0))
