@@ -196,7 +196,7 @@ def _check_pool(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
     configured = _settings()
     if configured is None:
         return
-    wanted = configured.concurrency + CONNECTIONS_BESIDE_THREADS
+    wanted = _connections_of(configured, alias)
     if size < wanted:
         yield Warning(
             f"The connection pool of {alias!r} holds {size} connections; a runner uses up to "

@@ -500,16 +500,17 @@ class TestInterruptions:
 
     def test_no_thread_is_left(self, start_runner: Start, eventually: Eventually) -> None:
         errands(3)
+        before = set(threading.enumerate())
         runner = start_runner(Errand)
         eventually(lambda: runner.total("moved") == 3)
 
         runner.stop()
 
-        def left() -> list[str]:
-            names = [each.name for each in threading.enumerate()]
-            return [name for name in names if name.startswith("fsmworker-")]
+        def left() -> set[str]:
+            names = {each.name for each in set(threading.enumerate()) - before}
+            return {name for name in names if name.startswith("fsmworker-")}
 
-        eventually(lambda: not left(), 2)
+        eventually(lambda: left() == set())
 
     def test_without_async_checks_there_is_no_loop(
         self, start_runner: Start, eventually: Eventually
