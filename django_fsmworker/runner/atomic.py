@@ -11,8 +11,8 @@ from collections.abc import Callable
 from django.db import Error, InterfaceError, OperationalError
 
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.concluding import failed_attempt
 from django_fsmworker.runner.interrupting import finish
-from django_fsmworker.runner.judging import failed
 from django_fsmworker.runner.writing import write
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_contention, is_outage
@@ -57,7 +57,8 @@ def judge_and_write(attempt: Attempt, judge: Callable[[], Outcome], worker: str)
     except Error as error:
         if _came_to_nothing(error):
             return None
-        return _refused(attempt, error)
+        # Refused: the write or, at its end, the transaction.
+        return failed_attempt(attempt, Failure.of(error))
     outcome.written = True
     return outcome
 
@@ -66,15 +67,3 @@ def _came_to_nothing(error: Error) -> bool:
     """The database went away or could not decide between two transactions: try again."""
     known = isinstance(error, OperationalError | InterfaceError)
     return is_contention(error) or (known and is_outage(error))
-
-
-def _refused(attempt: Attempt, error: Error) -> Outcome:
-    """The database refused the write or, at its end, the transaction."""
-    return failed(
-        attempt.row,
-        attempt.pk,
-        attempt.token,
-        attempt.state,
-        Failure.of(error),
-        attempt.age_at_claim,
-    )

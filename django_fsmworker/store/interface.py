@@ -118,6 +118,12 @@ class Store(ABC):
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         """The keys of those rows that still carry their token, in the same state."""
 
+    def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
 
 def new_token() -> int:
     """A random even number; the claim writes the odd one above it where a lease had lapsed."""

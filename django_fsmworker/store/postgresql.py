@@ -157,12 +157,6 @@ class PostgreSQLStore(Store):
         """
         return table.load_keys(self._fetch(sql, [*_holds(table, holds), *params]))
 
-    def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            rows: list[Any] = cursor.fetchall()
-            return rows
-
 
 def _moment(moment: datetime | None, otherwise: str) -> str:
     return otherwise if moment is None else moment.isoformat()

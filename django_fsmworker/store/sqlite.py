@@ -172,12 +172,6 @@ class SQLiteStore(Store):
         text: str | None = self.connection.ops.adapt_datetimefield_value(moment)
         return text
 
-    def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            rows: list[Any] = cursor.fetchall()
-            return rows
-
 
 @contextmanager
 def _immediately(connection: Any, alias: str) -> Iterator[None]:
