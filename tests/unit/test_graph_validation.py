@@ -9,7 +9,7 @@ import pytest
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph import State, StateGraph, constant, exponential, linear
-from django_fsmworker.graph.validation import MOST_ATTEMPTS
+from django_fsmworker.graph.validation.options import MOST_ATTEMPTS
 
 check = classmethod(lambda cls, row: None)
 

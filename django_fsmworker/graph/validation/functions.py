@@ -1,0 +1,68 @@
+"""Rules about the check of one state."""
+
+from __future__ import annotations
+
+import inspect
+
+from django_fsmworker.graph.kinds import is_generator_function
+from django_fsmworker.graph.states import State
+
+
+def automatic_has_a_check(state: State) -> str | None:
+    if not state.automatic or _check(state) is not None:
+        return None
+    return (
+        "it is automatic but has no check; write a classmethod"
+        f" {state.transition_function}(cls, instance), or declare it manual=True."
+    )
+
+
+def terminal_has_no_check(state: State) -> str | None:
+    if not state.terminal or _check(state) is None:
+        return None
+    return (
+        f"it is terminal, so its check {state.transition_function} would never run;"
+        " remove the check, or declare where the state leads with transitions_to."
+    )
+
+
+def check_is_bound(state: State) -> str | None:
+    if not state.automatic or isinstance(_check(state), classmethod | staticmethod):
+        return None
+    name = state.transition_function
+    return f"{name} is not a classmethod; write it as @classmethod def {name}(cls, instance)."
+
+
+def check_is_no_generator(state: State) -> str | None:
+    if not state.automatic or not is_generator_function(_check(state)):
+        return None
+    return (
+        f"{state.transition_function} is a generator function, which cannot return a state;"
+        " write it without yield, as def or async def."
+    )
+
+
+def atomic_is_sync(state: State) -> str | None:
+    if not state.atomic or not state.automatic or not state.is_async:
+        return None
+    return (
+        f"it is atomic=True, but {state.transition_function} is async, and a coroutine cannot keep"
+        " a transaction open; write it without async, or leave atomic out."
+    )
+
+
+def check_takes_a_row(state: State) -> str | None:
+    if not state.automatic:
+        return None
+    name = state.transition_function
+    try:
+        inspect.signature(state.handler).bind(object())
+    except TypeError:
+        return f"{name} cannot be called with a row; write it as def {name}(cls, instance)."
+    except ValueError:  # Written in C, without a signature to look at.
+        return None
+    return None
+
+
+def _check(state: State) -> object:
+    return inspect.getattr_static(state.graph, state.transition_function, None)
