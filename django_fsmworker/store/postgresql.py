@@ -12,6 +12,7 @@ from django.db import transaction
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.postgresql_arrays import array
 from django_fsmworker.store.postgresql_sql import (
     claim_sql,
     database_now,
@@ -19,6 +20,7 @@ from django_fsmworker.store.postgresql_sql import (
     peek_sql,
     settle_sql,
 )
+from django_fsmworker.store.postgresql_times import load_plainly
 from django_fsmworker.store.tables import Table, table_for
 
 
@@ -61,7 +63,7 @@ class PostgreSQLStore(Store):
     ) -> list[Any]:
         table, token = table_for(model, self.alias), new_token()
         states, marks, limits = _lanes(lanes)
-        with self.connection.cursor() as cursor:
+        with self._loading_rows() as cursor:
             cursor.execute(
                 claim_sql(table, database_now()),
                 [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
@@ -89,7 +91,7 @@ class PostgreSQLStore(Store):
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token, now = table_for(model, self.alias), new_token(), database_now()
         sql = settle_sql(table, now, f"{now} + %s * interval '1 second'", "%s", table.whole_row)
-        with self.connection.cursor() as cursor:
+        with self._loading_rows() as cursor:
             cursor.execute(sql, [*_outcomes(table, outcomes), lease, token])
             try:
                 return table.load(cursor.fetchall())
@@ -133,6 +135,12 @@ class PostgreSQLStore(Store):
             )
         )
 
+    @contextmanager
+    def _loading_rows(self) -> Iterator[Any]:
+        with self.connection.cursor() as cursor:
+            load_plainly(self.connection, cursor)
+            yield cursor
+
     def _write_held(
         self,
         table: Table,
@@ -173,8 +181,8 @@ def _lanes(lanes: Sequence[Lane]) -> tuple[list[str], list[str], list[int]]:
 def _holds(table: Table, holds: Sequence[Hold]) -> list[Any]:
     return [
         table.prepare_keys(hold.pk for hold in holds),
-        [hold.token for hold in holds],
-        [hold.state for hold in holds],
+        array(hold.token for hold in holds),
+        array(hold.state for hold in holds),
     ]
 
 
@@ -192,11 +200,11 @@ def _read_committed(connection: Any, alias: str) -> Iterator[None]:
 def _outcomes(table: Table, outcomes: Sequence[Outcome]) -> list[Any]:
     return [
         table.prepare_keys(each.pk for each in outcomes),
-        [each.source for each in outcomes],
-        [each.token for each in outcomes],
-        [each.target for each in outcomes],
-        [each.moved for each in outcomes],
-        [each.delay for each in outcomes],
-        [each.timeout for each in outcomes],
-        [min(each.failures, MOST_FAILURES) for each in outcomes],
+        array(each.source for each in outcomes),
+        array(each.token for each in outcomes),
+        array(each.target for each in outcomes),
+        array(each.moved for each in outcomes),
+        array(each.delay for each in outcomes),
+        array(each.timeout for each in outcomes),
+        array(min(each.failures, MOST_FAILURES) for each in outcomes),
     ]

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
 from django_fsmworker.models.saving import ENGINE_COLUMNS
+from django_fsmworker.store.instances import build
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,7 @@ class Table:
     def load(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         """Model instances from rows that hold every column in the order of ``whole_row``."""
         names = [field.attname for field in self.fields]
-        build = self.model.from_db
-        return [build(self.alias, names, row) for row in self._convert(rows, self.fields)]
+        return build(self.model, self.alias, names, self._convert(rows, self.fields))
 
     def load_claimed(self, tokens: Iterable[int], states: Iterable[str]) -> list[Any]:
         """The rows that a claim took, loaded one by one, after loading them together has failed.
