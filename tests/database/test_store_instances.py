@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, models
+from django.db import connections, models
 from django.db.models.signals import post_init
 from django.test.utils import isolate_apps
 
@@ -61,20 +61,24 @@ def test_times_are_in_utc_as_django_loads_them():
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_database_with_a_time_zone_keeps_it(monkeypatch):
-    connection.close()
-    monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Asia/Tokyo")
-    for name in ("timezone", "timezone_name"):
-        monkeypatch.delitem(connection.__dict__, name, raising=False)
+    wrapper = connections["default"]
+    wrapper.close()
+    monkeypatch.setitem(wrapper.settings_dict, "TIME_ZONE", "Asia/Tokyo")
+    _forget_time_zone(wrapper)
     try:
         row = claimed(Noop)
 
         assert row.state_changed.utcoffset() == timedelta(hours=9)
         assert row.state_changed == fetch(row).state_changed
     finally:
-        monkeypatch.undo()
-        for name in ("timezone", "timezone_name"):
-            connection.__dict__.pop(name, None)
-        connection.close()
+        wrapper.close()
+        _forget_time_zone(wrapper)
+
+
+def _forget_time_zone(wrapper: Any) -> None:
+    """It is worked out once for each connection of a thread."""
+    for name in ("timezone", "timezone_name"):
+        wrapper.__dict__.pop(name, None)
 
 
 def test_a_row_can_be_saved_after_a_claim():
