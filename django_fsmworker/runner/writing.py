@@ -9,7 +9,7 @@ from typing import Any
 from django_fsmworker.models.announcing import announce_moved
 from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.judging import failed, parked
-from django_fsmworker.signals import check_failed, row_expired
+from django_fsmworker.signals import check_failed, row_expired, state_changed
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import Failure, record, survived
@@ -70,23 +70,23 @@ def refused(outcome: Outcome, error: Exception) -> Outcome:
 
 def tell(model: Any, outcomes: Sequence[Outcome], using: str) -> None:
     """Send the signals for outcomes that are committed; nothing while nobody listens."""
-    for outcome in outcomes:
-        if outcome.moved:
-            announce_moved(
-                model, [(outcome.pk, outcome.source)], outcome.target, using, outcome.cause
-            )
-    if not check_failed.has_listeners(model):
-        return
-    for outcome in outcomes:
-        if outcome.failure is not None:
-            check_failed.send_robust(
-                sender=model,
-                pk=outcome.pk,
-                source=outcome.source,
-                error=f"{outcome.failure.error}: {outcome.failure.message}",
-                failures=outcome.attempt,
-                using=using,
-            )
+    if state_changed.has_listeners(model):
+        for outcome in outcomes:
+            if outcome.moved:
+                announce_moved(
+                    model, [(outcome.pk, outcome.source)], outcome.target, using, outcome.cause
+                )
+    if check_failed.has_listeners(model):
+        for outcome in outcomes:
+            if outcome.failure is not None:
+                check_failed.send_robust(
+                    sender=model,
+                    pk=outcome.pk,
+                    source=outcome.source,
+                    error=f"{outcome.failure.error}: {outcome.failure.message}",
+                    failures=outcome.attempt,
+                    using=using,
+                )
 
 
 def tell_expired(model: Any, keys: Sequence[Any], state: str, using: str) -> None:

@@ -22,6 +22,7 @@ from django_fsmworker.runner import StatorRunner
 from django_fsmworker.runner.shutdown import stopping_on_signals
 from django_fsmworker.runner.supervised import Supervised
 from django_fsmworker.runner.supervisor import Supervisor
+from django_fsmworker.runner.switching import switching_soon
 
 TOO_MANY_ABANDONED, STALLED = 3, 4
 # How much longer than its drain a process may take that has lost its supervisor.
@@ -174,7 +175,8 @@ class Command(BaseCommand):
                 run_for = self.supervised.seconds_left or run_for
             runner = self._runner(models, database, options)
             if main_thread:
-                with stopping_on_signals(runner.stop, patient=self.supervised is not None):
+                patient = self.supervised is not None
+                with stopping_on_signals(runner.stop, patient=patient), switching_soon():
                     runner.run(run_for)
             else:  # the reloader owns the main thread and ends this one with the process
                 runner.run(run_for)
