@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning
-from django.db import connections, models, router
+from django.db import connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
@@ -21,6 +21,9 @@ from django_fsmworker.store import STORES
 from django_fsmworker.store.sqlite import AT_LEAST
 
 CONNECTIONS_BESIDE_THREADS = 4
+
+# Kinds of fields whose values are not told apart in a list of keys, or in a set.
+UNMATCHED = {"ArrayField", "BinaryField", "HStoreField", "JSONField"}
 
 
 def register() -> None:
@@ -67,21 +70,9 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
             id="fsmworker.E003",
         )
         return
-    if field not in meta.local_concrete_fields or meta.parents:
-        yield Error(
-            f"{meta.label} inherits or shares its table by multi-table inheritance, which "
-            f"a runner cannot claim yet.",
-            hint="Make the parent abstract, or point from the child with a OneToOneField.",
-            obj=model,
-            id="fsmworker.E004",
-        )
-    if isinstance(meta.pk, getattr(models, "CompositePrimaryKey", ())):
-        yield Error(
-            f"{meta.label} has a composite primary key, which a runner cannot claim yet.",
-            hint="Give it a single-column primary key and a UniqueConstraint instead.",
-            obj=model,
-            id="fsmworker.E005",
-        )
+    if field.model is not model:
+        return  # A multi-table child: its parent is checked.
+    yield from _check_table(model)
     for name in field.graph.states:
         if len(name) > (field.max_length or 0):
             yield Error(
@@ -90,6 +81,36 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
                 obj=model,
                 id="fsmworker.E006",
             )
+
+
+def _check_table(model: Any) -> Iterator[CheckMessage]:
+    """The columns of one life are in one table, whose key tells rows apart."""
+    meta = model._meta
+    owners = {each.name: meta.get_field(each.name).model for each in StatorModel._meta.fields}
+    elsewhere = [name for name, owner in owners.items() if owner is not model]
+    if elsewhere:
+        yield Error(
+            f"{meta.label} has the state in its own table, but {elsewhere[0]} in that of "
+            f"{owners[elsewhere[0]]._meta.label}.",
+            hint="Make the parent abstract, or declare 'state = StateField(YourGraph)' on it.",
+            obj=model,
+            id="fsmworker.E004",
+        )
+    for field in getattr(meta.pk, "fields", [meta.pk]):
+        kind = _value_field(field).get_internal_type()
+        if kind in UNMATCHED:
+            yield Error(
+                f"The primary key of {meta.label} has a {kind}, by which a runner cannot find a "
+                f"row again.",
+                hint="Give it another primary key, and a UniqueConstraint on what is now the key.",
+                obj=model,
+                id="fsmworker.E005",
+            )
+
+
+def _value_field(field: Any) -> Any:
+    """The field that a foreign key has its values from, or ``field`` itself."""
+    return _value_field(field.target_field) if field.remote_field else field
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

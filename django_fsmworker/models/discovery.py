@@ -14,6 +14,14 @@ def stator_models() -> list[Any]:
     return [model for model in apps.get_models() if declares_life(model)]
 
 
+def declaring_model(model: Any) -> Any:
+    """The concrete model whose table has the state column of ``model``: itself, or a parent.
+
+    A proxy's is the model it stands for; a multi-table child's the parent with the ``StateField``.
+    """
+    return model._meta.get_field("state").model
+
+
 def declares_life(model: Any) -> bool:
     """True for the concrete model whose own table has the state column."""
     return any(

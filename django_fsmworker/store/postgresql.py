@@ -17,6 +17,8 @@ from django_fsmworker.store.postgresql_sql import (
     claim_sql,
     database_now,
     holds_sql,
+    key_of,
+    order_of,
     peek_sql,
     settle_sql,
 )
@@ -120,20 +122,16 @@ class PostgreSQLStore(Store):
 
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         table = table_for(model, self.alias)
-        return table.load_keys(
-            self._fetch(
-                f"""
-                SELECT row.pk
-                FROM {holds_sql(table)}
-                CROSS JOIN LATERAL (
-                    SELECT {table.pk} AS pk FROM {table.name}
-                    WHERE {table.pk} = hold.pk
-                        AND {table.state} = hold.state
-                        AND {table.claim} IS NOT DISTINCT FROM hold.token) AS row
-                """,
-                _holds(table, holds),
-            )
-        )
+        sql = f"""
+            SELECT row.*
+            FROM {holds_sql(table)}
+            CROSS JOIN LATERAL (
+                SELECT {table.returned_key} FROM {table.name}
+                WHERE {key_of(table, "hold")}
+                    AND {table.state} = hold.state
+                    AND {table.claim} IS NOT DISTINCT FROM hold.token) AS row
+        """
+        return table.load_keys(self._fetch(sql, _holds(table, holds)))
 
     @contextmanager
     def _loading_rows(self) -> Iterator[Any]:
@@ -153,15 +151,15 @@ class PostgreSQLStore(Store):
         sql = f"""
             WITH held AS MATERIALIZED (
                 SELECT row.id
-                FROM (SELECT * FROM {holds_sql(table)} ORDER BY pk) AS hold
+                FROM (SELECT * FROM {holds_sql(table)} ORDER BY {order_of(table)}) AS hold
                 CROSS JOIN LATERAL (
                     SELECT ctid AS id FROM {table.name}
-                    WHERE {table.pk} = hold.pk AND {table.claim} = hold.token {condition}
+                    WHERE {key_of(table, "hold")} AND {table.claim} = hold.token {condition}
                     FOR NO KEY UPDATE SKIP LOCKED) AS row
             )
             UPDATE {table.name} SET {changes}
             WHERE ctid = ANY (ARRAY (SELECT id FROM held))
-            RETURNING {table.pk}
+            RETURNING {table.returned_key}
         """
         return table.load_keys(self._fetch(sql, [*_holds(table, holds), *params]))
 
@@ -180,7 +178,7 @@ def _lanes(lanes: Sequence[Lane]) -> tuple[list[str], list[str], list[int]]:
 
 def _holds(table: Table, holds: Sequence[Hold]) -> list[Any]:
     return [
-        table.prepare_keys(hold.pk for hold in holds),
+        *table.key_arrays(hold.pk for hold in holds),
         array(hold.token for hold in holds),
         array(hold.state for hold in holds),
     ]
@@ -199,7 +197,7 @@ def _read_committed(connection: Any, alias: str) -> Iterator[None]:
 
 def _outcomes(table: Table, outcomes: Sequence[Outcome]) -> list[Any]:
     return [
-        table.prepare_keys(each.pk for each in outcomes),
+        *table.key_arrays(each.pk for each in outcomes),
         array(each.source for each in outcomes),
         array(each.token for each in outcomes),
         array(each.target for each in outcomes),

@@ -14,6 +14,16 @@ from django_fsmworker import clock
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.store.tables import Table
 
+OUTCOME = {
+    "source": "text",
+    "token": "bigint",
+    "target": "text",
+    "moved": "boolean",
+    "delay": "float8",
+    "timeout": "float8",
+    "failures": "int",
+}
+
 
 def database_now() -> str:
     """The statement's start, not the transaction's: a test's transaction would stand still."""
@@ -24,11 +34,24 @@ def database_now() -> str:
 
 
 def holds_sql(table: Table) -> str:
-    """Held rows, from three arrays: keys, tokens, states."""
-    return (
-        f"unnest((SELECT %s::{table.pk_type}[]), (SELECT %s::bigint[]), (SELECT %s::text[])) "
-        f"AS hold(pk, token, state)"
-    )
+    """Held rows, from one array for each column of the key, and those of tokens and states."""
+    return _unnested(table, "hold", {"token": "bigint", "state": "text"})
+
+
+def order_of(table: Table) -> str:
+    """The order in which rows are locked: by key."""
+    return ", ".join(table.key_parts)
+
+
+def key_of(table: Table, row: str) -> str:
+    """The condition that a row of the table is the one that ``row`` has the key of."""
+    return table.key_is(f"{row}.{part}" for part in table.key_parts)
+
+
+def _unnested(table: Table, name: str, others: dict[str, str]) -> str:
+    types = [*table.key_types, *others.values()]
+    arrays = ", ".join(f"(SELECT %s::{each}[])" for each in types)
+    return f"unnest({arrays}) AS {name}({', '.join([*table.key_parts, *others])})"
 
 
 @cache
@@ -92,15 +115,11 @@ def settle_sql(table: Table, now: str, lease: str, claim: str, returned: str) ->
         WITH held AS MATERIALIZED (
             SELECT row.id, outcome.*
             FROM (
-                SELECT * FROM unnest(
-                    (SELECT %s::{t.pk_type}[]), (SELECT %s::text[]), (SELECT %s::bigint[]),
-                    (SELECT %s::text[]), (SELECT %s::boolean[]), (SELECT %s::float8[]),
-                    (SELECT %s::float8[]), (SELECT %s::int[]))
-                    AS outcome(pk, source, token, target, moved, delay, timeout, failures)
-                ORDER BY pk) AS outcome
+                SELECT * FROM {_unnested(t, "outcome", OUTCOME)}
+                ORDER BY {order_of(t)}) AS outcome
             CROSS JOIN LATERAL (
                 SELECT ctid AS id FROM {t.name}
-                WHERE {t.pk} = outcome.pk
+                WHERE {key_of(t, "outcome")}
                     AND {t.state} = outcome.source
                     AND {t.claim} IS NOT DISTINCT FROM outcome.token
                 FOR NO KEY UPDATE SKIP LOCKED) AS row

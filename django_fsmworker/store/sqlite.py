@@ -25,6 +25,9 @@ from django_fsmworker.store.tables import Table, table_for
 AT_LEAST = (3, 38)
 MOST_PARTS, PARAMS_PER_PART = 400, 4  # SQLite takes 500 parts of a compound SELECT
 
+# How many values precede the key in the list that tells of a held row, and of a settled one.
+HELD, SETTLED = 2, 6
+
 
 class SQLiteStore(Store):
     """The embedded default: every process on one machine."""
@@ -82,7 +85,7 @@ class SQLiteStore(Store):
     def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
         table = table_for(model, self.alias)
         params = self._outcomes(table, outcomes, lease=None, token=None)
-        return table.load_keys(self._fetch(_settle_sql(table, table.pk), params))
+        return table.load_keys(self._fetch(_settle_sql(table, table.returned_key), params))
 
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token = table_for(model, self.alias), new_token()
@@ -98,7 +101,7 @@ class SQLiteStore(Store):
         table = table_for(model, self.alias)
         end = self._text(clock.now() + timedelta(seconds=lease))
         changes = f"{table.lease} = %s, {table.next} = %s"
-        same_state = f"AND {table.name}.{table.state} = hold.value ->> 2"
+        same_state = f"AND {table.name}.{table.state} = hold.value ->> 1"
         return self._write_held(table, holds, changes, [end, end], same_state)
 
     def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
@@ -117,10 +120,10 @@ class SQLiteStore(Store):
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         table = table_for(model, self.alias)
         sql = f"""
-            SELECT {table.name}.{table.pk} FROM json_each(%s) AS hold
-            JOIN {table.name} ON {table.name}.{table.pk} = hold.value ->> 0
-            WHERE {table.name}.{table.claim} IS hold.value ->> 1
-                AND {table.name}.{table.state} = hold.value ->> 2
+            SELECT {table.returned_key} FROM json_each(%s) AS hold
+            JOIN {table.name} ON {_key_of(table, "hold", HELD)}
+            WHERE {table.name}.{table.claim} IS hold.value ->> 0
+                AND {table.name}.{table.state} = hold.value ->> 1
         """
         return table.load_keys(self._fetch(sql, [_holds(table, holds)]))
 
@@ -135,9 +138,9 @@ class SQLiteStore(Store):
         sql = f"""
             UPDATE {table.name} SET {changes}
             FROM json_each(%s) AS hold
-            WHERE {table.name}.{table.pk} = hold.value ->> 0
-                AND {table.name}.{table.claim} = hold.value ->> 1 {condition}
-            RETURNING {table.pk}
+            WHERE {_key_of(table, "hold", HELD)}
+                AND {table.name}.{table.claim} = hold.value ->> 0 {condition}
+            RETURNING {table.returned_key}
         """
         return table.load_keys(self._fetch(sql, [*params, _holds(table, holds)]))
 
@@ -148,13 +151,13 @@ class SQLiteStore(Store):
         keys = table.prepare_keys(each.pk for each in outcomes)
         written = [
             [
-                key,
                 each.source,
                 each.token,
                 each.target,
                 each.moved,
                 self._text(_due(each, now)),
                 min(each.failures, MOST_FAILURES),
+                *key,
             ]
             for key, each in zip(keys, outcomes, strict=True)
         ]
@@ -197,8 +200,13 @@ def _due(outcome: Outcome, now: datetime) -> datetime | None:
 def _holds(table: Table, holds: Sequence[Hold]) -> str:
     keys = table.prepare_keys(hold.pk for hold in holds)
     return json.dumps(
-        [[key, hold.token, hold.state] for key, hold in zip(keys, holds, strict=True)], default=str
+        [[hold.token, hold.state, *key] for key, hold in zip(keys, holds, strict=True)], default=str
     )
+
+
+def _key_of(table: Table, row: str, first: int) -> str:
+    """The condition that a row of the table has the key that begins at ``first`` in a JSON list."""
+    return table.key_is(f"{row}.value ->> {first + n}" for n, _ in enumerate(table.key))
 
 
 @cache
@@ -206,7 +214,7 @@ def _claim_sql(table: Table, lanes: int) -> str:
     t = table
     lane = f"""
         SELECT * FROM (
-            SELECT {t.pk} FROM {t.name}
+            SELECT {", ".join(t.key)} FROM {t.name}
             WHERE {t.state} = %s AND {t.next} >= %s AND {t.next} <= %s
                 AND ({t.lease} IS NULL OR {t.lease} <= %s)
             ORDER BY {t.next} LIMIT %s)"""
@@ -216,7 +224,7 @@ def _claim_sql(table: Table, lanes: int) -> str:
             {t.failures} = CASE WHEN {t.lease} IS NULL THEN {t.failures}
                 ELSE min({t.failures} + 1, {MOST_FAILURES}) END,
             {t.lease} = %s
-        WHERE {t.pk} IN ({" UNION ALL ".join([lane] * lanes)})
+        WHERE ({", ".join(t.key)}) IN ({" UNION ALL ".join([lane] * lanes)})
         RETURNING {t.whole_row}
     """
 
@@ -237,21 +245,21 @@ def _peek_sql(table: Table, position: int) -> str:
 def _settle_sql(table: Table, returned: str) -> str:
     t = table
     history = f"""
-            {t.history} = CASE WHEN outcome.value ->> 4
+            {t.history} = CASE WHEN outcome.value ->> 3
                 THEN json_insert(COALESCE({t.history}, '[]'), '$[#]',
-                    json_array(outcome.value ->> 3, %s))
+                    json_array(outcome.value ->> 2, %s))
                 ELSE {t.history} END,"""
     return f"""
         UPDATE {t.name} SET{history if t.history else ""}
-            {t.state} = outcome.value ->> 3,
-            {t.changed} = CASE WHEN outcome.value ->> 4 THEN %s ELSE {t.changed} END,
-            {t.next} = outcome.value ->> 5,
-            {t.failures} = outcome.value ->> 6,
+            {t.state} = outcome.value ->> 2,
+            {t.changed} = CASE WHEN outcome.value ->> 3 THEN %s ELSE {t.changed} END,
+            {t.next} = outcome.value ->> 4,
+            {t.failures} = outcome.value ->> 5,
             {t.lease} = %s,
             {t.claim} = %s
         FROM json_each(%s) AS outcome
-        WHERE {t.name}.{t.pk} = outcome.value ->> 0
-            AND {t.name}.{t.state} = outcome.value ->> 1
-            AND {t.name}.{t.claim} IS outcome.value ->> 2
+        WHERE {_key_of(t, "outcome", SETTLED)}
+            AND {t.name}.{t.state} = outcome.value ->> 0
+            AND {t.name}.{t.claim} IS outcome.value ->> 1
         RETURNING {returned}
     """

@@ -1,9 +1,16 @@
-"""A model's table, as the store's SQL needs it: quoted names, the key's type, rows to instances."""
+"""A model's table, as the store's SQL needs it: quoted names, the key's columns, rows to instances.
+
+A key has one column, or several. In a statement its parts are called ``key_1``, ``key_2``, …; a key
+of one column is a plain value in Python, a composite one a tuple.
+
+The table is the one that has the state column. A multi-table child that declares it has other
+columns in its parents' tables: those are read by one more query.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -11,6 +18,8 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
+from django_fsmworker.models.discovery import declaring_model
+from django_fsmworker.models.moving import MOST_KEYS, batched
 from django_fsmworker.models.saving import ENGINE_COLUMNS
 from django_fsmworker.store.instances import build
 
@@ -26,11 +35,15 @@ class Table:
         connection = connections[alias]
         self.quote = connection.ops.quote_name
         meta = model._meta
-        self.fields = list(meta.concrete_fields)
+        owner = declaring_model(model)
+        self.fields = [field for field in meta.concrete_fields if field.model is owner]
+        self.inherited = [field for field in meta.concrete_fields if field.model is not owner]
+        self.key_fields = list(getattr(meta.pk, "fields", [meta.pk]))
         columns = {field.attname: self.quote(field.column) for field in self.fields}
-        self.name = self.quote(meta.db_table)
-        self.pk = columns[meta.pk.attname]
-        self.pk_type = meta.pk.rel_db_type(connection)
+        self.name = self.quote(owner._meta.db_table)
+        self.key = [columns[field.attname] for field in self.key_fields]
+        self.key_types = [field.rel_db_type(connection) for field in self.key_fields]
+        self.key_parts = [f"key_{number}" for number, _ in enumerate(self.key, 1)]
         self.state = columns["state"]
         self.changed = columns["state_changed"]
         self.next = columns["state_next"]
@@ -39,19 +52,58 @@ class Table:
         self.failures = columns["state_failures"]
         self.history: str | None = columns.get("state_history")
 
-    def prepare_keys(self, keys: Iterable[Any]) -> list[Any]:
-        """Primary keys as the driver wants them."""
-        field, connection = self.model._meta.pk, connections[self.alias]
-        return [field.get_db_prep_value(key, connection) for key in keys]
+    def key_is(self, parts: Iterable[str]) -> str:
+        """The condition that a row of the table has the key made of these SQL expressions."""
+        pairs = zip(self.key, parts, strict=True)
+        return " AND ".join(f"{self.name}.{column} = {part}" for column, part in pairs)
+
+    def prepare_keys(self, keys: Iterable[Any]) -> list[list[Any]]:
+        """Primary keys as the driver wants them: for each a list of its parts."""
+        connection = connections[self.alias]
+        return [
+            [
+                field.get_db_prep_value(part, connection)
+                for field, part in zip(self.key_fields, self._parts(key), strict=True)
+            ]
+            for key in keys
+        ]
+
+    def key_arrays(self, keys: Iterable[Any]) -> list[list[Any]]:
+        """The same, for each column of the key a list of its values."""
+        rows = self.prepare_keys(keys)
+        return [[row[number] for row in rows] for number, _ in enumerate(self.key)]
 
     def load_keys(self, rows: Iterable[Sequence[Any]]) -> set[Any]:
-        """Primary keys from rows of one column, as Python values."""
-        return {row[0] for row in self._convert(rows, [self.model._meta.pk])}
+        """Primary keys from rows of the key's columns, as Python values."""
+        converted = self._convert(rows, self.key_fields)
+        return {tuple(row) if self.is_composite else row[0] for row in converted}
 
     def load(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         """Model instances from rows that hold every column in the order of ``whole_row``."""
-        names = [field.attname for field in self.fields]
-        return build(self.model, self.alias, names, self._convert(rows, self.fields))
+        loaded = self._convert(rows, self.fields)
+        if self.inherited:
+            loaded = self._with_inherited([tuple(row) for row in loaded])
+        names = [field.attname for field in self.model._meta.concrete_fields]
+        return build(self.model, self.alias, names, loaded)
+
+    def _with_inherited(self, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """The same rows with the columns of the parents' tables, in the model's own order.
+
+        A row whose parent is gone meanwhile is gone itself.
+        """
+        fields, model = [*self.fields, *self.inherited], self.model
+        names = [field.attname for field in self.inherited]
+        order = [fields.index(field) for field in model._meta.concrete_fields]
+        at = self.fields.index(model._meta.pk)
+        keys = [row[at] for row in rows]
+        parents: dict[Any, Any] = {}
+        for some in batched(keys, MOST_KEYS):
+            present: QuerySet[Any] = QuerySet(model, using=self.alias).filter(pk__in=some)
+            parents |= {key: own for key, *own in present.values_list("pk", *names)}
+        for key, row in zip(keys, rows, strict=True):
+            if key in parents:
+                values = [*row, *parents[key]]
+                yield [values[position] for position in order]
 
     def load_claimed(self, tokens: Iterable[int], states: Iterable[str]) -> list[Any]:
         """The rows that a claim took, loaded one by one, after loading them together has failed.
@@ -85,10 +137,15 @@ class Table:
             )
             return bare
 
+    @property
+    def is_composite(self) -> bool:
+        """Whether the key has several columns."""
+        return len(self.key) > 1
+
     @cached_property
     def returned_key(self) -> str:
-        """The key, for a RETURNING clause."""
-        return f"{self.name}.{self.pk}"
+        """The key's columns, for a RETURNING clause or a SELECT."""
+        return ", ".join(f"{self.name}.{column}" for column in self.key)
 
     @cached_property
     def whole_row(self) -> str:
@@ -99,9 +156,11 @@ class Table:
             for field in self.fields
         )
 
-    @staticmethod
-    def _is_own(field: Any) -> bool:
-        return field.primary_key or field.attname in ENGINE_COLUMNS
+    def _is_own(self, field: Any) -> bool:
+        return field in self.key_fields or field.attname in ENGINE_COLUMNS
+
+    def _parts(self, key: Any) -> Sequence[Any]:
+        return key if self.is_composite else (key,)
 
     @property
     def _compiler(self) -> Any:
@@ -116,5 +175,7 @@ class Table:
 
 @cache
 def table_for(model: Any, alias: str) -> Table:
-    """The model's table on the database behind ``alias``."""
-    return Table(model, alias)
+    """The table with the model's state, on the database behind ``alias``."""
+    owner = declaring_model(model)
+    shares_table = model._meta.concrete_model is owner
+    return Table(model if shares_table else owner, alias)

@@ -7,7 +7,7 @@ from testapp.models.chain import Chain, ChainStates, Noop, NoopStates
 from testapp.models.errands import Errand, ErrandStates
 from testapp.models.expiry import Attachment, Expiring, ExpiringStates, Lock
 from testapp.models.files import File, FileStates
-from testapp.models.keys import Hidden, RelatedKey, TextKey, UUIDKey
+from testapp.models.keys import CompositeKey, Hidden, RelatedKey, TextKey, UUIDKey
 from testapp.models.orders import Order, OrderStates
 from testapp.models.trouble import CheckLog, Trouble, TroubleStates
 
@@ -18,6 +18,7 @@ __all__ = [
     "Chain",
     "ChainStates",
     "CheckLog",
+    "CompositeKey",
     "Errand",
     "ErrandStates",
     "Expiring",

@@ -126,7 +126,7 @@ class TestModels:
             )
         ]
 
-    def test_e004_child_of_a_table(self, apps):
+    def test_children_of_a_table(self, apps):
         class Parent(StatorModel):
             __module__ = MODULE
             state = StateField(NoopStates)
@@ -135,27 +135,82 @@ class TestModels:
             __module__ = MODULE
             number = models.IntegerField()
 
-        assert checks.check_models(None) == [
-            Error(
-                "testapp.Child inherits or shares its table by multi-table inheritance, which a "
-                "runner cannot claim yet.",
-                hint="Make the parent abstract, or point from the child with a OneToOneField.",
-                obj=Child,
-                id="fsmworker.E004",
-            )
-        ]
-
-    def test_e004_a_life_in_the_child_only(self, apps):
-        class Parent(models.Model):
+        class Plain(models.Model):
             __module__ = MODULE
 
-        class Child(StatorModel, Parent):
+        class Declaring(StatorModel, Plain):
             __module__ = MODULE
             state = StateField(NoopStates)
 
-        assert [each.id for each in checks.check_models(None)] == ["fsmworker.E004"]
+        assert checks.check_models(None) == []
 
-    def test_e005_composite_key(self, apps):
+    def test_a_child_inherits_what_is_wrong_and_it_is_said_once(self, apps):
+        class Parent(StatorModel):
+            __module__ = MODULE
+            state = StateField(WordyStates, max_length=20)
+
+        class Child(Parent):
+            __module__ = MODULE
+
+        assert [each.obj for each in checks.check_models(None)] == [Parent]
+
+    def test_e004_a_life_in_two_tables(self, apps):
+        class Parent(StatorModel):
+            __module__ = MODULE
+
+        class Child(Parent):
+            __module__ = MODULE
+            state = StateField(NoopStates)
+
+        (_, found) = checks.check_models(None)
+
+        assert found == Error(
+            "testapp.Child has the state in its own table, but state_changed in that of "
+            "testapp.Parent.",
+            hint="Make the parent abstract, or declare 'state = StateField(YourGraph)' on it.",
+            obj=Child,
+            id="fsmworker.E004",
+        )
+
+    def test_e005_a_key_that_no_list_tells_apart(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            digest = models.BinaryField(primary_key=True)
+            state = StateField(NoopStates)
+
+        assert checks.check_models(None) == [
+            Error(
+                "The primary key of testapp.Shape has a BinaryField, by which a runner cannot "
+                "find a row again.",
+                hint="Give it another primary key, and a UniqueConstraint on what is now the key.",
+                obj=Shape,
+                id="fsmworker.E005",
+            )
+        ]
+
+    def test_e005_as_a_part_and_through_a_relation(self, apps):
+        class Shape(StatorModel):
+            __module__ = MODULE
+            digest = models.BinaryField(primary_key=True)
+            state = StateField(NoopStates)
+
+        class Part(StatorModel):
+            __module__ = MODULE
+            pk = models.CompositePrimaryKey("number", "data")
+            number = models.IntegerField()
+            data = models.JSONField()
+            state = StateField(NoopStates)
+
+        class Related(StatorModel):
+            __module__ = MODULE
+            shape = models.OneToOneField(Shape, models.CASCADE, primary_key=True)
+            state = StateField(NoopStates)
+
+        assert {(each.obj, each.id) for each in checks.check_models(None)} == {
+            (model, "fsmworker.E005") for model in (Shape, Part, Related)
+        }
+
+    def test_composite_key(self, apps):
         class Shape(StatorModel):
             __module__ = MODULE
             pk = models.CompositePrimaryKey("tenant", "number")
@@ -163,14 +218,7 @@ class TestModels:
             number = models.IntegerField()
             state = StateField(NoopStates)
 
-        assert checks.check_models(None) == [
-            Error(
-                "testapp.Shape has a composite primary key, which a runner cannot claim yet.",
-                hint="Give it a single-column primary key and a UniqueConstraint instead.",
-                obj=Shape,
-                id="fsmworker.E005",
-            )
-        ]
+        assert checks.check_models(None) == []
 
     def test_e006_long_name(self, apps):
         class Shape(StatorModel):
