@@ -59,19 +59,18 @@ class Table:
 
     def prepare_keys(self, keys: Iterable[Any]) -> list[list[Any]]:
         """Primary keys as the driver wants them: for each a list of its parts."""
-        connection = connections[self.alias]
-        return [
-            [
-                field.get_db_prep_value(part, connection)
-                for field, part in zip(self.key_fields, self._parts(key), strict=True)
-            ]
-            for key in keys
-        ]
+        return [list(parts) for parts in zip(*self.key_arrays(keys), strict=True)]
 
     def key_arrays(self, keys: Iterable[Any]) -> list[list[Any]]:
         """The same, for each column of the key a list of its values."""
-        rows = self.prepare_keys(keys)
-        return [[row[number] for row in rows] for number, _ in enumerate(self.key)]
+        connection, found = connections[self.alias], list(keys)
+        columns = [found]
+        if self.is_composite:
+            columns = [[key[number] for key in found] for number, _ in enumerate(self.key)]
+        return [
+            [field.get_db_prep_value(value, connection) for value in values]
+            for field, values in zip(self.key_fields, columns, strict=True)
+        ]
 
     def load_keys(self, rows: Iterable[Sequence[Any]]) -> set[Any]:
         """Primary keys from rows of the key's columns, as Python values."""
@@ -158,9 +157,6 @@ class Table:
 
     def _is_own(self, field: Any) -> bool:
         return field in self.key_fields or field.attname in ENGINE_COLUMNS
-
-    def _parts(self, key: Any) -> Sequence[Any]:
-        return key if self.is_composite else (key,)
 
     @property
     def _compiler(self) -> Any:
