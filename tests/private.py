@@ -1,0 +1,57 @@
+"""What a server of the tests' own needs: a folder that its account can enter, and a free port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+USER = "fsmworker"
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+class ServerUnavailable(Exception):
+    """No server could be started or reached; the message says why."""
+
+
+def account() -> dict[str, Any]:
+    """Whom a server runs as when root starts it: database servers refuse to run as root."""
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def folder(name: str) -> Iterator[Path]:
+    """A temporary folder for a server's data, which goes afterwards."""
+    parent = _open_parent() if os.geteuid() == 0 else None
+    path = Path(tempfile.mkdtemp(prefix=f"fsmworker-{name}-", dir=parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_parent() -> Path:
+    """A folder for temporary files that every user can reach: TMPDIR may be root's alone."""
+    candidates = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
+    for candidate in map(Path, candidates):
+        folders = [candidate.resolve(), *candidate.resolve().parents]
+        if candidate.is_dir() and all(each.stat().st_mode & stat.S_IXOTH for each in folders):
+            return candidate
+    raise ServerUnavailable(f"no folder that other users can enter among {', '.join(candidates)}")
+
+
+def free_port() -> int:
+    """Nobody listens there now; somebody may in the next moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
