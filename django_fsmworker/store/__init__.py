@@ -9,11 +9,17 @@ from django.db import connections, router
 
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.store.interface import Hold, Lane, Store
+from django_fsmworker.store.mysql import MySQLStore
 from django_fsmworker.store.outcomes import Kind, Outcome
 from django_fsmworker.store.postgresql import PostgreSQLStore
 from django_fsmworker.store.sqlite import SQLiteStore
 
-STORES: dict[str, type[Store]] = {"postgresql": PostgreSQLStore, "sqlite": SQLiteStore}
+STORES: dict[str, type[Store]] = {
+    "postgresql": PostgreSQLStore,
+    "mysql": MySQLStore,
+    "sqlite": SQLiteStore,
+}
+NAMES = {"postgresql": "PostgreSQL", "mysql": "MariaDB or MySQL", "sqlite": "SQLite"}
 
 __all__ = ["Hold", "Kind", "Lane", "Outcome", "Store", "store_for", "stores_for"]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import connections
 from django.db.models import F
 
 from django_fsmworker import clock
@@ -71,9 +72,14 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
             failure.traceback,
         )
         (seen if entry.pk else new).append(entry)
-    # An upsert: an abandoned check may be noted and settled at the same moment.
+    # An upsert: an abandoned check may be noted and settled at the same moment. (MySQL's is about
+    # any unique key and takes no names of one.)
+    targets = connections[alias].features.supports_update_conflicts_with_target
     FailureRecord.objects.using(alias).bulk_create(
-        new, update_conflicts=True, unique_fields=["model", "row"], update_fields=_WRITTEN
+        new,
+        update_conflicts=True,
+        unique_fields=["model", "row"] if targets else None,
+        update_fields=_WRITTEN,
     )
     FailureRecord.objects.using(alias).bulk_update(seen, _WRITTEN)
 

@@ -73,9 +73,15 @@ class Table:
         ]
 
     def load_keys(self, rows: Iterable[Sequence[Any]]) -> set[Any]:
-        """Primary keys from rows of the key's columns, as Python values."""
+        """Primary keys from rows that begin with the key's columns, as Python values."""
+        return set(self.each_key(rows))
+
+    def each_key(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
+        """As ``load_keys()``, in the order of the rows."""
         converted = self._convert(rows, self.key_fields)
-        return {tuple(row) if self.is_composite else row[0] for row in converted}
+        if self.is_composite:
+            return [tuple(row[: len(self.key)]) for row in converted]
+        return [row[0] for row in converted]
 
     def load(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         """Model instances from rows that hold every column in the order of ``whole_row``."""

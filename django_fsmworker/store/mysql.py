@@ -1,0 +1,250 @@
+"""The protocol on MariaDB and MySQL: lock, then update by key, in one transaction.
+
+There is no ``UPDATE … RETURNING``, and an UPDATE waits for locked rows. So rows are locked first,
+with SKIP LOCKED, and what the fence asks for is compared here: exactly, whatever the collation of a
+column takes for equal. Transactions are READ COMMITTED; at REPEATABLE READ a locking read locks the
+gaps between rows, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import Error, transaction
+
+from django_fsmworker.models.moving import batched
+from django_fsmworker.store.interface import Hold, Lane, Store, new_token
+from django_fsmworker.store.mysql_sql import (
+    BEGINNING,
+    MOST_KEYS,
+    Key,
+    claim_sql,
+    database_now,
+    holds_sql,
+    keyed,
+    lane_sql,
+    microseconds,
+    peek_sql,
+    settle_sql,
+)
+from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.tables import Table, table_for
+
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+LOCKING = "FOR UPDATE SKIP LOCKED"
+
+
+class MySQLStore(Store):
+    """InnoDB's row locks, and the server's clock."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return _read_committed(self.connection, self.alias)
+
+    def shortcomings(self) -> list[str]:
+        return []
+
+    def now(self) -> datetime:
+        ((moment,),) = self._fetch(f"SELECT {database_now()}", [])
+        return moment.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+
+    def claim(
+        self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
+    ) -> list[Any]:
+        table, token, now = table_for(model, self.alias), new_token(), database_now()
+        with self._at_once():
+            keys = self._lock_free(table, lanes, until, now)
+            for some in batched(keys, MOST_KEYS):
+                sql = claim_sql(table, now, len(some))
+                self._execute(sql, [token, token + 1, microseconds(lease), *_parts(some)])
+        try:
+            rows = table.load(self._read_whole(table, keys, (token, token + 1)))
+        except Error:
+            raise
+        except Exception:  # the claim stands; one of its rows cannot be read
+            self._stop_reading()
+            rows = table.load_claimed((token, token + 1), [lane.state for lane in lanes])
+        return sorted(rows, key=lambda row: row.state_next)
+
+    def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        now, asked, parts = database_now(), [], []
+        params: list[Any] = []
+        for model, lane in [(model, lane) for model, some in lanes.items() for lane in some]:
+            parts.append(peek_sql(table_for(model, self.alias), len(asked), now))
+            params += [lane.state, self._since(lane)]
+            asked.append((model, lane.state))
+        rows = self._fetch(" UNION ALL ".join(parts), params)
+        return {asked[position]: due / 1_000_000 for position, due in rows}
+
+    def settle(self, model: Any, outcomes: Sequence[Outcome]) -> set[Any]:
+        table = table_for(model, self.alias)
+        with self._at_once():
+            return set(self._settle(table, outcomes, "NULL", [None]))
+
+    def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
+        table, token = table_for(model, self.alias), new_token()
+        end = f"{database_now()} + INTERVAL %s MICROSECOND"
+        with self._at_once():
+            keys = self._settle(table, outcomes, end, [microseconds(lease), token])
+            found = self._read_whole(table, table.prepare_keys(keys), (token,))
+        try:
+            return table.load(found)
+        except Exception:  # the write stands; one of its rows cannot be read
+            return table.load_claimed((token,), {each.target for each in outcomes})
+
+    def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
+        table, end = table_for(model, self.alias), f"{database_now()} + INTERVAL %s MICROSECOND"
+        changes = f"{table.lease} = {end}, {table.next} = {end}"
+        return self._write_held(table, holds, changes, [microseconds(lease)] * 2, same_state=True)
+
+    def hand_back(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
+        # A suspect keeps a lease in the past: whoever claims it takes it over once more, which
+        # counts the failure that is taken back here.
+        table, now = table_for(model, self.alias), database_now()
+        suspect = f"{table.claim} %% 2 = 1"
+        changes = f"""
+            {table.failures} = CASE WHEN {suspect} AND {table.failures} > 0
+                THEN {table.failures} - 1 ELSE {table.failures} END,
+            {table.lease} = CASE WHEN {suspect} THEN {now} ELSE NULL END,
+            {table.next} = LEAST({table.next}, {now}),
+            {table.claim} = NULL"""
+        return self._write_held(table, holds, changes, [], same_state=False)
+
+    def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
+        table = table_for(model, self.alias)
+        return {pk for pk, _ in self._held(table, holds, "", same_state=True)}
+
+    def _lock_free(
+        self, table: Table, lanes: Sequence[Lane], until: datetime | None, now: str
+    ) -> list[Key]:
+        """The keys of due rows that nobody holds or has locked; they are locked now."""
+        by = [] if until is None else [self._moment(until)]
+        condition = f"AND {table.next} <= %s" if by else ""
+        params: list[Any] = []
+        for lane in lanes:
+            params += [lane.state, self._since(lane), *by, lane.limit]
+        parts = [lane_sql(table, now, condition)] * len(lanes)
+        return self._fetch(" UNION ALL ".join(parts), params)
+
+    def _settle(
+        self, table: Table, outcomes: Sequence[Outcome], lease: str, claim: Sequence[Any]
+    ) -> list[Any]:
+        """Write the outcomes whose rows carry what the fence asks for; returns their keys."""
+        by_key = {each.pk: each for each in outcomes}
+        holds = [Hold(each.pk, each.token, each.source) for each in outcomes]  # type: ignore[arg-type]
+        groups: dict[tuple[str, bool, int], list[tuple[Key, Outcome]]] = {}
+        held = self._held(table, holds, LOCKING, same_state=True)
+        for pk, key in held:
+            outcome = by_key[pk]
+            alike = (outcome.target, outcome.moved, outcome.failures)
+            groups.setdefault(alike, []).append((key, outcome))
+        for group in groups.values():
+            for some in batched(group, MOST_KEYS):
+                sql, params = settle_sql(table, some, lease, database_now())
+                self._execute(sql, [*params, *claim, *_parts(key for key, _ in some)])
+        return [pk for pk, _ in held]
+
+    def _write_held(
+        self,
+        table: Table,
+        holds: Sequence[Hold],
+        changes: str,
+        params: list[Any],
+        same_state: bool,
+    ) -> set[Any]:
+        """Apply ``changes`` to the rows that still carry their token and that nobody has locked."""
+        with self._at_once():
+            held = self._held(table, holds, LOCKING, same_state)
+            for keys in batched([key for _, key in held], MOST_KEYS):
+                self._execute(
+                    f"UPDATE {table.name} FORCE INDEX (PRIMARY) SET {changes} "
+                    f"WHERE {keyed(table, len(keys))}",
+                    [*params, *_parts(keys)],
+                )
+        return {pk for pk, _ in held}
+
+    def _held(
+        self, table: Table, holds: Sequence[Hold], locking: str, same_state: bool
+    ) -> list[tuple[Any, Key]]:
+        """The rows that carry their token (and are in that state): their keys, in both forms."""
+        expected = {hold.pk: hold for hold in holds}
+        held = []
+        for keys in batched(table.prepare_keys(expected), MOST_KEYS):
+            rows = self._fetch(holds_sql(table, len(keys), locking), _parts(keys))
+            for pk, (*key, state, token) in zip(table.each_key(rows), rows, strict=True):
+                hold = expected.get(pk)
+                if hold is not None and token == hold.token:
+                    if state == hold.state or not same_state:
+                        held.append((pk, key))
+        return held
+
+    def _read_whole(self, table: Table, keys: list[Key], tokens: Sequence[int]) -> list[Any]:
+        rows: list[Any] = []
+        for some in batched(keys, MOST_KEYS):
+            rows += self._fetch(
+                f"SELECT {table.whole_row} FROM {table.name} FORCE INDEX (PRIMARY) "
+                f"WHERE {keyed(table, len(some))} "
+                f"AND {table.claim} IN ({', '.join(['%s'] * len(tokens))})",
+                [*_parts(some), *tokens],
+            )
+        return rows
+
+    def _execute(self, sql: str, params: Sequence[Any]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+
+    def _since(self, lane: Lane) -> Any:
+        return BEGINNING if lane.since is None else self._moment(lane.since)
+
+    def _moment(self, moment: datetime) -> Any:
+        return self.connection.ops.adapt_datetimefield_value(moment)
+
+    def _stop_reading(self) -> None:
+        """A driver that could not read a value may have left the rest of the answer unread."""
+        if not self.connection.in_atomic_block:
+            self.connection.close()
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """What happens inside is committed together.
+
+        Two statements around it. Django's own way is three, since it turns autocommit off and on.
+        """
+        connection = self.connection
+        if connection.in_atomic_block:
+            yield
+            return
+        if _level(connection) != "read committed":
+            self._execute(READ_COMMITTED, [])
+        self._execute("START TRANSACTION", [])
+        try:
+            yield
+            self._execute("COMMIT", [])
+        except BaseException:
+            with suppress(Error):
+                self._execute("ROLLBACK", [])
+            raise
+
+
+def _parts(keys: Iterable[Key]) -> list[Any]:
+    return [part for key in keys for part in key]
+
+
+@contextmanager
+def _read_committed(connection: Any, alias: str) -> Iterator[None]:
+    """A transaction at READ COMMITTED, whatever level the project's own ones have."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic(using=alias):
+        if outermost and _level(connection) != "read committed":
+            with connection.cursor() as cursor:
+                cursor.execute(READ_COMMITTED)
+        yield
+
+
+def _level(connection: Any) -> str | None:
+    """The isolation level of its session; None for the server's own."""
+    connection.ensure_connection()
+    level: str | None = connection.isolation_level
+    return level
