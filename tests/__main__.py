@@ -1,24 +1,28 @@
 """
 ``python -m tests [--database NAME] [pytest's arguments]``: run the tests once on each database.
 
-PostgreSQL and MariaDB are started for the run, unless ``TEST_DATABASE_URL`` and ``TEST_MYSQL_URL``
-name servers. The databases in ``REQUIRE_DATABASES`` (comma-separated) have to be there: an absent
-one is a failure.
+Several databases are taken side by side. PostgreSQL and MariaDB are started for the run, unless
+``TEST_DATABASE_URL`` and ``TEST_MYSQL_URL`` name servers. The databases in ``REQUIRE_DATABASES``
+(comma-separated) have to be there: an absent one is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 
 from tests.databases import NAMES, URL_VARIABLES, VENDORS
 from tests.passes import Outcome, run_pass
 from tests.private import ServerUnavailable
+from tests.side_by_side import run_side_by_side
 
 # Their drivers and programs are needed only when their turn comes.
 LAUNCHERS = {"postgresql": "tests.postgres", "mysql": "tests.mariadb"}
@@ -31,11 +35,19 @@ def main(arguments: Sequence[str]) -> int:
     # Stopped from outside, the run still stops its server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
+    if options.outcome:
+        (vendor,) = chosen
+        options.outcome.write_text(json.dumps(asdict(_run(vendor, for_pytest))))
+        return 0
     outcomes = {vendor: Outcome(problem="not run") for vendor in required if vendor not in chosen}
-    for number, vendor in enumerate(chosen):
+    if len(chosen) == 1:
+        outcomes[chosen[0]] = _run(chosen[0], for_pytest)
+    else:
         # What does not depend on the database runs in the first pass only.
-        once = ["--without-unit"] if number else []
-        outcomes[vendor] = _run(vendor, [*once, *for_pytest])
+        once = {
+            vendor: ["--without-unit"] if number else [] for number, vendor in enumerate(chosen)
+        }
+        outcomes |= run_side_by_side({each: [*once[each], *for_pytest] for each in chosen})
     return _report(outcomes, required)
 
 
@@ -52,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=VENDORS,
         help="run on this database only; may be given twice (default: all)",
     )
+    # For the passes that run side by side: where to say what came of one.
+    parser.add_argument("--outcome", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
