@@ -6,15 +6,18 @@ import queue
 import threading
 from typing import Any
 
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Work
 
 
 class Turns:
-    """Any number of threads may put and take; the usual row passes without a lock."""
+    """Any number of threads may put and take; the usual row passes without a lock.
+
+    A batch of rows stands in line as one, and has one turn.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[Any, queue.SimpleQueue[Attempt]] = {}
-        self._turns: list[queue.SimpleQueue[Attempt]] = []
+        self._lines: dict[Any, queue.SimpleQueue[Work]] = {}
+        self._turns: list[queue.SimpleQueue[Work]] = []
         self._turn = 0
         # One ticket for each row in any line, to wait for; False tells a thread to end.
         self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -26,17 +29,17 @@ class Turns:
         """How many rows are in line."""
         return self._tickets.qsize()
 
-    def put(self, attempt: Attempt) -> None:
+    def put(self, work: Work) -> None:
         """To the end of its model's line; the ticket last, so that who has one finds a row."""
-        line = self._lines.get(attempt.model)
+        line = self._lines.get(work.model)
         if line is None:
             with self._new_line:
-                line = self._lines.setdefault(attempt.model, queue.SimpleQueue())
+                line = self._lines.setdefault(work.model, queue.SimpleQueue())
                 self._turns = list(self._lines.values())
-        line.put(attempt)
+        line.put(work)
         self._tickets.put(True)
 
-    def next(self, timeout: float) -> Attempt | None:
+    def next(self, timeout: float) -> Work | None:
         """The row whose turn it is; ``queue.Empty`` after ``timeout`` seconds, None if woken."""
         return self._of_next_line() if self._tickets.get(timeout=timeout) else None
 
@@ -47,7 +50,7 @@ class Turns:
         self.level = -1
         return True
 
-    def drain(self) -> list[Attempt]:
+    def drain(self) -> list[Work]:
         """Take all that wait."""
         rest = []
         while self._take_ticket():
@@ -59,7 +62,7 @@ class Turns:
         for _ in range(threads):
             self._tickets.put(False)
 
-    def _of_next_line(self) -> Attempt:
+    def _of_next_line(self) -> Work:
         """The first row of the next line that has one; only for holders of a ticket."""
         while True:
             turns = self._turns

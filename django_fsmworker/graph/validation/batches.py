@@ -20,7 +20,9 @@ def batch_in_range(state: State) -> str | None:
 def batch_has_a_check(state: State) -> str | None:
     if state.batch is None or state.automatic:
         return None
-    return "no check runs in a terminal or manual state, so nothing would get a batch; remove batch."
+    return (
+        "no check runs in a terminal or manual state, so nothing would get a batch; remove batch."
+    )
 
 
 def batch_is_not_atomic(state: State) -> str | None:

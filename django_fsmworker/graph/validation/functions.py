@@ -31,8 +31,7 @@ def check_is_bound(state: State) -> str | None:
         return None
     name = state.transition_function
     return (
-        f"{name} is not a classmethod;"
-        f" write it as @classmethod def {name}({_parameters(state)})."
+        f"{name} is not a classmethod; write it as @classmethod def {name}({_parameters(state)})."
     )
 
 
@@ -62,7 +61,9 @@ def check_takes_a_row(state: State) -> str | None:
         inspect.signature(state.handler).bind(object())
     except TypeError:
         given = "a row" if state.batch is None else "a list of rows"
-        return f"{name} cannot be called with {given}; write it as def {name}({_parameters(state)})."
+        return (
+            f"{name} cannot be called with {given}; write it as def {name}({_parameters(state)})."
+        )
     except ValueError:  # Written in C, without a signature to look at.
         return None
     return None
