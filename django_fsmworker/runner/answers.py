@@ -91,7 +91,7 @@ def refuse_answer(check: str, answer: Any) -> None:
             f"await it, for instance in asyncio.gather(), before the check returns."
         )
     raise TypeError(
-        f"{check} answered {reprlib.repr(answer)} for this row; an answer is a state, the name of "
+        f"{check} answered {answer!r} for this row; an answer is a state, the name of "
         f"one, None, TryAgainLater() or an exception."
     )
 

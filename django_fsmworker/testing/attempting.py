@@ -108,10 +108,9 @@ def _settle(store: Store, outcome: Outcome, caught: Errors) -> tuple[State | Non
     """Write the outcome and tell of it; the state that the row moved to, and what was written."""
     model = type(outcome.row)
     outcome, written = _write(store, outcome, caught)
+    note = f"({model._meta.label} {outcome.pk} failed in the state {outcome.source!r}.)"
     for error in caught:
-        error.add_note(
-            f"({model._meta.label} {outcome.pk} failed in the state {outcome.source!r}.)"
-        )
+        error.add_note(note)
     if not written:
         return None, written
     if outcome.moved:
