@@ -32,8 +32,9 @@ def answers(check: str, result: Any, rows: Sequence[Any], keys: Sequence[Any]) -
     if len(result) != len(rows):
         _close(result)
         raise ValueError(
-            f"{check} got {len(rows)} rows and returned {len(result)} answers; return one for each "
-            f"row, in the order of the rows, or a mapping from rows to answers."
+            f"{check} got {len(rows)} row{'s' if len(rows) > 1 else ''} and returned {len(result)} "
+            f"answers; return one for each row, in the order of the rows, or a mapping from rows "
+            f"to answers."
         )
     return list(result)
 

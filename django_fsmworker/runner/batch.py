@@ -19,12 +19,14 @@ class Batch:
 
     Everything else stays each row's own: claim, lease, fence, age. A batch does not fail; where it
     did not come to an outcome for each row it is run again in halves, until one row stands alone.
+    ``stale`` is the same for all rows: see ``Attempt``.
     """
 
     store: Store
     model: Any
     state: State
     attempts: list[Attempt]
+    stale: bool
     started: float | None = None
     finished: bool = False
     overran: bool = False
@@ -41,11 +43,6 @@ class Batch:
     @property
     def is_async(self) -> bool:
         return self.state.is_async
-
-    @property
-    def stale(self) -> bool:
-        """Whether an earlier call had its rows."""
-        return any(each.stale for each in self.attempts)
 
     @property
     def superseded(self) -> bool:
@@ -82,7 +79,7 @@ def together(attempts: Sequence[Attempt]) -> list[Work]:
     if len(attempts) < 2:
         return list(attempts)
     first = attempts[0]
-    return [Batch(first.store, first.model, first.state, list(attempts))]
+    return [Batch(first.store, first.model, first.state, list(attempts), first.stale)]
 
 
 def halves(batch: Batch) -> list[Work]:

@@ -30,7 +30,7 @@ def load_again(work: Work, give_back: Callable[[Attempt, None], None]) -> bool:
     if len(gone) == len(attempts):
         return False
     if isinstance(work, Batch):
-        work.attempts = [each for each in attempts if not each.stale]
+        work.attempts, work.stale = [each for each in attempts if not each.stale], False
     for each in gone:
         give_back(each, None)
     return True

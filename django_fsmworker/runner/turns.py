@@ -21,13 +21,15 @@ class Turns:
         self._turn = 0
         # One ticket for each row in any line, to wait for; False tells a thread to end.
         self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        # What runs again in halves: it was in line before, and takes the room of nobody new.
+        self._again: set[Work] = set()
         self._new_line = threading.Lock()
         self.level = -1
 
     @property
     def waiting(self) -> int:
-        """How many rows are in line."""
-        return self._tickets.qsize()
+        """How much is in line for the first time."""
+        return self._tickets.qsize() - len(self._again)
 
     def put(self, work: Work) -> None:
         """To the end of its model's line; the ticket last, so that who has one finds a row."""
@@ -36,6 +38,8 @@ class Turns:
             with self._new_line:
                 line = self._lines.setdefault(work.model, queue.SimpleQueue())
                 self._turns = list(self._lines.values())
+        if work.stale:
+            self._again.add(work)
         line.put(work)
         self._tickets.put(True)
 
@@ -45,7 +49,7 @@ class Turns:
 
     def runs_low(self) -> bool:
         """Whether no more than ``level`` wait by now; said once for each level set."""
-        if self._tickets.qsize() > self.level:
+        if self._tickets.qsize() - len(self._again) > self.level:
             return False
         self.level = -1
         return True
@@ -68,9 +72,12 @@ class Turns:
             turns = self._turns
             turn = self._turn = (self._turn + 1) % len(turns)  # a thread beside may write it, too
             try:
-                return turns[turn].get_nowait()
+                work = turns[turn].get_nowait()
             except queue.Empty:
                 continue
+            if work.stale:
+                self._again.discard(work)
+            return work
 
     def _take_ticket(self) -> bool:
         try:

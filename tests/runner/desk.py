@@ -1,4 +1,4 @@
-"""The check of one of Letter's states, written by the test: plain or async, with batches of rows."""
+"""The check of one of Letter's states, plain or async: what it answers, the test says."""
 
 from __future__ import annotations
 

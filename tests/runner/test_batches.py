@@ -195,8 +195,8 @@ class TestAnswers:
             f"{', '.join(LetterStates.states)}.",
             f"TypeError: {check} answered 42 for this row; an answer is a state, the name of one, "
             f"None, TryAgainLater() or an exception.",
-            f"TypeError: {check} answered {TryAgainLater!r} for this row; an answer is a state, the "
-            f"name of one, None, TryAgainLater() or an exception.",
+            f"TypeError: {check} answered {TryAgainLater!r} for this row; an answer is a state, "
+            f"the name of one, None, TryAgainLater() or an exception.",
         ]
         assert desk.sizes == [6]
 
@@ -306,7 +306,7 @@ class TestNobodyKnows:
         [
             (
                 lambda rows: [],
-                "ValueError: {check} got 1 rows and returned 0 answers; return one for each row, "
+                "ValueError: {check} got 1 row and returned 0 answers; return one for each row, "
                 "in the order of the rows, or a mapping from rows to answers.",
             ),
             (
