@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("testapp", "0002_errand"),
+        ("testapp", "0003_keys"),
     ]
 
     operations = [
