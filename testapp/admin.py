@@ -11,6 +11,7 @@ from testapp.models import (
     Expiring,
     File,
     Hidden,
+    Letter,
     Noop,
     Order,
     RelatedKey,
@@ -20,7 +21,18 @@ from testapp.models import (
 )
 
 admin.site.register(Order, StatorModelAdmin)
-for model in (BasicModel, Chain, Expiring, Hidden, Noop, RelatedKey, TextKey, Trouble, UUIDKey):
+for model in (
+    BasicModel,
+    Chain,
+    Expiring,
+    Hidden,
+    Letter,
+    Noop,
+    RelatedKey,
+    TextKey,
+    Trouble,
+    UUIDKey,
+):
     admin.site.register(model, StatorModelAdmin)
 
 

@@ -37,6 +37,7 @@ class State:
     ``force_initial``: new rows start here although other states lead here.
     ``max_attempts``: failures in a row until ``fails_to``. ``backoff``: failures to seconds.
     ``atomic``: check and transition are one database transaction: both happen once, or neither.
+    ``batch``: the check gets a list of at most so many rows at a time instead of one row.
     Wrong values raise ``GraphError`` when the graph's class is created.
     """
 
@@ -55,7 +56,8 @@ class State:
         backoff: Backoff | None = None,
         deadline: Duration | None = None,
         atomic: bool = False,
-        # Later options (batch, max_running) join here, keyword-only.
+        batch: int | None = None,
+        # Later options (max_running) join here, keyword-only.
     ) -> None:
         self.declared = declared = Declaration()
         self.place: Place | None = None
@@ -70,6 +72,7 @@ class State:
         self.max_attempts = max_attempts
         self.backoff = backoff
         self.atomic = bool(atomic)
+        self.batch = batch
         if externally_progressed and manual is False:
             declared.faults.append(
                 "externally_progressed=True and manual=False contradict each other; give only one."

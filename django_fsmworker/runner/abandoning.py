@@ -7,29 +7,30 @@ import threading
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from django_fsmworker.runner.attempt import Attempt
-from django_fsmworker.runner.concluding import overrun
+from django_fsmworker.models.moving import resolve_failures
+from django_fsmworker.runner.batch import Batch, Work, attempts_of
+from django_fsmworker.runner.concluding import overran
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.store.failures import record
 
 logger = logging.getLogger(__name__)
 
 
-def note_abandoned(attempt: Attempt, worker: str) -> None:
+def note_abandoned(work: Work, worker: str) -> None:
     """Write it down, on a thread of its own: it must not hold up other deadlines."""
-    threading.Thread(
-        target=_note, args=(attempt, worker), name="fsmworker-note", daemon=True
-    ).start()
+    threading.Thread(target=_note, args=(work, worker), name="fsmworker-note", daemon=True).start()
 
 
-def _note(attempt: Attempt, worker: str) -> None:
-    failure = overrun(attempt).failure
-    assert failure is not None
-    noted = (attempt.pk, str(attempt.state), failure)
+def _note(work: Work, worker: str) -> None:
+    failure, attempts = overran(work), attempts_of(work)
+    noted = [(each.pk, str(each.state), failure) for each in attempts]
     try:
-        record(attempt.store.alias, attempt.model, [noted], worker)
-        attempt.noted = True
+        record(work.store.alias, work.model, noted, worker)
+        for each in attempts:
+            each.noted = True
+        if isinstance(work, Batch) and work.finished:  # meanwhile: what its rows came to, they told
+            resolve_failures(work.model, [each.pk for each in attempts], work.store.alias)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("An abandoned check was not recorded (%s).", error)
     finally:
-        discard(connections[attempt.store.alias])
+        discard(connections[work.store.alias])

@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Result, Work
 from django_fsmworker.runner.call_threads import CallThreads
 from django_fsmworker.runner.concluding import Losses
 from django_fsmworker.runner.event_loop import EventLoop
 from django_fsmworker.runner.feeder import Feeder
 from django_fsmworker.runner.interrupting import interrupt, log_interrupted
 from django_fsmworker.runner.ready import ReadyQueue
-from django_fsmworker.store.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
-Settle = Callable[[Attempt, Outcome | None], None]
+PassOn = Callable[[Work, Result], None]
 
 
 class AsyncPool:
@@ -32,25 +31,25 @@ class AsyncPool:
         self,
         settings: RunnerSettings,
         ready: ReadyQueue,
-        settle: Settle,
+        pass_on: PassOn,
         worker: str,
         losses: Losses,
-        on_abandon: Callable[[Attempt], None],
+        on_abandon: Callable[[Work], None],
     ) -> None:
         self._settings = settings
         self._ready = ready
-        self._settle = settle
+        self._pass_on = pass_on
         self._losses = losses
         self._on_abandon = on_abandon
         self._threads = CallThreads(settings.async_threads)
         self._slots = threading.Semaphore(settings.async_concurrency)
-        self._feeder = Feeder(ready, self._slots, self._begin, settle, worker)
+        self._feeder = Feeder(ready, self._slots, self._begin, pass_on, worker)
         self._lock = threading.Lock()
         self._loops: list[EventLoop] = []
-        self._blocked: dict[EventLoop, Attempt | None] = {}
+        self._blocked: dict[EventLoop, Work | None] = {}
         self._doubted: set[EventLoop] = set()
-        self._where: dict[Attempt, EventLoop] = {}
-        self._abandoned: set[Attempt] = set()
+        self._where: dict[Work, EventLoop] = {}
+        self._abandoned: set[Work] = set()
 
     def start(self) -> None:
         """Start the loop and the thread that feeds it."""
@@ -61,16 +60,16 @@ class AsyncPool:
         """Whether it can take rows."""
         return self._feeder.is_alive() and self._loops[-1].is_alive()
 
-    def running(self) -> list[Attempt]:
-        """Every attempt that was taken and has not ended, abandoned ones included."""
+    def running(self) -> list[Work]:
+        """All work that was taken and has not ended, abandoned ones included."""
         with self._lock:
             return [*self._where, *self._abandoned]
 
-    def end(self, attempt: Attempt, flag: str) -> None:
+    def end(self, work: Work, flag: str) -> None:
         """Interrupt a check, if it still runs."""
-        loop = self._where.get(attempt)
+        loop = self._where.get(work)
         if loop is not None:
-            loop.end(attempt, flag)
+            loop.end(work, flag)
 
     @property
     def abandoned(self) -> int:
@@ -103,43 +102,43 @@ class AsyncPool:
         loop.start()
         self._loops.append(loop)
 
-    def _begin(self, attempt: Attempt) -> None:
+    def _begin(self, work: Work) -> None:
         with self._lock:
             loop = self._loops[-1]
-            self._where[attempt] = loop
-            loop.begin(attempt)
+            self._where[work] = loop
+            loop.begin(work)
 
-    def _ended(self, attempt: Attempt, outcome: Outcome | None) -> None:
+    def _ended(self, work: Work, result: Result) -> None:
         """Called on the loop when a check is over."""
-        self._settle(attempt, outcome)
-        self._free(attempt)
+        self._pass_on(work, result)
+        self._free(work)
         with self._lock:
-            self._abandoned.discard(attempt)
+            self._abandoned.discard(work)
 
-    def _free(self, attempt: Attempt) -> bool:
+    def _free(self, work: Work) -> bool:
         """Give its slot to another, once."""
         with self._lock:
-            if self._where.pop(attempt, None) is None:
+            if self._where.pop(work, None) is None:
                 return False
-        self._ready.done(attempt)
+        self._ready.done(work)
         self._slots.release()
         return True
 
-    def _abandon(self, attempt: Attempt) -> None:
+    def _abandon(self, work: Work) -> None:
         """It does not end: its row stays leased, another has its slot."""
         with self._lock:
-            if attempt.finished or attempt in self._abandoned or attempt not in self._where:
+            if work.finished or work in self._abandoned or work not in self._where:
                 return
-            self._abandoned.add(attempt)
-        self._free(attempt)
+            self._abandoned.add(work)
+        self._free(work)
         logger.error(
             "The coroutine of %s %s does not end; it is abandoned (%d so far).",
-            attempt.model._meta.label,
-            attempt.pk,
+            work.model._meta.label,
+            work.pk,
             self.abandoned,
-            extra={"action": "abandoned", "model": attempt.model._meta.label, "pk": attempt.pk},
+            extra={"action": "abandoned", "model": work.model._meta.label, "pk": work.pk},
         )
-        self._on_abandon(attempt)
+        self._on_abandon(work)
 
     # A check that blocks the loop. All of this runs on the thread that looks after deadlines.
 
@@ -162,7 +161,7 @@ class AsyncPool:
     def _longest_silence(self, loop: EventLoop) -> float:
         """The shortest deadline of what runs on it."""
         default = self._settings.deadline
-        return min([attempt.state.deadline or default for attempt in loop.running()] or [default])
+        return min([work.state.deadline or default for work in loop.running()] or [default])
 
     def _replace(self, loop: EventLoop) -> None:
         """Others go on in a new loop; the culprit is interrupted, its neighbours are cancelled."""
@@ -178,19 +177,19 @@ class AsyncPool:
             self._new_loop()
             self._blocked[loop] = culprit
             others = [each for each, where in self._where.items() if where is loop]
-        for attempt in others:  # before the loop can come back and find them overdue
-            if attempt is not culprit:
-                loop.end(attempt, "cancelled")
+        for work in others:  # before the loop can come back and find them overdue
+            if work is not culprit:
+                loop.end(work, "cancelled")
         if culprit is not None and interrupt(culprit, loop.ident or 0, None, "overran"):
             log_interrupted(culprit, "overran")
         loop.finish()
 
-    def _give_up(self, loop: EventLoop, culprit: Attempt | None) -> None:
+    def _give_up(self, loop: EventLoop, culprit: Work | None) -> None:
         """It did not come back: abandon who blocks it, hand back the others, which do not run."""
-        for attempt in [each for each, where in list(self._where.items()) if where is loop]:
-            if attempt is culprit:
-                self._abandon(attempt)
-            elif self._free(attempt):
-                self._settle(attempt, None)
+        for work in [each for each, where in list(self._where.items()) if where is loop]:
+            if work is culprit:
+                self._abandon(work)
+            elif self._free(work):
+                self._pass_on(work, None)
         if not loop.is_alive():
             del self._blocked[loop]

@@ -12,6 +12,9 @@ from django_fsmworker.graph import State
 from django_fsmworker.store import Hold, Store
 from django_fsmworker.store.interface import taken_over
 
+# Shares of a place are added and taken away again and again: in whole numbers that adds up.
+WHOLE = 1_000_000
+
 
 @dataclass(slots=True, eq=False)
 class Attempt:
@@ -19,8 +22,12 @@ class Attempt:
 
     ``began`` and ``steps`` count from the claim on, through all states in which the row went on.
 
+    ``is_async``: its check runs on an event loop, and not on a thread of its own. ``share``: how
+    much of a place it takes, in parts of ``WHOLE``. Both are asked for again and again.
+
     ``lock`` guards ``finished``: whoever wants to interrupt the check proves under it that the
-    check still runs, and after ``finished`` nobody may.
+    check still runs, and after ``finished`` nobody may. ``stale``: the check had the row before, in
+    a batch that came to nothing, and may have changed it; it is loaded again before the next call.
     """
 
     store: Store
@@ -28,6 +35,8 @@ class Attempt:
     pk: Any
     token: int
     state: State
+    is_async: bool
+    share: int
     age_at_claim: float
     claimed: float
     lease_until: float
@@ -40,16 +49,12 @@ class Attempt:
     superseded: bool = False
     settled: bool = False
     noted: bool = False
+    stale: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model(self) -> Any:
         return type(self.row)
-
-    @property
-    def is_async(self) -> bool:
-        """Whether its check runs on an event loop, and not on a thread of its own."""
-        return self.state.is_async
 
     @property
     def hold(self) -> Hold:
@@ -70,8 +75,10 @@ def attempts_at(
 ) -> list[Attempt]:
     """Attempts at rows that a claim sent at ``sent`` has leased for ``lease`` seconds."""
     states, attempts = model.state_graph.states, []
+    kinds = {name: (state, state.is_async, share_of(state)) for name, state in states.items()}
     for row in rows:
         values = row.__dict__  # a model's attributes are descriptors, slower to read
+        state, is_async, share = kinds[values["state"]]
         age = (values["state_lease"] - values["state_changed"]).total_seconds() - lease
         attempts.append(
             Attempt(
@@ -79,10 +86,17 @@ def attempts_at(
                 row=row,
                 pk=row.pk,
                 token=values["state_claim"],
-                state=states[values["state"]],
+                state=state,
+                is_async=is_async,
+                share=share,
                 age_at_claim=age,
                 claimed=sent,
                 lease_until=sent + lease,
             )
         )
     return attempts
+
+
+def share_of(state: State) -> int:
+    """What a row in this state takes of a place: where its check gets a batch, many share one."""
+    return WHOLE // (state.batch or 1)

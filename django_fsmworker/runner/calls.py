@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 if TYPE_CHECKING:
-    from django_fsmworker.runner.attempt import Attempt
+    from django_fsmworker.runner.batch import Work
     from django_fsmworker.runner.call_threads import CallThread, CallThreads
 
 OF_THIS_CHECK: contextvars.ContextVar[Calls] = contextvars.ContextVar("calls_of_this_check")
@@ -36,10 +36,10 @@ class Calls:
     one connection. Which thread that is, is decided at the first call.
     """
 
-    def __init__(self, threads: CallThreads, attempt: Attempt) -> None:
+    def __init__(self, threads: CallThreads, work: Work) -> None:
         self._threads = threads
         self._line: Line | None = None
-        self.attempt = attempt
+        self.work = work
         self.pending: set[Future[Any]] = set()
         self.lost = False
         self.left_open = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,11 +13,13 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.attempt import Attempt, attempts_at
+from django_fsmworker.runner.batch import Work, batched
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.lanes import LaneBook
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
+from django_fsmworker.runner.room import Room
 from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.store import Lane, Outcome, Store
 from django_fsmworker.store.errors import is_contention, is_outage
@@ -43,13 +45,15 @@ class Claimer:
         throughputs: Mapping[bool, Throughput],
         outages: Outages,
         on_displaced: Callable[[list[Attempt]], None],
+        alone: Callable[[Attempt], bool] = lambda attempt: False,
     ) -> None:
         self._on_displaced = on_displaced
+        self._alone = alone
         self._stores = stores
         self._settings = settings
         self._holdings = holdings
         self._ready = ready
-        self._throughputs = throughputs
+        self._room = Room(settings, holdings, ready, throughputs)
         self._lock = threading.Lock()
         self._turns = list(stores)
         self._books = {
@@ -81,7 +85,7 @@ class Claimer:
         """
         now = time.monotonic()
         away = any(backoff.retry_at > now for backoff in self._backoffs.values())
-        if away or self.exhausted or not any(self._room_for_kind(kind) > 0 for kind in KINDS):
+        if away or self.exhausted or not any(self._room.of_kind(kind) > 0 for kind in KINDS):
             self._claimed_at = now
         return now - self._claimed_at < LONGEST_STUCK
 
@@ -129,7 +133,7 @@ class Claimer:
         found = False
         # Every share is settled before the first claim: who comes later has to find room, too.
         rooms = [
-            (model, kind, self._active(model, kind), self._room(model, kind))
+            (model, kind, self._active(model, kind), self._room_of(model, kind))
             for model in self._turn()
             for kind in KINDS
         ]
@@ -215,19 +219,26 @@ class Claimer:
     def _claim_from(self, model: Any, kind: bool, books: list[LaneBook], room: int) -> bool:
         # With less room than lanes, those that have waited longest have their turn.
         books = sorted(books, key=lambda book: book.asked)[:room]
-        share = room // len(books)
-        lanes = [book.lane(share, self._settings.lease / 6) for book in books]
+        states = [model.state_graph.states[book.state] for book in books]
+        limits = self._room.rows_of(states, kind, room)
+        lanes = [
+            book.lane(limit, self._settings.lease / 6)
+            for book, limit in zip(books, limits, strict=True)
+        ]
         store, sent = self._stores[model], time.monotonic()
         until = self._until[store.alias] if self._until else None
         rows = store.claim(model, lanes, self._settings.lease, until)
         self._claimed_at = time.monotonic()
-        self._note(books, rows, share)
+        self._note(books, rows, limits)
         attempts = attempts_at(store, model, rows, sent, self._settings.lease)
         self._on_displaced(self._holdings.add(attempts))
-        self._ready.put(attempts, kind, level=self._throughputs[kind].target // 2)
+        works: Sequence[Work] = attempts
+        if any(state.batch for state in states):
+            works = batched(attempts, self._alone)
+        self._ready.put(works, kind, level=self._room.low_water(kind))
         return bool(rows)
 
-    def _note(self, books: list[LaneBook], rows: list[Any], share: int) -> None:
+    def _note(self, books: list[LaneBook], rows: list[Any], limits: list[int]) -> None:
         """Tell each lane what was found in it."""
         found: dict[str, list[Any]] = {book.state: [] for book in books}
         for row in rows:
@@ -235,8 +246,8 @@ class Claimer:
         lease = timedelta(seconds=self._settings.lease)
         database_now = rows[0].state_lease - lease if rows else None
         with self._lock:
-            for book in books:
-                book.took(found[book.state], share, database_now)
+            for book, limit in zip(books, limits, strict=True):
+                book.took(found[book.state], limit, database_now)
                 more = bool(found[book.state]) and time.monotonic() < self._asked_until
                 if not book.active and (self._asked or more):
                     self._peek_early()
@@ -244,19 +255,9 @@ class Claimer:
     def _peek_early(self) -> None:
         self._next_peek = self._peeked + PEEK_GAP
 
-    def _room_for_kind(self, kind: bool) -> int:
-        return self._throughputs[kind].target - self._holdings.held(kind)
-
-    def _room(self, model: Any, kind: bool) -> int:
-        """How many rows of ``model`` to ask for; none until a worthwhile number fits."""
-        if self._ready.waiting(kind) > self._throughputs[kind].target // 2:
-            return 0
+    def _room_of(self, model: Any, kind: bool) -> int:
         sharing = sum(bool(self._active(each, kind)) for each in self._books)
-        share = -(-self._room_for_kind(kind) // max(1, sharing))
-        cap = self._settings.concurrency_per_model
-        if cap is not None:
-            share = min(share, 2 * cap - self._holdings.count(model))
-        return min(share, self._settings.claim_batch)
+        return self._room.of_model(model, kind, sharing)
 
     def _active(self, model: Any, kind: bool) -> list[LaneBook]:
         if self._resting.get(model, 0.0) > time.monotonic():
@@ -269,7 +270,7 @@ class Claimer:
         ]
 
     def _has_room_and_rows(self, model: Any) -> bool:
-        return any(self._active(model, kind) and self._room(model, kind) > 0 for kind in KINDS)
+        return any(self._active(model, kind) and self._room_of(model, kind) > 0 for kind in KINDS)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import Any
 
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Again, Batch, Result, Work
 from django_fsmworker.runner.judging import failed
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Kind, Outcome
+
+logger = logging.getLogger(__name__)
 
 LEFT_OPEN = Failure(
     "django_fsmworker.exceptions.TransactionLeftOpen",
@@ -17,17 +21,41 @@ LEFT_OPEN = Failure(
     "transaction.atomic().",
 )
 
-MOST_LOSSES, MOST_ROWS = 5, 1000
+MOST_LOSSES, MOST_ROWS = 5, 10_000
 
 
-def concluded(attempt: Attempt, outcome: Outcome | None) -> Outcome | None:
-    """``outcome``, unless the attempt was interrupted: its flags decide, not what it returned.
+def concluded(work: Work, result: Result) -> Result:
+    """``result``, unless the check was interrupted: the flags decide, not what it returned.
 
     None counts for nothing. Called after ``finish``, when nobody interrupts any more.
     """
-    if attempt.cancelled:
+    if work.cancelled:
         return None
-    return overrun(attempt) if attempt.overran else outcome
+    return of_overrun(work) if work.overran else result
+
+
+def of_overrun(work: Work) -> Result:
+    """What work that overran its deadline comes to; a batch counts no failure."""
+    return Again.IN_HALVES if isinstance(work, Batch) else overrun(work)
+
+
+def of_failure(work: Work, failure: Failure) -> Result:
+    """What work that ended in ``failure`` now comes to."""
+    return halved(work, failure) if isinstance(work, Batch) else failed_attempt(work, failure)
+
+
+def halved(batch: Batch, failure: Failure) -> Again:
+    """Nobody knows which row is to blame: say why they are run again."""
+    logger.warning(
+        "The check of %s %s in the state %s came to nothing (%s: %s); they run again in halves.",
+        batch.model._meta.label,
+        batch.pk,
+        batch.state,
+        failure.error,
+        failure.message.partition("\n")[0],
+        extra={"action": "halved", "model": batch.model._meta.label, "pk": batch.pk},
+    )
+    return Again.IN_HALVES
 
 
 def failed_attempt(attempt: Attempt, failure: Failure) -> Outcome:
@@ -38,15 +66,20 @@ def failed_attempt(attempt: Attempt, failure: Failure) -> Outcome:
 
 def overrun(attempt: Attempt) -> Outcome:
     """The outcome of a check that did not end within its deadline."""
-    ran = time.monotonic() - (attempt.started or time.monotonic())
-    failure = Failure(
-        "django_fsmworker.exceptions.TimeoutError",
-        f"The check did not end within its deadline; it ran for {ran:.1f} s.",
-        noted=attempt.noted,
-    )
-    outcome = failed_attempt(attempt, failure)
+    outcome = failed_attempt(attempt, overran(attempt, noted=attempt.noted))
     outcome.kind = Kind.TIMED_OUT
     return outcome
+
+
+def overran(work: Work, *, noted: bool = False) -> Failure:
+    """What is put on record about a check that did not end within its deadline."""
+    ran = time.monotonic() - (work.started or time.monotonic())
+    rows = f" of {len(work.attempts)} rows" if isinstance(work, Batch) else ""
+    return Failure(
+        "django_fsmworker.exceptions.TimeoutError",
+        f"The check{rows} did not end within its deadline; it ran for {ran:.1f} s.",
+        noted=noted,
+    )
 
 
 class Losses:
@@ -68,3 +101,11 @@ class Losses:
             return True
         del self._rows[row]
         return False
+
+    def known(self, attempt: Attempt) -> bool:
+        """Whether the row's last check lost its connection: the next one is not in a batch."""
+        return bool(self._rows) and (attempt.model, attempt.pk) in self._rows
+
+    def forget(self, attempt: Attempt) -> None:
+        """The row's check has ended and kept its connection."""
+        self._rows.pop((attempt.model, attempt.pk), None)

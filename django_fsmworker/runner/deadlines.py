@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django_fsmworker.runner.async_pool import AsyncPool
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Work
 from django_fsmworker.runner.interrupting import interrupt, log_interrupted
 from django_fsmworker.runner.pool import CheckThread, Pool
 
@@ -31,7 +31,7 @@ class Deadlines(threading.Thread):
         default: float,
         shortest: float,
         abandon_after: float,
-        on_abandon: Callable[[Attempt], None],
+        on_abandon: Callable[[Work], None],
     ) -> None:
         super().__init__(name="fsmworker-deadlines", daemon=True)
         self._pool = pool
@@ -61,41 +61,41 @@ class Deadlines(threading.Thread):
         """Do what is due; returns the seconds until something is again."""
         now = time.monotonic()
         sleep = min(self._longest_sleep, self._async_pool.look())
-        for thread, attempt in self._pool.running():
-            if attempt.started is None or thread.abandoned:
+        for thread, work in self._pool.running():
+            if work.started is None or thread.abandoned:
                 continue
             if thread.given_up_at is not None:
                 left = thread.given_up_at - now
                 if left <= 0:
-                    self._abandon(thread, attempt)
+                    self._abandon(thread, work)
                     continue
             else:
-                left = attempt.started + (attempt.state.deadline or self._default) - now
+                left = work.started + (work.state.deadline or self._default) - now
                 if left <= 0:
-                    self.end(thread, attempt, "overran")
+                    self.end(thread, work, "overran")
                     left = self._abandon_after
             sleep = min(sleep, left)
         return max(sleep, 0.001)
 
-    def end(self, thread: CheckThread, attempt: Attempt, flag: str) -> None:
+    def end(self, thread: CheckThread, work: Work, flag: str) -> None:
         """Interrupt a check; if its thread has not noticed after a while it is abandoned."""
-        if interrupt(attempt, thread.ident or 0, thread.connections, flag):
+        if interrupt(work, thread.ident or 0, thread.connections, flag):
             thread.given_up_at = time.monotonic() + self._abandon_after
-            log_interrupted(attempt, flag)
+            log_interrupted(work, flag)
 
-    def _abandon(self, thread: CheckThread, attempt: Attempt) -> None:
-        self._pool.abandon(thread, attempt)
+    def _abandon(self, thread: CheckThread, work: Work) -> None:
+        self._pool.abandon(thread, work)
         if not thread.abandoned:
             return
         logger.error(
             "The check of %s %s does not end; its thread %s is abandoned (%d so far).",
-            attempt.model._meta.label,
-            attempt.pk,
+            work.model._meta.label,
+            work.pk,
             thread.name,
             self._pool.abandoned,
-            extra={"action": "abandoned", "model": attempt.model._meta.label, "pk": attempt.pk},
+            extra={"action": "abandoned", "model": work.model._meta.label, "pk": work.pk},
         )
-        self._on_abandon(attempt)
+        self._on_abandon(work)
 
 
 def shortest_deadline(models: Iterable[Any], default: float) -> float:

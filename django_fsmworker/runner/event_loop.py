@@ -14,26 +14,33 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from django_fsmworker.exceptions import TimeoutError
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Batch, Result, Work
 from django_fsmworker.runner.call_threads import CallThreads
 from django_fsmworker.runner.calls import OF_THIS_CHECK, Calls, DefaultExecutor
-from django_fsmworker.runner.concluding import LEFT_OPEN, Losses, concluded, failed_attempt
+from django_fsmworker.runner.concluding import (
+    LEFT_OPEN,
+    Losses,
+    concluded,
+    failed_attempt,
+    of_failure,
+)
+from django_fsmworker.runner.concluding_batches import came_to
 from django_fsmworker.runner.interrupting import finish, flag_as, log_interrupted
 from django_fsmworker.runner.judging import judge_async
+from django_fsmworker.runner.judging_batches import judge_batch_async
 from django_fsmworker.store.failures import Failure
-from django_fsmworker.store.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
 LONGEST_GOODBYE = 1.0
 SHORTEST_BLOCK = 0.1
 
-OnEnd = Callable[[Attempt, Outcome | None], None]
+OnEnd = Callable[[Work, Result], None]
 
 
 @dataclass(slots=True)
 class Running:
-    """One attempt on the loop."""
+    """One check on the loop: of a row, or of a batch of them."""
 
     task: asyncio.Task[None]
     calls: Calls
@@ -55,7 +62,7 @@ class EventLoop(threading.Thread):
         deadline: float,
         abandon_after: float,
         on_end: OnEnd,
-        on_abandon: Callable[[Attempt], None],
+        on_abandon: Callable[[Work], None],
     ) -> None:
         super().__init__(name=f"fsmworker-loop-{number}", daemon=True)
         self._threads = threads
@@ -64,29 +71,29 @@ class EventLoop(threading.Thread):
         self._abandon_after = abandon_after
         self._on_end = on_end
         self._on_abandon = on_abandon
-        self._inbox: deque[Attempt] = deque()
+        self._inbox: deque[Work] = deque()
         self._woken = False
-        self._running: dict[Attempt, Running] = {}
+        self._running: dict[Work, Running] = {}
         self._last = False
         self._asked: float | None = None
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(DefaultExecutor(threads))
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, work: Work) -> None:
         """Run its check; many that come at once wake the loop once."""
-        self._inbox.append(attempt)
+        self._inbox.append(work)
         if not self._woken:
             self._woken = True
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 self._loop.call_soon_threadsafe(self._begin_all)
 
-    def end(self, attempt: Attempt, flag: str) -> bool:
+    def end(self, work: Work, flag: str) -> bool:
         """Interrupt a check; False if it had ended."""
-        if not flag_as(attempt, flag):
+        if not flag_as(work, flag):
             return False
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            self._loop.call_soon_threadsafe(self._cancel, attempt)
-        log_interrupted(attempt, flag)
+            self._loop.call_soon_threadsafe(self._cancel, work)
+        log_interrupted(work, flag)
         return True
 
     def finish(self) -> None:
@@ -94,7 +101,7 @@ class EventLoop(threading.Thread):
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._finish)
 
-    def running(self) -> list[Attempt]:
+    def running(self) -> list[Work]:
         """What it runs."""
         return list(self._running)
 
@@ -107,18 +114,18 @@ class EventLoop(threading.Thread):
                 self._loop.call_soon_threadsafe(self._answer)
         return time.monotonic() - asked
 
-    def what_runs(self) -> tuple[Attempt | None, str]:
-        """The attempt in whose code the loop is right now, if it can be told, and where it is."""
+    def what_runs(self) -> tuple[Work | None, str]:
+        """The work in whose code the loop is right now, if it can be told, and where it is."""
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self.ident or 0)
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "an unknown place"
-        for attempt, running in tuple(self._running.items()):
+        for work, running in tuple(self._running.items()):
             if running.task is task:
-                return attempt, place
+                return work, place
         # A task that a check has started has its context; Python 3.11 does not tell.
         context = getattr(task, "get_context", contextvars.Context)()
         calls = context.get(OF_THIS_CHECK)
-        return calls.attempt if calls else None, place
+        return calls.work if calls else None, place
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -138,68 +145,75 @@ class EventLoop(threading.Thread):
         while self._inbox:
             self._begin(self._inbox.popleft())
 
-    def _begin(self, attempt: Attempt) -> None:
-        attempt.started = time.monotonic()
-        calls = Calls(self._threads, attempt)
-        deadline = attempt.state.deadline or self._default_deadline
-        self._running[attempt] = Running(
-            self._loop.create_task(self._run(attempt, calls), context=contextvars.Context()),
+    def _begin(self, work: Work) -> None:
+        work.started = time.monotonic()
+        calls = Calls(self._threads, work)
+        deadline = work.state.deadline or self._default_deadline
+        self._running[work] = Running(
+            self._loop.create_task(self._run(work, calls), context=contextvars.Context()),
             calls,
-            self._loop.call_later(deadline, self._overdue, attempt, self._loop.time() + deadline),
+            self._loop.call_later(deadline, self._overdue, work, self._loop.time() + deadline),
         )
 
-    async def _run(self, attempt: Attempt, calls: Calls) -> None:
-        """One attempt from its start to its outcome; its flags say whether it was interrupted."""
-        outcome = None
-        self._running[attempt].begun = True
+    async def _run(self, work: Work, calls: Calls) -> None:
+        """One check from its start to what it came to; its flags say if it was interrupted."""
+        result: Result = None
+        self._running[work].begun = True
         try:
-            if not attempt.cancelled:
-                outcome = await self._judge(attempt, calls)
+            if not work.cancelled:
+                result = await self._judge(work, calls)
         except BaseException as error:
             # Whatever it is, every row that was taken is settled.
             logger.exception("A check could not be judged.", extra={"action": "judge"})
-            outcome = failed_attempt(attempt, Failure.of(error))
+            result = of_failure(work, Failure.of(error))
         if calls.pending:
             await calls.ended()
-        finish(attempt)
+        finish(work)
         calls.close()
-        self._running.pop(attempt).deadline.cancel()
-        self._on_end(attempt, concluded(attempt, outcome))
+        self._running.pop(work).deadline.cancel()
+        self._on_end(work, concluded(work, result))
         if self._last:
             self._finish()
 
-    async def _judge(self, attempt: Attempt, calls: Calls) -> Outcome | None:
+    async def _judge(self, work: Work, calls: Calls) -> Result:
         calls.enter()
-        outcome = await judge_async(attempt.row, attempt.age(attempt.started or 0.0))
-        if outcome.failure is not None and calls.lost and self._losses.is_outage(attempt):
+        if isinstance(work, Batch):
+            return await self._judge_batch(work, calls)
+        outcome = await judge_async(work.row, work.age(work.started or 0.0))
+        if outcome.failure is not None and calls.lost and self._losses.is_outage(work):
             return None  # the database went away under the check: interrupted, not failed
+        if work.state.batch is not None:
+            self._losses.forget(work)
         if outcome.failure is None and calls.left_open:
-            return failed_attempt(attempt, LEFT_OPEN)
+            return failed_attempt(work, LEFT_OPEN)
         return outcome
 
-    def _overdue(self, attempt: Attempt, due: float) -> None:
+    async def _judge_batch(self, batch: Batch, calls: Calls) -> Result:
+        ages = [each.age(batch.started or 0.0) for each in batch.attempts]
+        judged = await judge_batch_async([each.row for each in batch.attempts], ages)
+        return came_to(batch, judged, self._losses, lambda: calls.lost, lambda: calls.left_open)
+
+    def _overdue(self, work: Work, due: float) -> None:
         """Its deadline has passed; time in which another had the loop does not count, once."""
         late = self._loop.time() - due
         if late <= SHORTEST_BLOCK:
-            self.end(attempt, "overran")
+            self.end(work, "overran")
         else:
-            self._running[attempt].deadline = self._loop.call_later(
-                late, self.end, attempt, "overran"
-            )
+            self._running[work].deadline = self._loop.call_later(late, self.end, work, "overran")
 
-    def _cancel(self, attempt: Attempt) -> None:
-        running = self._running.get(attempt)
+    def _cancel(self, work: Work) -> None:
+        running = self._running.get(work)
         if running is not None:
             if running.begun:  # cancelled before, it would end without a word
                 running.task.cancel()
             running.calls.interrupt()
-            self._loop.call_later(self._abandon_after, self._abandon, attempt)
+            self._loop.call_later(self._abandon_after, self._abandon, work)
 
-    def _abandon(self, attempt: Attempt) -> None:
-        running = self._running.get(attempt)
+    def _abandon(self, work: Work) -> None:
+        running = self._running.get(work)
         if running is not None:
             running.calls.abandon()
-            self._on_abandon(attempt)
+            self._on_abandon(work)
 
     def _answer(self) -> None:
         self._asked = None

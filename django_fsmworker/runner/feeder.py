@@ -10,10 +10,13 @@ from collections.abc import Callable
 from django.db import Error
 
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Result, Work
+from django_fsmworker.runner.concluding import of_failure
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
+from django_fsmworker.runner.loading_again import load_again
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.suspects import examine_if_possible
-from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.failures import Failure
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +28,15 @@ class Feeder(threading.Thread):
         self,
         ready: ReadyQueue,
         slots: threading.Semaphore,
-        begin: Callable[[Attempt], None],
-        settle: Callable[[Attempt, Outcome | None], None],
+        begin: Callable[[Work], None],
+        pass_on: Callable[[Work, Result], None],
         worker: str,
     ) -> None:
         super().__init__(name="fsmworker-feeder", daemon=True)
         self._ready = ready
         self._slots = slots
         self._begin = begin
-        self._settle = settle
+        self._pass_on = pass_on
         self._worker = worker
 
     def run(self) -> None:
@@ -41,34 +44,50 @@ class Feeder(threading.Thread):
         try:
             while not self._ready.closed:
                 self._slots.acquire()
-                attempt = self._ready.take(LONGEST_IDLE, is_async=True)
-                if attempt is None:
+                work = self._ready.take(LONGEST_IDLE, is_async=True)
+                if work is None:
                     connections.close()
                     self._slots.release()
-                elif not attempt.suspect:
-                    self._begin(attempt)
+                elif not (work.suspect or work.stale):
+                    self._begin(work)
                 else:
-                    self._begin_suspect(attempt)
+                    self._begin_with_a_past(work)
                     connections.after_attempt()
         finally:
             connections.close()
 
-    def _begin_suspect(self, attempt: Attempt) -> None:
-        """Note the death it may bring first; a row with too many is not run."""
-        attempt.started = time.monotonic()
+    def _begin_with_a_past(self, work: Work) -> None:
+        """What has to be read or noted in the database first may show that it is not to be run."""
+        work.started = time.monotonic()
         try:
-            verdict = examine_if_possible(attempt, attempt.age(attempt.started), self._worker)
+            runs, result = self._look_back(work)
         except Error as error:
-            logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
-            self._end(attempt, None)
+            logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
+            runs, result = False, None
+        except Exception as error:  # a row that cannot be loaded
+            logger.exception("A check could not be judged.", extra={"action": "judge"})
+            runs, result = False, of_failure(work, Failure.of(error))
+        if runs:
+            self._begin(work)
         else:
-            if verdict is None:
-                self._begin(attempt)
-            else:
-                self._end(attempt, verdict)
+            self._end(work, result)
 
-    def _end(self, attempt: Attempt, outcome: Outcome | None) -> None:
-        attempt.finished = True
-        self._settle(attempt, outcome)
-        self._ready.done(attempt)
+    def _look_back(self, work: Work) -> tuple[bool, Result]:
+        """Whether it is to be run, or else what it comes to.
+
+        Rows that a batch had before are loaded again; of a suspect it is noted that the process may
+        die, and one with too many deaths is not run.
+        """
+        if work.stale and not load_again(work, self._pass_on):
+            return False, None
+        if not work.suspect:
+            return True, None
+        assert isinstance(work, Attempt) and work.started is not None
+        verdict = examine_if_possible(work, work.age(work.started), self._worker)
+        return verdict is None, verdict
+
+    def _end(self, work: Work, result: Result) -> None:
+        work.finished = True
+        self._pass_on(work, result)
+        self._ready.done(work)
         self._slots.release()

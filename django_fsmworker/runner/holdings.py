@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.attempt import WHOLE, Attempt
 
 
 class Holdings:
-    """A set of attempts, counted per model; shared by all parts of a runner."""
+    """A set of attempts, counted per model; shared by all parts of a runner.
+
+    A place is what one call of a check takes: a row takes one, or its share of one where its check
+    gets a batch.
+    """
 
     def __init__(self, on_remove: Callable[[], None] = lambda: None) -> None:
         self._on_remove = on_remove
@@ -19,7 +23,7 @@ class Holdings:
         self._latest: dict[tuple[Any, Any], Attempt] = {}
         self._aside: set[Attempt] = set()
         self._per_model: Counter[Any] = Counter()
-        self._per_kind: Counter[bool] = Counter()
+        self._per_kind, self._rows = [0, 0], [0, 0]  # sync checks, async ones
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -27,8 +31,12 @@ class Holdings:
         return len(self._attempts) - len(self._aside)
 
     def held(self, is_async: bool) -> int:
-        """How many of them are of one kind of check."""
-        return self._per_kind[is_async]
+        """How many places are taken by rows with one kind of check."""
+        return _places(self._per_kind[is_async])
+
+    def rows(self, is_async: bool) -> int:
+        """How many rows those are."""
+        return self._rows[is_async]
 
     def set_aside(self, attempt: Attempt) -> None:
         """Its thread was abandoned: it stays leased, but another row may have its room."""
@@ -39,8 +47,8 @@ class Holdings:
         self._on_remove()
 
     def count(self, model: Any) -> int:
-        """How many rows of ``model`` this process holds."""
-        return self._per_model[model]
+        """How many places the rows of ``model`` take."""
+        return _places(self._per_model[model])
 
     def add(self, attempts: Iterable[Attempt]) -> list[Attempt]:
         """Rows that were just claimed; returns what still runs here on any of them.
@@ -83,5 +91,11 @@ class Holdings:
             return self._changed.wait_for(lambda: not self._attempts, timeout)
 
     def _count(self, attempt: Attempt, number: int) -> None:
-        self._per_model[attempt.model] += number
-        self._per_kind[attempt.is_async] += number
+        is_async, shares = attempt.is_async, number * attempt.share
+        self._per_model[attempt.model] += shares
+        self._per_kind[is_async] += shares
+        self._rows[is_async] += number
+
+
+def _places(shares: int) -> int:
+    return -(-shares // WHOLE)

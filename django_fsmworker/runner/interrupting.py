@@ -2,9 +2,9 @@
 
 A wait for the database is cancelled through the driver. Python code gets an exception injected,
 which arrives when the thread runs Python again: a thread blocked in foreign code is not reached,
-and nothing here pretends that it was. The attempt's lock proves that the thread still runs this
-very attempt, so that no other one is hit; the flag on the attempt, not the exception that surfaces,
-decides what is recorded.
+and nothing here pretends that it was. The lock of the attempt, or of the batch where one check has
+many rows, proves that the thread still runs this very one, so that no other is hit; the flag on it,
+not the exception that surfaces, decides what is recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from django_fsmworker.exceptions import TimeoutError
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.batch import Work
 from django_fsmworker.runner.connections import ThreadConnections
 
 logger = logging.getLogger(__name__)
@@ -27,15 +27,13 @@ set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
 set_async_exc.restype = ctypes.c_int
 
 
-def interrupt(
-    attempt: Attempt, ident: int, connections: ThreadConnections | None, flag: str
-) -> bool:
-    """Set ``flag`` on an attempt that still runs and end its check; False if it had ended.
+def interrupt(work: Work, ident: int, connections: ThreadConnections | None, flag: str) -> bool:
+    """Set ``flag`` on what still runs and end its check; False if it had ended.
 
-    At most one injection an attempt: after the first, its thread is replaced anyway.
+    At most one injection a check: after the first, its thread is replaced anyway.
     """
-    with attempt.lock:
-        if not _flag(attempt, flag):
+    with work.lock:
+        if not _flag(work, flag):
             return False
         set_async_exc(ident, ctypes.py_object(TimeoutError))
         if connections is not None:
@@ -43,48 +41,48 @@ def interrupt(
     return True
 
 
-def flag_as(attempt: Attempt, flag: str) -> bool:
-    """Set ``flag`` on an attempt that still runs, for somebody else to end; False if it had ended.
+def flag_as(work: Work, flag: str) -> bool:
+    """Set ``flag`` on what still runs, for somebody else to end; False if it had ended.
 
     What it comes to is decided by that, whatever it still does.
     """
-    with attempt.lock:
-        return _flag(attempt, flag)
+    with work.lock:
+        return _flag(work, flag)
 
 
-def log_interrupted(attempt: Attempt, flag: str) -> None:
+def log_interrupted(work: Work, flag: str) -> None:
     """Say that a check is being ended."""
     logger.warning(
         "The check of %s %s in the state %s %s.",
-        attempt.model._meta.label,
-        attempt.pk,
-        attempt.state,
+        work.model._meta.label,
+        work.pk,
+        work.state,
         "overran its deadline" if flag == "overran" else "was cancelled",
-        extra={"action": flag, "model": attempt.model._meta.label, "pk": attempt.pk},
+        extra={"action": flag, "model": work.model._meta.label, "pk": work.pk},
     )
 
 
-def finish(attempt: Attempt) -> bool:
-    """Called by the attempt's own thread when its check has ended: from here on nobody interrupts.
+def finish(work: Work) -> bool:
+    """Called by the check's own thread when it has ended: from here on nobody interrupts.
 
     An injected exception that has not arrived yet may do so anywhere in here, once; hence the loop.
-    Returns whether the attempt had been interrupted.
+    Returns whether it had been interrupted.
     """
     while True:
         try:
-            with attempt.lock:
-                attempt.finished = True
-                if attempt.overran or attempt.cancelled:
+            with work.lock:
+                work.finished = True
+                if work.overran or work.cancelled:
                     set_async_exc(threading.get_ident(), NOTHING)
-            return attempt.overran or attempt.cancelled
+            return work.overran or work.cancelled
         except TimeoutError:
             continue
 
 
-def _flag(attempt: Attempt, flag: str) -> bool:
-    if attempt.finished or attempt.overran or attempt.cancelled:
+def _flag(work: Work, flag: str) -> bool:
+    if work.finished or work.overran or work.cancelled:
         return False
-    setattr(attempt, flag, True)
+    setattr(work, flag, True)
     return True
 
 

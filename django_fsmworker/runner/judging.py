@@ -17,6 +17,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.graph import State
 from django_fsmworker.models import unsaved
+from django_fsmworker.runner.answers import answers, refuse_answer
 from django_fsmworker.runner.verdicts import Verdict
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Outcome
@@ -35,7 +36,7 @@ def judge(row: Any, age: float, caught: list[BaseException] | None = None) -> Ou
     judgement = Judgement(row, age, caught)
     if judgement.runs_check:
         with judgement:
-            judgement.returned(judgement.state.handler(row))
+            judgement.returned(judgement.state.handler(judgement.given))
     return judgement.outcome()
 
 
@@ -44,7 +45,7 @@ async def judge_async(row: Any, age: float, caught: list[BaseException] | None =
     judgement = Judgement(row, age, caught)
     if judgement.runs_check:
         with judgement:
-            result = judgement.state.handler(row)
+            result = judgement.state.handler(judgement.given)
             judgement.returned(await result if inspect.isawaitable(result) else result)
     return judgement.outcome()
 
@@ -101,32 +102,79 @@ class Judgement:
         "_age",
         "_caught",
         "_outcome",
-        "_row",
         "_too_early",
         "_verdict",
+        "given",
+        "row",
         "runs_check",
         "state",
     )
 
     def __init__(self, row: Any, age: float, caught: list[BaseException] | None) -> None:
-        self._row, self._age, self._caught = row, age, caught
+        self.row, self._age, self._caught = row, age, caught
         self.state: State = type(row).state_graph.get(row.__dict__["state"])
         self._verdict = Verdict(row, row.pk, row.__dict__["state_claim"], self.state)
         self._too_early = _too_early(row, self.state, age)
         self._outcome: Outcome | None = None
+        # What the check gets: the row, or the list of one that a state with ``batch`` has for it.
+        self.given: Any = row if self.state.batch is None else [row]
         # Whether there is a check, and its time has come.
         self.runs_check = not self._too_early and self.state.automatic
 
+    @property
+    def key(self) -> Any:
+        """The row's primary key before the check."""
+        return self._verdict.pk
+
+    @property
+    def check(self) -> str:
+        """What messages call the check."""
+        return self._verdict.check
+
+    @property
+    def failure(self) -> Failure | None:
+        """What the row has failed with, so far."""
+        return None if self._outcome is None else self._outcome.failure
+
     def __enter__(self) -> Self:
         if settings.DEBUG:
-            unsaved.watch(self._row)
+            unsaved.watch(self.row)
         return self
 
     def returned(self, result: Any) -> None:
         """The check has returned; raises if it returned what it may not."""
+        if self.state.batch is not None:
+            self.answered(*answers(self.check, result, [self.row], [self.key]))
+            return
         if settings.DEBUG:
-            _warn_of_unsaved_fields(self._row, self.state)
+            _warn_of_unsaved_fields(self.row, self.state)
         self._outcome = self._verdict.of_result(result)
+
+    def answered(self, answer: Any) -> None:
+        """The check of a batch has this for the row."""
+        if settings.DEBUG:
+            _warn_of_unsaved_fields(self.row, self.state)
+        try:
+            refuse_answer(self.check, answer)
+            if isinstance(answer, BaseException):
+                self.raised(answer)
+            else:
+                self._outcome = self._verdict.of_result(answer)
+        except Exception as error:
+            self.raised(error)
+
+    def raised(self, error: BaseException) -> None:
+        """The check has raised, or it says that it would have, had the row been alone."""
+        if isinstance(error, TryAgainLater):
+            self._outcome = self._verdict.later(error)
+            return
+        self.note(error)
+        self._outcome = self._verdict.failed(Failure.of(error))
+
+    def note(self, error: BaseException) -> None:
+        """Keep the exception for whoever wants it."""
+        if self._caught is not None:
+            self._caught.append(error)
 
     def __exit__(
         self,
@@ -136,14 +184,9 @@ class Judgement:
     ) -> bool:
         if error is None:
             return True
-        if isinstance(error, TryAgainLater):
-            self._outcome = self._verdict.later(error)
-        else:
-            if isinstance(error, KeyboardInterrupt) and _in_main_thread():
-                return False
-            if self._caught is not None:
-                self._caught.append(error)
-            self._outcome = self._verdict.failed(Failure.of(error))
+        if is_interrupt(error):
+            return False
+        self.raised(error)
         return True
 
     def outcome(self) -> Outcome:
@@ -174,5 +217,7 @@ def _warn_of_unsaved_fields(row: Any, state: State) -> None:
         )
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def is_interrupt(error: BaseException) -> bool:
+    """Ctrl-C in the main thread: for whoever started the process, not for the row."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and isinstance(error, KeyboardInterrupt)

@@ -12,10 +12,20 @@ from django.db import Error
 from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.runner.atomic import judge_and_write
 from django_fsmworker.runner.attempt import Attempt
-from django_fsmworker.runner.concluding import LEFT_OPEN, Losses, concluded, failed_attempt
+from django_fsmworker.runner.batch import Batch, Result, Work
+from django_fsmworker.runner.concluding import (
+    LEFT_OPEN,
+    Losses,
+    concluded,
+    failed_attempt,
+    of_failure,
+)
+from django_fsmworker.runner.concluding_batches import came_to
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.interrupting import finish
 from django_fsmworker.runner.judging import judge
+from django_fsmworker.runner.judging_batches import judge_batch
+from django_fsmworker.runner.loading_again import load_again
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.suspects import examine_if_possible
 from django_fsmworker.store.failures import Failure
@@ -23,11 +33,11 @@ from django_fsmworker.store.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
-Settle = Callable[[Attempt, Outcome | None], None]
+PassOn = Callable[[Work, Result], None]
 
 
 class CheckThread(threading.Thread):
-    """Takes rows from the queue and runs their checks, one after the other.
+    """Takes rows, or batches of them, from the queue and runs their checks, one after the other.
 
     It ends after an attempt that was interrupted: its connections may be in any state. Being a
     daemon, it does not keep the process alive when it is stuck.
@@ -37,7 +47,7 @@ class CheckThread(threading.Thread):
         self,
         number: int,
         ready: ReadyQueue,
-        settle: Settle,
+        pass_on: PassOn,
         worker: str,
         on_end: Callable[[CheckThread], None],
         losses: Losses,
@@ -46,9 +56,9 @@ class CheckThread(threading.Thread):
         self._on_end = on_end
         self._losses = losses
         self._ready = ready
-        self._settle = settle
+        self._pass_on = pass_on
         self._worker = worker
-        self.attempt: Attempt | None = None
+        self.work: Work | None = None
         self.given_up_at: float | None = None
         self.abandoned = False
         self.connections: ThreadConnections | None = None
@@ -57,56 +67,60 @@ class CheckThread(threading.Thread):
         self.connections = ThreadConnections()
         try:
             while not self._ready.closed:
-                attempt = self._ready.take(LONGEST_IDLE)
-                if attempt is None:
+                work = self._ready.take(LONGEST_IDLE)
+                if work is None:
                     self.connections.close()
-                elif self._run_one(attempt):
+                elif self._run_one(work):
                     return
         finally:
             self.connections.close()
             self._on_end(self)
 
-    def _run_one(self, attempt: Attempt) -> bool:
-        """Run one attempt and pass its outcome on; whether it was interrupted."""
-        attempt.started = time.monotonic()
-        self.attempt = attempt
-        outcome, interrupted = self._outcome(attempt)
-        self.attempt = None
+    def _run_one(self, work: Work) -> bool:
+        """Run one check and pass on what it came to; whether it was interrupted."""
+        work.started = time.monotonic()
+        self.work = work
+        result, interrupted = self._result(work)
+        self.work = None
         try:
             if not interrupted and self.connections is not None:
                 self.connections.after_attempt()
         finally:
-            self._settle(attempt, outcome)
+            self._pass_on(work, result)
             if not self.abandoned:
-                self._ready.done(attempt)
+                self._ready.done(work)
         return interrupted
 
-    def _outcome(self, attempt: Attempt) -> tuple[Outcome | None, bool]:
-        """What the attempt came to, None if it counts for nothing, and if it was interrupted.
+    def _result(self, work: Work) -> tuple[Result, bool]:
+        """What the work came to, None if it counts for nothing, and if it was interrupted.
 
         An injected exception may surface between any two lines up to ``finish``.
         """
-        outcome = None
+        result: Result = None
         try:
             try:
-                outcome = self._judge(attempt)
+                result = self._judge(work)
             except TimeoutError:
                 pass
             except Error as error:
                 # The engine's own statements, not the check's: nothing was decided.
-                logger.warning("%s", error, extra={"action": "examine", "pk": attempt.pk})
+                logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
             except BaseException as error:
                 # Whatever it is, every row that was taken is settled.
                 logger.exception("A check could not be judged.", extra={"action": "judge"})
-                outcome = failed_attempt(attempt, Failure.of(error))
-            interrupted = finish(attempt)
+                result = of_failure(work, Failure.of(error))
+            interrupted = finish(work)
         except TimeoutError:
-            interrupted = finish(attempt)
-        return concluded(attempt, outcome), interrupted
+            interrupted = finish(work)
+        return concluded(work, result), interrupted
 
-    def _judge(self, attempt: Attempt) -> Outcome | None:
-        assert self.connections is not None and attempt.started is not None
-        age = attempt.age(attempt.started)
+    def _judge(self, work: Work) -> Result:
+        if work.stale and not load_again(work, self._pass_on):
+            return None
+        assert self.connections is not None and work.started is not None
+        if isinstance(work, Batch):
+            return self._judge_batch(work, self.connections)
+        attempt, age = work, work.age(work.started)
         if attempt.suspect:
             verdict = examine_if_possible(attempt, age, self._worker)
             if verdict is not None:
@@ -117,6 +131,8 @@ class CheckThread(threading.Thread):
         lost = outcome.failure is not None and self.connections.lost()
         if lost and self._losses.is_outage(attempt):
             return None  # the database went away under the check: interrupted, not failed
+        if attempt.state.batch is not None:
+            self._losses.forget(attempt)
         if outcome.failure is None and self.connections.left_open():
             return failed_attempt(attempt, LEFT_OPEN)
         return outcome
@@ -126,16 +142,21 @@ class CheckThread(threading.Thread):
             return judge(attempt.row, age)
         return judge_and_write(attempt, lambda: judge(attempt.row, age), self._worker)
 
+    def _judge_batch(self, batch: Batch, connections: ThreadConnections) -> Result:
+        ages = [each.age(batch.started or 0.0) for each in batch.attempts]
+        judged = judge_batch([each.row for each in batch.attempts], ages)
+        return came_to(batch, judged, self._losses, connections.lost, connections.left_open)
+
 
 class Pool:
     """A fixed number of threads that can work; abandoned ones are counted beside them."""
 
     def __init__(
-        self, size: int, ready: ReadyQueue, settle: Settle, worker: str, losses: Losses
+        self, size: int, ready: ReadyQueue, pass_on: PassOn, worker: str, losses: Losses
     ) -> None:
         self._size = size
         self._ready = ready
-        self._settle = settle
+        self._pass_on = pass_on
         self._worker = worker
         self._started = 0
         self._losses = losses
@@ -153,7 +174,7 @@ class Pool:
                 thread = CheckThread(
                     self._started,
                     self._ready,
-                    self._settle,
+                    self._pass_on,
                     self._worker,
                     self._ended,
                     self._losses,
@@ -169,23 +190,23 @@ class Pool:
                     threads.remove(thread)
         self.fill()
 
-    def abandon(self, thread: CheckThread, attempt: Attempt) -> None:
-        """Give up waiting for a stuck thread: its row stays leased, another thread has its slot."""
-        with attempt.lock:
-            if attempt.finished or thread.abandoned:
+    def abandon(self, thread: CheckThread, work: Work) -> None:
+        """Give up waiting for a stuck thread: its rows stay leased, another thread has its slot."""
+        with work.lock:
+            if work.finished or thread.abandoned:
                 return
             thread.abandoned = True
         with self._lock:
             self.threads.remove(thread)
             self.lost.append(thread)
-        self._ready.done(attempt)
+        self._ready.done(work)
         self.fill()
 
-    def running(self) -> list[tuple[CheckThread, Attempt]]:
+    def running(self) -> list[tuple[CheckThread, Work]]:
         """Every thread that runs a check right now, abandoned ones included."""
         with self._lock:
             threads = [*self.threads, *self.lost]
-        return [(each, attempt) for each in threads if (attempt := each.attempt) is not None]
+        return [(each, work) for each in threads if (work := each.work) is not None]
 
     @property
     def abandoned(self) -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.attempt import Attempt, share_of
 from django_fsmworker.store import Kind, Outcome, Store
 
 MOST_STEPS = 50
@@ -43,24 +43,28 @@ class RunOn:
         return [self._next(earlier[row.pk], row, sent) for row in rows]
 
     def _goes_on(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """A healthy row that moved into a state whose check is due now."""
+        """A healthy row that moved into a state whose check is due now, for this row alone."""
         return (
             outcome.kind is Kind.MOVED
             and outcome.delay == 0
             and not attempt.suspect
             and not attempt.row.__dict__["state_failures"]
             and attempt.steps < MOST_STEPS
-            and attempt.state.graph.states[outcome.target].automatic
+            and (target := attempt.state.graph.states[outcome.target]).automatic
+            and target.batch is None
             and time.monotonic() - attempt.began < self._lease
         )
 
     def _next(self, earlier: Attempt, row: Any, sent: float) -> Attempt:
+        state = earlier.state.graph.states[row.state]
         return Attempt(
             store=earlier.store,
             row=row,
             pk=row.pk,
             token=row.state_claim,
-            state=earlier.state.graph.states[row.state],
+            state=state,
+            is_async=state.is_async,
+            share=share_of(state),
             age_at_claim=0.0,
             claimed=sent,
             lease_until=sent + self._lease,

@@ -6,12 +6,12 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
+from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import INTERRUPTED, SUPERSEDED, Counters
@@ -57,20 +57,17 @@ class Settler(threading.Thread):
         self._on_settled = on_settled
         self._run_on = run_on
         self._on_go_on = on_go_on
-        self._inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        # What attempts came to is put in by the threads that ran them.
+        self.inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._backoffs: dict[str, Backoff] = {}
         self._again: list[Item] = []
         self._give_up_at: float | None = None
-        self.settled: Counter[bool] = Counter()  # by kind of check
-
-    def settle(self, attempt: Attempt, outcome: Outcome | None) -> None:
-        """Pass on what an attempt came to; called by the thread that ran it."""
-        self._inbox.put((attempt, outcome))
+        self.settled = [0, 0]  # shares of places: of sync checks, of async ones
 
     def stop(self, timeout: float) -> None:
         """Write what there is, for at most ``timeout`` seconds, and end."""
         self._give_up_at = time.monotonic() + timeout
-        self._inbox.put(None)
+        self.inbox.put(None)
         self.join(timeout + 1)
 
     def run(self) -> None:
@@ -93,12 +90,12 @@ class Settler(threading.Thread):
         wait = AGAIN_WAIT if batch else None
         stop = False
         try:
-            item = self._inbox.get(timeout=wait if block else AGAIN_WAIT)
+            item = self.inbox.get(timeout=wait if block else AGAIN_WAIT)
             while item is not None:
                 batch.append(item)
                 if len(batch) >= MOST_AT_ONCE:
                     return batch, stop
-                item = self._inbox.get_nowait()
+                item = self.inbox.get_nowait()
             stop = True
         except queue.Empty:
             pass
@@ -193,15 +190,18 @@ class Settler(threading.Thread):
         """These rows are written and free."""
         if not pairs:
             return
-        for attempt, _ in pairs:
+        settled, noted = self.settled, []
+        for attempt, outcome in pairs:
             attempt.settled = True
+            settled[attempt.is_async] += attempt.share
+            if attempt.noted and outcome.failure is None:
+                noted.append(attempt)
         outcomes = [outcome for _, outcome in pairs]
         kinds: dict[str, int] = {}
         for outcome in outcomes:
             kinds[outcome.kind.value] = kinds.get(outcome.kind.value, 0) + 1
         for name, number in kinds.items():
             self._counters.add(model, name, number)
-        self.settled.update(attempt.is_async for attempt, _ in pairs)
         log_failures(model, outcomes)
         try:
             tell(model, outcomes, store.alias)
@@ -209,6 +209,12 @@ class Settler(threading.Thread):
             logger.exception("A signal's receiver failed.", extra={"action": "receiver"})
         self._on_settled(model, outcomes)
         self._holdings.remove(attempt for attempt, _ in pairs)
+        self._take_back_notes(store, model, noted)
+
+    def _take_back_notes(self, store: Store, model: Any, attempts: list[Attempt]) -> None:
+        """It was noted that their check did not end; it did, and they have not failed."""
+        if attempts:
+            resolve_failures(model, [attempt.pk for attempt in attempts], store.alias)
 
     def _look_again(self, store: Store, model: Any, pairs: Sequence[Item]) -> None:
         if not pairs:
@@ -233,6 +239,7 @@ class Settler(threading.Thread):
         if spared:
             take_back_death(store.alias, model, spared)
         self._holdings.remove(done)
+        self._take_back_notes(store, model, [attempt for attempt in done if attempt.noted])
         missing = [(attempt, None) for attempt in attempts if attempt.pk not in freed]
         self._look_again(store, model, missing)
 

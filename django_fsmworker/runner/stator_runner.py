@@ -13,9 +13,11 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner import preflight
 from django_fsmworker.runner.abandoning import note_abandoned
 from django_fsmworker.runner.async_pool import AsyncPool
-from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.attempt import WHOLE, Attempt
+from django_fsmworker.runner.batch import Work, attempts_of
+from django_fsmworker.runner.cancelling import Cancelling
 from django_fsmworker.runner.claimer import Claimer
-from django_fsmworker.runner.concluding import Losses, overrun
+from django_fsmworker.runner.concluding import Losses
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
@@ -24,6 +26,7 @@ from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.outages import Outages
+from django_fsmworker.runner.passing_on import PassOn
 from django_fsmworker.runner.pool import Pool
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.renewer import Renewer
@@ -128,7 +131,7 @@ class StatorRunner:
         )
         self._ready = ReadyQueue(
             settings.concurrency_per_model,
-            give_back=lambda attempt: self._settler.settle(attempt, None),
+            give_back=lambda work: self._pass_on(work, None),
             low_water=self._wake.set,
         )
         most, lease = settings.max_in_flight, settings.lease
@@ -136,10 +139,11 @@ class StatorRunner:
             False: Throughput(settings.concurrency, most, lease),
             True: Throughput(settings.async_concurrency, most, lease),
         }
-        settle, losses = self._settler.settle, Losses()
-        self._pool = Pool(settings.concurrency, self._ready, settle, self.worker, losses)
+        self._pass_on = PassOn(self._settler.inbox.put, self._ready.put).over
+        losses = Losses()
+        self._pool = Pool(settings.concurrency, self._ready, self._pass_on, self.worker, losses)
         self._async_pool = AsyncPool(
-            settings, self._ready, settle, self.worker, losses, self._abandoned
+            settings, self._ready, self._pass_on, self.worker, losses, self._abandoned
         )
         self._claimer = Claimer(
             self.stores,
@@ -149,6 +153,7 @@ class StatorRunner:
             self._throughputs,
             self._outages,
             self._lost,
+            losses.known,
         )
         self.hints = Hints(
             self.stores, settings.hints, self._claimer, self._wake.set, self._outages
@@ -160,6 +165,9 @@ class StatorRunner:
             shortest_deadline(self.stores, settings.deadline),
             settings.abandon_after,
             self._abandoned,
+        )
+        self._cancelling = Cancelling(
+            self._pool, self._async_pool, self._deadlines, self._settler.supersede, self._pass_on
         )
         self._renewer = Renewer(self._holdings, self._ready, self._outages, lease, self._lost)
         self._housekeeping = Housekeeping(
@@ -194,7 +202,7 @@ class StatorRunner:
             self._pool.fill()
             self._check_parts()
             for kind, throughput in self._throughputs.items():
-                throughput.measured(self._settler.settled[kind])
+                throughput.measured(self._settler.settled[kind] / WHOLE)
             wait = self._look()
             if self._finished(end):
                 return
@@ -235,7 +243,7 @@ class StatorRunner:
         self._watchdog.stop()  # a long drain is no stall; every wait from here on is bounded
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
-        self._interrupt_the_rest()
+        self._cancelling.the_rest(self._drain_timeout)
         if self._runs_async:
             self._async_pool.stop(timeout=1.0)
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
@@ -251,21 +259,6 @@ class StatorRunner:
             "Stopped: %s.", self.counters, extra={"action": "stopped", "worker": self.worker}
         )
 
-    def _interrupt_the_rest(self) -> None:
-        """The time to drain is over: end what still runs and free its rows, no failure counted."""
-        running = [attempt for _, attempt in self._pool.running()] + self._async_pool.running()
-        for attempt in running:
-            if not attempt.overran:
-                self._cancel(attempt)
-            self._settler.settle(attempt, overrun(attempt) if attempt.overran else None)
-        if running:
-            logger.warning(
-                "%d checks did not end within the drain timeout of %.0f s; they were interrupted.",
-                len(running),
-                self._drain_timeout,
-                extra={"action": "drain_timeout"},
-            )
-
     def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
         """Called by the settler after each write: its rows may be due again soon."""
         self._claimer.expect(model, [each for each in outcomes if not each.kept])
@@ -275,26 +268,14 @@ class StatorRunner:
         return not (self._stopping or self._ready.closed or self._claimer.single_pass)
 
     def _lost(self, attempts: list[Attempt]) -> None:
-        """Called by the renewer: these rows are not ours any more. End their checks."""
-        if not attempts:
-            return
-        self._settler.supersede(attempts)
-        for attempt in attempts:
-            self._cancel(attempt)
+        """Called when rows are not ours any more."""
+        self._cancelling.lost(attempts)
 
-    def _cancel(self, attempt: Attempt) -> None:
-        """End a check, if it runs, that is of no use any more."""
-        if attempt.is_async:
-            self._async_pool.end(attempt, "cancelled")
-            return
-        for thread, running in self._pool.running():
-            if running is attempt:
-                self._deadlines.end(thread, attempt, "cancelled")
-
-    def _abandoned(self, attempt: Attempt) -> None:
+    def _abandoned(self, work: Work) -> None:
         """Called when a thread is given up. Writing that down must not hold up other deadlines."""
-        self._holdings.set_aside(attempt)
-        note_abandoned(attempt, self.worker)
+        for attempt in attempts_of(work):
+            self._holdings.set_aside(attempt)
+        note_abandoned(work, self.worker)
         if self._pool.abandoned + self._async_pool.abandoned > self.settings.max_abandoned:
             self.too_many_abandoned = True
             self._wake.set()

@@ -10,7 +10,7 @@ HORIZON = 1.0
 
 
 class Throughput:
-    """The target for rows in hand.
+    """The target for what is in hand: places, of which a batch of rows takes one; see ``Room``.
 
     The prefetch is a second of work at the measured rate, and never more than a quarter of a lease:
     rows that wait here could run elsewhere, and all of them become suspects if this process dies.
@@ -18,14 +18,14 @@ class Throughput:
 
     def __init__(self, concurrency: int, most: int, lease: float) -> None:
         self._concurrency = concurrency
-        self._most = max(most, concurrency)
+        self.most = max(most, concurrency)
         self._horizon = min(HORIZON, lease / 4)
-        self._seen = 0
+        self._seen = 0.0
         self._at = time.monotonic()
-        self.target = min(2 * concurrency, self._most)
+        self.target = min(2 * concurrency, self.most)
 
-    def measured(self, settled: int) -> None:
-        """So many rows have been settled in all so far."""
+    def measured(self, settled: float) -> None:
+        """So many places' worth of rows have been settled in all so far."""
         now = time.monotonic()
         if settled == self._seen:
             self._at = max(self._at, now - HORIZON)  # an idle time says nothing about the rate
@@ -36,7 +36,7 @@ class Throughput:
         rate = (settled - self._seen) / elapsed
         self._seen, self._at = settled, now
         wanted = self._concurrency + max(self._concurrency, int(rate * self._horizon))
-        self.target = min(wanted, self._most)
+        self.target = min(wanted, self.most)
 
     @staticmethod
     def jittered(seconds: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from django_fsmworker.exceptions import GraphError, TryAgainLater, UndeclaredTra
 from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import as_seconds
 from django_fsmworker.models.timing import first_due
+from django_fsmworker.runner.answers import refuse_awaitable
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Kind, Outcome
 
@@ -26,15 +26,15 @@ class Verdict:
         if result is None:
             return self.stayed(None)
         if not isinstance(result, State | str):
-            self._refuse_awaitable(result)
+            refuse_awaitable(self.check, result)
             raise TypeError(
-                f"{self._check} returned {result!r}; "
+                f"{self.check} returned {result!r}; "
                 f"a check returns a state, the name of one, or None."
             )
         target = self.state.graph.get(result)
         if target not in self.state.children:
             raise UndeclaredTransition(
-                f"{self._check} returned {target}, which is not declared; "
+                f"{self.check} returned {target}, which is not declared; "
                 f"declare {self.state}.transitions_to({target})."
             )
         return self.moved(target, "check")
@@ -120,17 +120,7 @@ class Verdict:
             **more,
         )
 
-    def _refuse_awaitable(self, result: Any) -> None:
-        """What is not awaited did not run; closed, it does not complain once more."""
-        if not inspect.isawaitable(result):
-            return
-        if inspect.iscoroutine(result):
-            result.close()
-        raise TypeError(
-            f"{self._check} is no async def, but returned an awaitable ({type(result).__name__}), "
-            f"which was not run; write it, and what decorates it, as async def."
-        )
-
     @property
-    def _check(self) -> str:
+    def check(self) -> str:
+        """What messages call the check."""
         return f"{self.state.graph.__name__}.{self.state.transition_function}"

@@ -7,22 +7,20 @@ so that no test passes over it unseen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
-from django.db import DatabaseError, router, transaction
+from django.db import router
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.runner.judging import judge_here, refuse_running_loop
-from django_fsmworker.runner.writing import refused, tell, write
-from django_fsmworker.store import Hold, Lane, Outcome, Store, store_for
-from django_fsmworker.store.errors import is_refusal
-from django_fsmworker.testing.paths import path, see, shown
+from django_fsmworker.runner.judging import refuse_running_loop
+from django_fsmworker.store import Hold, Lane, store_for
+from django_fsmworker.store.interface import taken_over
+from django_fsmworker.testing.attempting import Errors, attempt, attempt_together
+from django_fsmworker.testing.paths import path, shown
 
 LEASE = 3600.0
-WORKER = "test"
 SHOWN_STATES = 10
 
 
@@ -36,19 +34,21 @@ def run_until_idle(
     """Run what is due, the row due longest first, until nothing is; returns how many attempts.
 
     All models with a life, or only ``models``, on the database ``using`` or where the router
-    writes them. What is due in the future stays there: ``travel()`` to it. Raises ``NotIdle``
-    after ``limit`` attempts. A check that raises ends the run with its own exception once its
-    failure is written; with ``raise_failures=False`` the failure is only on record, and its row
-    goes the way of the graph: backoff, then ``fails_to``.
+    writes them. A check of a state with ``batch`` gets as many rows as are due, and each counts as
+    an attempt. What is due in the future stays there: ``travel()`` to it. Raises ``NotIdle`` after
+    ``limit`` attempts. A check that raises ends the run with its own exception once its failure is
+    written; with ``raise_failures=False`` the failure is only on record, and its row goes the way
+    of the graph: backoff, then ``fails_to``.
     """
     refuse_running_loop(models or stator_models(), "run_until_idle()")
     chosen = {model: using or router.db_for_write(model) for model in models or stator_models()}
     attempts = 0
-    while (row := _claim_next(chosen)) is not None:
+    while rows := _claim_next(chosen, limit - attempts):
         if attempts >= limit:
-            _refuse_to_go_on(row, limit)
-        attempts += 1
-        _attempt(row, raise_failures)
+            _refuse_to_go_on(rows[0], limit)
+        attempts += len(rows)
+        calls = [attempt_together(some) for some in _by_call(rows)]
+        _raise_first([error for errors in calls for error in errors], raise_failures)
     return attempts
 
 
@@ -64,19 +64,34 @@ def step(row: Any, *, raise_failures: bool = True) -> State | None:
         model, using=row._state.db or router.db_for_write(model, instance=row)
     )
     try:
-        return _attempt(rows.get(pk=row.pk), raise_failures)
+        target, errors = attempt(rows.get(pk=row.pk))
+        _raise_first(errors, raise_failures)
+        return target
     finally:
         if rows.filter(pk=row.pk).exists():
             row.refresh_from_db(from_queryset=rows)
 
 
-def _claim_next(models: dict[Any, str]) -> Any:
-    """Claim the row that has been due longest; None if nothing is due."""
+def _claim_next(models: dict[Any, str], most: int) -> list[Any]:
+    """Claim the row that has been due longest, and as many with it as its check gets at a time."""
     for model, state in _due_lanes(models):
-        rows = store_for(models[model]).claim(model, [Lane(state, 1)], LEASE)
+        number = max(1, min(model.state_graph.states[state].batch or 1, most))
+        rows = store_for(models[model]).claim(model, [Lane(state, number)], LEASE)
         if rows:
-            return rows[0]
-    return None
+            return rows
+    return []
+
+
+def _by_call(rows: list[Any]) -> list[list[Any]]:
+    """As a runner would run them: those with a history alone, the others together."""
+    alone = [row for row in rows if row.state_failures or taken_over(row.state_claim)]
+    others = [row for row in rows if row not in alone]
+    return [[row] for row in alone] + ([others] if others else [])
+
+
+def _raise_first(errors: Errors, raise_failures: bool) -> None:
+    if errors and raise_failures:
+        raise errors[0]
 
 
 def _due_lanes(models: dict[Any, str]) -> Sequence[tuple[Any, str]]:
@@ -87,73 +102,6 @@ def _due_lanes(models: dict[Any, str]) -> Sequence[tuple[Any, str]]:
         lanes = {model: [Lane(state, 1) for state in model.state_graph.states] for model in here}
         due |= store_for(alias).peek(lanes)
     return [lane for lane in sorted(due, key=due.__getitem__) if due[lane] <= 0]
-
-
-def _attempt(row: Any, raise_failures: bool) -> State | None:
-    """One attempt at ``row``, from where the claim left it to its settling."""
-    see(row)
-    store, caught = store_for(row._state.db), list[BaseException]()
-    atomic = type(row).state_graph.get(row.state).atomic
-    with store.transaction() if atomic else nullcontext():
-        outcome = _judge(store, row, caught, atomic)
-        outcome, written = _write(store, outcome, caught)
-        if atomic and not written:
-            transaction.set_rollback(True, using=store.alias)
-    for error in caught if raise_failures else []:
-        error.add_note(f"({row._meta.label} {outcome.pk} failed in the state {outcome.source!r}.)")
-        raise error
-    if not written:
-        return None
-    if outcome.moved:
-        see(
-            QuerySet(type(row), using=store.alias).only("state", "state_changed").get(pk=outcome.pk)
-        )
-    tell(type(row), [outcome], store.alias)
-    return type(row).state_graph.get(outcome.target) if outcome.moved else None
-
-
-def _judge(store: Store, row: Any, caught: list[BaseException], atomic: bool) -> Outcome:
-    """Run the check; inside a test's transaction, a database error in it must not break that.
-
-    In an atomic state a failure takes back what the check wrote, as in a runner.
-    """
-    age = (store.now() - row.state_changed).total_seconds()
-    connection = store.connection
-    if not connection.in_atomic_block:
-        return judge_here(row, age, caught)
-    savepoint: Any = connection.savepoint()
-    outcome = judge_here(row, age, caught)
-    broken = any(isinstance(each, DatabaseError) for error in caught for each in _chain(error))
-    if broken or (atomic and outcome.failure is not None):
-        connection.set_rollback(False)
-        connection.savepoint_rollback(savepoint)
-    else:
-        connection.savepoint_commit(savepoint)
-    return outcome
-
-
-def _write(store: Store, outcome: Outcome, caught: list[BaseException]) -> tuple[Outcome, set[Any]]:
-    """Settle; what the database refuses for its data has failed where it was, as in a runner."""
-    model = type(outcome.row)
-    try:
-        with store.transaction():
-            return outcome, write(store, model, [outcome], WORKER)
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        caught.append(error)
-        outcome = refused(outcome, error)
-    with store.transaction():
-        return outcome, write(store, model, [outcome], WORKER)
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """The exception and those it was raised from."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
 
 
 def _refuse_to_go_on(row: Any, limit: int) -> None:

@@ -8,6 +8,7 @@ from testapp.models.errands import Errand, ErrandStates
 from testapp.models.expiry import Attachment, Expiring, ExpiringStates, Lock
 from testapp.models.files import File, FileStates
 from testapp.models.keys import CompositeKey, Hidden, RelatedKey, TextKey, UUIDKey
+from testapp.models.letters import Letter, LetterStates
 from testapp.models.orders import Order, OrderStates
 from testapp.models.trouble import CheckLog, Trouble, TroubleStates
 
@@ -26,6 +27,8 @@ __all__ = [
     "File",
     "FileStates",
     "Hidden",
+    "Letter",
+    "LetterStates",
     "Lock",
     "Noop",
     "NoopStates",

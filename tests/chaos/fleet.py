@@ -12,12 +12,13 @@ from django.db.models import CharField, Exists, OuterRef
 from django.db.models.functions import Cast
 
 from testapp.models import Chain, CheckLog
+from testapp.models.letters import Letter
 from tests.runner.processes import Process
 
 PATH = ["first", "second", "third", "last"]
 
 
-def running_in(process: Process) -> int:
+def running_in(process: Process, model: type[Chain | Letter] = Chain) -> int:
     """How many rows the process has claimed, begun to check and not settled, by the database.
 
     The log says that this process began the check of the row in the very state it is in, and the
@@ -26,7 +27,7 @@ def running_in(process: Process) -> int:
     begun = CheckLog.objects.filter(
         worker=str(process.pid), row=Cast(OuterRef("pk"), CharField()), state=OuterRef("state")
     )
-    return Chain.objects.running().filter(Exists(begun)).count()
+    return model.objects.running().filter(Exists(begun)).count()
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Fleet:
 
     start: Callable[[], Process]
     size: int
+    model: type[Chain | Letter] = Chain
     processes: list[Process] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
     kills: Counter[int] = field(default_factory=Counter)
@@ -52,13 +54,13 @@ class Fleet:
         process = self.processes[number]
         process.send(signal.SIGSTOP)
         try:
-            holds = running_in(process)
+            holds = running_in(process, self.model)
         finally:
             process.send(signal.SIGKILL if holds else signal.SIGCONT)
         if not holds:
             return False
         process.wait()
-        held = running_in(process)
+        held = running_in(process, self.model)
         self.killed.append(process.pid)
         process.end()
         self.processes[number] = self.start()
@@ -97,9 +99,9 @@ class Ledger:
             if earlier.state == later.state
         )
 
-    def incomplete(self) -> list[str]:
+    def incomplete(self, path: list[str] = PATH) -> list[str]:
         """Rows that were not checked in each of their states, in the order of the graph."""
-        order = PATH[:-1]
+        order = path[:-1]
         return [
             row
             for row, logs in self.runs.items()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph.states import State
-from django_fsmworker.graph.validation import edges, functions, options, whole
+from django_fsmworker.graph.validation import batches, edges, functions, options, whole
 
 if TYPE_CHECKING:
     from django_fsmworker.graph.stategraph import StateGraph
@@ -34,6 +34,7 @@ STATE_RULES: tuple[Callable[[State], str | None], ...] = (
     options.function_is_a_name,
     options.attempts_in_range,
     options.backoff_is_callable,
+    batches.batch_in_range,
     edges.one_timeout,
     edges.one_failure,
     edges.timeout_leads_away,
@@ -41,6 +42,8 @@ STATE_RULES: tuple[Callable[[State], str | None], ...] = (
     edges.manual_does_not_fail,
     options.automatic_waits_between_checks,
     options.automatic_is_not_deleted,
+    batches.batch_has_a_check,
+    batches.batch_is_not_atomic,
     functions.automatic_has_a_check,
     functions.terminal_has_no_check,
     functions.check_is_bound,

@@ -1,0 +1,259 @@
+"""Batches beside each other and beside everything else: how many, who comes next, what goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_fsmworker.models.records import FailureRecord, StatorLog
+from django_fsmworker.store import STORES
+from testapp.models import Errand, Letter, LetterStates, Trouble
+from testapp.models.letters import DESK
+from tests.runner.counting import statements
+from tests.runner.desk import STATES, Desk
+from tests.runner.embedded import Embedded, one_pass
+from tests.runner.rows import fresh, path, states
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Start = Callable[..., Embedded]
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture(params=STATES)
+def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    desk = Desk(request.param, monkeypatch)
+    yield desk
+    desk.open.set()
+
+
+class TestHowMany:
+    def test_threads_get_full_batches_from_the_first_claim_on(
+        self, desk: Desk, start_runner: Start, eventually: Eventually
+    ) -> None:
+        desk.open.clear()
+        desk.letters(200)
+
+        start_runner(Letter, **{desk.concurrency: 3})
+        eventually(lambda: len(desk.calls) == 3)
+
+        assert desk.sizes == [20] * 3
+        assert Letter.objects.running().count() == 120, "as many batches again wait"
+
+    def test_a_model_s_cap_counts_calls(
+        self, desk: Desk, start_runner: Start, eventually: Eventually
+    ) -> None:
+        desk.open.clear()
+        rows = desk.letters(100)
+        start_runner(Letter, concurrency=5, concurrency_per_model=2)
+        eventually(lambda: len(desk.calls) == 2)
+        running = Letter.objects.running().count()
+        desk.open.set()
+
+        eventually(lambda: set(states(rows)) == {"done"})
+
+        assert desk.sizes == [20] * 5
+        assert running == 80
+
+    def test_no_more_rows_are_held_than_max_in_flight(
+        self, desk: Desk, start_runner: Start, eventually: Eventually
+    ) -> None:
+        desk.takes = lambda rows: 0.02
+        desk.letters(300)
+        most = 0
+
+        def done() -> bool:
+            nonlocal most
+            most = max(most, Letter.objects.running().count())
+            return not Letter.objects.exclude(state="done").exists()
+
+        start_runner(Letter, max_in_flight=30, **{desk.concurrency: 4})
+        eventually(done)
+
+        assert 20 <= most <= 30
+
+    def test_no_batch_is_larger_than_a_claim(self, desk: Desk) -> None:
+        desk.letters(30)
+
+        one_pass(Letter, claim_batch=8)
+
+        assert max(desk.sizes) == 8
+
+    def test_statements_are_per_batch_not_per_row(self, desk: Desk) -> None:
+        desk.letters(2000)
+
+        with statements() as sent:
+            one_pass(Letter)
+
+        assert not Letter.objects.exclude(state="done").exists()
+        assert len(sent) < 100, f"{len(sent)} statements for 2,000 rows"
+
+
+class TestTurns:
+    def test_another_model_does_not_wait_for_many_batches(
+        self, desk: Desk, start_runner: Start, eventually: Eventually
+    ) -> None:
+        desk.takes = lambda rows: 0.02
+        desk.letters(2000)
+        start_runner(Letter, Trouble, Errand, concurrency=2, async_concurrency=2)
+        eventually(lambda: Letter.objects.filter(state="done").exists())
+
+        others = [*Trouble.objects.bulk_create(Trouble() for _ in range(10))]
+        errands = [*Errand.objects.bulk_create(Errand() for _ in range(10))]
+        eventually(lambda: set(states(others)) == set(states(errands)) == {"done"})
+
+        assert Letter.objects.filter(state=desk.state).count() > 500
+
+    def test_halves_do_not_keep_a_thread_from_others(
+        self, desk: Desk, start_runner: Start, eventually: Eventually
+    ) -> None:
+        def tear(rows: list[Letter]) -> None:
+            raise RuntimeError
+
+        desk.takes = lambda rows: 0.02
+        desk.answer = tear
+        bad = desk.letters(20)
+        start_runner(Letter, Trouble, Errand, concurrency=1, async_concurrency=1)
+        eventually(lambda: len(desk.calls) > 1)
+
+        plain, errand = Trouble.objects.create(), Errand.objects.create()
+        eventually(lambda: states([plain]) == states([errand]) == ["done"])
+        during = len(desk.calls)
+        eventually(lambda: all(fresh(row).state_failures for row in bad))
+
+        assert during < 39
+        assert len(desk.calls) == 39, "20, its halves, and so on until each stands alone"
+
+
+class TestGoingOn:
+    @pytest.fixture
+    def claims(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How many rows each claim of a store brought."""
+        brought: list[int] = []
+
+        def counting(claim: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+            def counted(*arguments: Any) -> list[Any]:
+                rows = claim(*arguments)
+                brought.append(len(rows))
+                return rows
+
+            return counted
+
+        for store in STORES.values():
+            monkeypatch.setattr(store, "claim", counting(store.claim))
+        return brought
+
+    def test_not_into_a_state_with_batches(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        claims: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        plain, flying = Desk("plain", monkeypatch), Desk("async", monkeypatch)
+        plain.answer = lambda rows: "flying"
+        rows = plain.letters(20)
+
+        start_runner(Letter)
+        eventually(lambda: set(states(rows)) == {"done"})
+
+        assert sum(claims) == 40
+        assert sum(flying.sizes) == 20
+        assert path(rows[0]) == ["new", "flying", "done"]
+
+    def test_out_of_one(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        claims: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        async def fly(row: list[Letter] | Letter) -> str:
+            return "done"
+
+        plain = Desk("plain", monkeypatch)
+        plain.answer = lambda rows: "flying"
+        monkeypatch.setattr(LetterStates.flying, "batch", None)
+        monkeypatch.setitem(DESK, "flying", fly)
+        rows = plain.letters(20)
+
+        start_runner(Letter)
+        eventually(lambda: set(states(rows)) == {"done"})
+
+        assert sum(claims) == 20
+
+
+class TestBlockedLoop:
+    def test_a_batch_that_blocks_the_loop_is_named_and_its_rows_run_again_in_halves(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def block(rows: list[Letter]) -> str:
+            end = time.monotonic() + 60
+            while any(row.value for row in rows) and time.monotonic() < end:
+                pass
+            return "done"
+
+        desk = Desk("async", monkeypatch)
+        desk.answer = block
+        rows = [*desk.letters(3), *desk.letters(1, value=1)]
+        start_runner(Letter, deadline=0.3, abandon_after=0.3, lease=3)
+
+        eventually(lambda: fresh(rows[-1]).state_failures == 1, 20)
+        eventually(lambda: states(rows).count("done") == 3)
+
+        assert sorted(desk.sizes, reverse=True) == [4, 2, 2, 1, 1]
+        assert [each.row for each in FailureRecord.objects.all()] == [str(rows[-1].pk)]
+        told = [each for each in caplog.messages if "The event loop gave no sign" in each]
+        assert f"testapp.Letter {rows[0].pk} and 3 more blocks it at " in told[0]
+
+    def test_a_batch_beside_is_handed_back_as_a_whole(
+        self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def block(rows: list[Letter]) -> str:
+            calls.append(sorted(row.pk for row in rows))
+            if rows[0].value:
+                end = time.monotonic() + 60
+                while time.monotonic() < end:
+                    pass
+            elif len(calls) < 3:
+                await asyncio.sleep(60)
+            return "done"
+
+        calls: list[list[int]] = []
+        monkeypatch.setitem(DESK, "flying", block)
+        beside = Letter.objects.bulk_create(Letter(state="flying") for _ in range(20))
+        runner = start_runner(Letter, deadline=0.5, abandon_after=0.3, lease=3)
+        eventually(lambda: len(calls) == 1)
+        (bad,) = Letter.objects.bulk_create([Letter(state="flying", value=1)])
+
+        eventually(lambda: fresh(bad).state_failures == 1, 20)
+        eventually(lambda: set(states(beside)) == {"done"})
+
+        keys = [row.pk for row in beside]
+        assert calls.count(keys) == 2, "interrupted, and run once more"
+        assert runner.total("interrupted") == 20
+        assert FailureRecord.objects.count() == 1
+
+
+def test_rows_are_counted_one_by_one(desk: Desk) -> None:
+    desk.answer = lambda rows: [
+        "done" if row.value == 0 else None if row.value == 1 else ValueError("no") for row in rows
+    ]
+    desk.letters(5)
+    desk.letters(4, value=1)
+    desk.letters(3, value=2)
+
+    runner = one_pass(Letter)
+
+    totals = [runner.counters.total(name) for name in ("moved", "stayed", "failed")]
+    assert totals == [5, 4, 3]
+    log = StatorLog.objects.get()
+    assert (log.moved, log.stayed, log.failed) == (5, 4, 3)

@@ -1,0 +1,345 @@
+"""How claimed rows are put together to batches, halved, and counted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.runner.attempt import WHOLE, Attempt, attempts_at
+from django_fsmworker.runner.batch import (
+    Again,
+    Batch,
+    Work,
+    attempts_of,
+    batched,
+    halves,
+    together,
+)
+from django_fsmworker.runner.concluding import Losses
+from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.passing_on import PassOn
+from django_fsmworker.runner.ready import ReadyQueue
+from django_fsmworker.runner.room import Room
+from django_fsmworker.runner.throughput import Throughput
+from testapp.models import Letter, LetterStates, Trouble
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FAR = 1e9
+
+
+def attempts(number: int, state: str = "new", model: Any = Letter, **values: Any) -> list[Attempt]:
+    rows = []
+    for key in range(1, number + 1):
+        row = model(pk=key, state=state, state_changed=NOW, state_next=NOW)
+        row.__dict__.update({"state_lease": NOW + timedelta(seconds=30), "state_claim": 2})
+        row.__dict__.update(values)
+        rows.append(row)
+    return attempts_at(None, model, rows, FAR, 30.0)  # type: ignore[arg-type]
+
+
+def sizes(works: list[Work]) -> list[int]:
+    return [len(attempts_of(work)) for work in works]
+
+
+def batch_of(number: int, **values: Any) -> Batch:
+    (batch,) = together(attempts(number, **values))
+    assert isinstance(batch, Batch)
+    return batch
+
+
+class TestBatched:
+    def test_as_many_as_the_state_says(self) -> None:
+        assert sizes(batched(attempts(50), lambda attempt: False)) == [20, 20, 10]
+
+    def test_one_row_is_no_batch(self) -> None:
+        assert isinstance(batched(attempts(21), lambda attempt: False)[-1], Attempt)
+
+    def test_each_state_for_itself(self) -> None:
+        works = batched([*attempts(3), *attempts(3, "flying")], lambda attempt: False)
+
+        assert [(str(work.state), work.is_async) for work in works] == [
+            ("new", False),
+            ("flying", True),
+        ]
+
+    def test_rows_of_other_states_are_not_touched(self) -> None:
+        rows = attempts(3, model=Trouble)
+
+        assert batched(rows, lambda attempt: False) == rows
+
+    def test_rows_with_a_history_are_alone(self) -> None:
+        rows = [*attempts(2), *attempts(2, state_failures=1), *attempts(2, state_claim=3)]
+
+        assert sizes(batched(rows, lambda attempt: False)) == [1, 1, 1, 1, 2]
+
+    def test_so_are_rows_whose_last_check_lost_its_connection(self) -> None:
+        rows, losses = attempts(3), Losses()
+        losses.is_outage(rows[1])
+
+        assert sizes(batched(rows, losses.known)) == [1, 2]
+        losses.forget(rows[1])
+        assert sizes(batched(rows, losses.known)) == [3]
+
+    def test_a_batch_of_one_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(LetterStates.new, "batch", 1)
+
+        assert sizes(batched(attempts(3), lambda attempt: False)) == [1, 1, 1]
+
+
+class TestBatch:
+    def test_what_messages_call_it(self) -> None:
+        assert batch_of(3).pk == "1 and 2 more"
+
+    def test_its_lease_is_the_shortest(self) -> None:
+        batch = batch_of(3)
+        batch.attempts[1].lease_until = 5.0
+
+        assert batch.lease_until == 5.0
+
+    def test_a_row_that_moved_on_has_none(self) -> None:
+        batch = batch_of(3)
+        batch.attempts[1].superseded = True
+
+        assert batch.lease_until == float("-inf")
+        assert not batch.superseded
+
+    def test_it_has_moved_on_when_all_have(self) -> None:
+        batch = batch_of(2)
+        for attempt in batch.attempts:
+            attempt.superseded = True
+
+        assert batch.superseded
+
+    def test_halves(self) -> None:
+        batch = batch_of(5)
+
+        first, second = halves(batch)
+
+        assert sizes([first, second]) == [2, 3]
+        assert attempts_of(first) + attempts_of(second) == batch.attempts
+        assert first.stale
+        assert second.stale
+
+    def test_halves_of_two(self) -> None:
+        batch = batch_of(2)
+
+        assert halves(batch) == batch.attempts
+
+    def test_halves_leave_out_what_moved_on(self) -> None:
+        batch = batch_of(4)
+        batch.attempts[0].superseded = True
+
+        assert sizes(halves(batch)) == [1, 2]
+
+    def test_halves_of_nothing(self) -> None:
+        batch = batch_of(2)
+        for attempt in batch.attempts:
+            attempt.superseded = True
+
+        assert halves(batch) == []
+
+
+class TestPassOn:
+    @pytest.fixture
+    def settled(self) -> list[Any]:
+        return []
+
+    @pytest.fixture
+    def offered(self) -> list[Work]:
+        return []
+
+    @pytest.fixture
+    def pass_on(self, settled: list[Any], offered: list[Work]) -> PassOn:
+        return PassOn(settled.append, offered.extend)
+
+    def test_a_row(self, pass_on: PassOn, settled: list[Any]) -> None:
+        (attempt,) = attempts(1)
+
+        pass_on.over(attempt, None)
+
+        assert settled == [(attempt, None)]
+
+    def test_each_row_of_a_batch_gets_its_own(self, pass_on: PassOn, settled: list[Any]) -> None:
+        batch = batch_of(2)
+        batch.finished = True
+        outcome: Any = object()
+
+        pass_on.over(batch, [None, outcome])
+
+        assert settled == [(batch.attempts[0], None), (batch.attempts[1], outcome)]
+        assert all(attempt.finished for attempt in batch.attempts)
+
+    def test_a_batch_is_handed_back_as_a_whole(self, pass_on: PassOn, settled: list[Any]) -> None:
+        batch = batch_of(2)
+
+        pass_on.over(batch, None)
+
+        assert settled == [(attempt, None) for attempt in batch.attempts]
+        assert not any(attempt.finished for attempt in batch.attempts), "it had not begun"
+
+    def test_halves_go_back_to_the_queue(
+        self, pass_on: PassOn, settled: list[Any], offered: list[Work]
+    ) -> None:
+        pass_on.over(batch_of(6), Again.IN_HALVES)
+
+        assert (sizes(offered), settled) == ([3, 3], [])
+
+
+class TestQueue:
+    @pytest.fixture
+    def given_back(self) -> list[Work]:
+        return []
+
+    @pytest.fixture
+    def queue(self, given_back: list[Work]) -> ReadyQueue:
+        return ReadyQueue(None, given_back.append)
+
+    def test_a_batch_stands_in_line_as_one(self, queue: ReadyQueue) -> None:
+        batch = batch_of(5)
+        queue.put([batch])
+
+        assert queue.waiting() == 1
+        assert queue.take(0) is batch
+        assert queue.running == 1
+
+    def test_an_async_one_has_its_own_line(self, queue: ReadyQueue) -> None:
+        batch = batch_of(5, state="flying")
+        queue.put([batch])
+
+        assert queue.take(0) is None
+        assert queue.take(0, is_async=True) is batch
+
+    def test_it_starts_without_the_rows_that_moved_on(self, queue: ReadyQueue) -> None:
+        batch = batch_of(3)
+        batch.attempts[1].superseded = True
+        queue.put([batch])
+
+        work = queue.take(0)
+
+        assert work is not None
+        assert attempts_of(work) == [batch.attempts[0], batch.attempts[2]]
+
+    def test_rows_whose_lease_ran_out_wait_for_its_renewal(self, queue: ReadyQueue) -> None:
+        batch = batch_of(5)
+        for attempt in batch.attempts[:2]:
+            attempt.lease_until = 0.0
+        queue.put([batch])
+
+        first = queue.take(0)
+        assert first is not None
+        assert attempts_of(first) == batch.attempts[2:]
+        assert queue.take(0) is None
+        for attempt in batch.attempts[:2]:
+            attempt.lease_until = FAR
+        queue.recover()
+        second = queue.take(0)
+
+        assert second is not None
+        assert attempts_of(second) == batch.attempts[:2]
+
+    def test_once_closed_it_gives_back_what_has_not_started(
+        self, queue: ReadyQueue, given_back: list[Work]
+    ) -> None:
+        waiting, late = batch_of(3), batch_of(2)
+        queue.put([waiting])
+        queue.close(1)
+        queue.put([late])
+
+        assert given_back == [waiting, late]
+
+    def test_the_cap_of_a_model_counts_calls(self, given_back: list[Work]) -> None:
+        queue = ReadyQueue(1, given_back.append)
+        first, second = batch_of(3), batch_of(2)
+        queue.put([first, second])
+
+        assert queue.take(0) is first
+        assert queue.take(0) is None
+        queue.done(first)
+        assert queue.take(0) is second
+
+
+class TestPlaces:
+    """A row takes its share of a place: as many as a batch holds take one."""
+
+    def test_rows_of_a_plain_state_take_one_each(self) -> None:
+        holdings = Holdings()
+        rows = attempts(7, model=Trouble)
+        holdings.add(rows)
+
+        assert (holdings.held(False), holdings.rows(False), holdings.count(Trouble)) == (7, 7, 7)
+        holdings.remove(rows)
+        assert (holdings.held(False), holdings.rows(False), holdings.count(Trouble)) == (0, 0, 0)
+
+    @pytest.mark.parametrize(("number", "places"), [(1, 1), (20, 1), (21, 2), (200, 10)])
+    def test_rows_of_a_batch_share_one(self, number: int, places: int) -> None:
+        holdings = Holdings()
+        holdings.add(attempts(number))
+
+        assert (holdings.held(False), holdings.rows(False)) == (places, number)
+        assert holdings.count(Letter) == places
+
+    def test_abandoned_rows_take_none(self) -> None:
+        holdings, rows = Holdings(), attempts(20)
+        holdings.add(rows)
+        for attempt in rows:
+            holdings.set_aside(attempt)
+
+        assert (holdings.held(False), holdings.rows(False)) == (0, 0)
+
+    @pytest.mark.parametrize("batch", [3, 7, 9_999, 10_000])
+    def test_shares_add_up(self, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(LetterStates.new, "batch", batch)
+
+        assert 0 < attempts(1)[0].share * batch <= WHOLE
+
+
+class TestRoom:
+    def room(self, target: int, most: int = 2000, **options: Any) -> tuple[Room, Holdings]:
+        holdings = Holdings()
+        throughput = Throughput(1, most, 30.0)
+        throughput.target = target
+        settings = RunnerSettings.load(**options)
+        queue = ReadyQueue(None, lambda work: None)
+        throughputs = {False: throughput, True: throughput}
+        return Room(settings, holdings, queue, throughputs), holdings
+
+    def test_plain_rows(self) -> None:
+        room, holdings = self.room(20)
+        holdings.add(attempts(5, model=Trouble))
+
+        assert room.of_kind(False) == 15
+        assert room.of_model(Trouble, False, 2) == 8
+        assert room.rows_of([LetterStates.done, LetterStates.failed], False, 8) == [4, 4]
+
+    def test_a_place_is_filled_with_a_batch(self) -> None:
+        room, _ = self.room(20)
+
+        assert room.rows_of([LetterStates.new], False, 5) == [100]
+
+    def test_states_share_the_places(self) -> None:
+        room, _ = self.room(20)
+
+        assert room.rows_of([LetterStates.new, LetterStates.done], False, 10) == [100, 5]
+
+    def test_no_claim_is_larger_than_it_may_be(self) -> None:
+        room, _ = self.room(200, claim_batch=300)
+
+        assert room.rows_of([LetterStates.new, LetterStates.done], False, 200) == [150, 100]
+
+    def test_no_more_rows_are_held_than_allowed(self) -> None:
+        room, holdings = self.room(50, most=100)
+        holdings.add(attempts(70))
+
+        assert room.of_kind(False) == 30
+        assert room.rows_of([LetterStates.new], False, 30) == [30]
+        holdings.add(attempts(100)[70:])
+        assert room.of_kind(False) == 0
+
+    def test_the_cap_of_a_model_counts_places(self) -> None:
+        room, holdings = self.room(50, concurrency_per_model=2)
+        holdings.add(attempts(20))
+
+        assert room.of_model(Letter, False, 1) == 3
