@@ -11,9 +11,10 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.models import QuerySet
 
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
 from django_fsmworker.models.functions import DatabaseNow
-from django_fsmworker.models.moving import locked
+from django_fsmworker.models.keys import with_keys
+from django_fsmworker.models.moving import keys_and_states, locked
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.runner.connections import discard
@@ -26,13 +27,17 @@ RESCUE_BATCH = 1000
 
 
 def models_to_run(models: Sequence[Any] | None) -> list[Any]:
-    """``models``, or all with a state graph; ``ConfigurationError`` if there is none."""
-    chosen = stator_models() if models is None else list(models)
+    """``models``, or all with a state graph; ``ConfigurationError`` if there is none.
+
+    A proxy stands for its model. A multi-table child is refused: its parent's rows are run.
+    """
+    refuse_children(models or ())
+    chosen = stator_models() if models is None else [declaring_model(each) for each in models]
     if not chosen:
         raise ConfigurationError(
             "There is nothing to run: no installed model has a StateField with a graph."
         )
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def refuse_transaction(stores: Mapping[Any, Store]) -> None:
@@ -133,8 +138,9 @@ def _rescue_batch(store: Store, model: Any) -> int:
     """Lock some of them in the order of their keys, then write."""
     rows: StatorQuerySet[Any] = StatorQuerySet(model, using=store.alias)
     with store.transaction():
-        keys = list(locked(rows.stranded())[:RESCUE_BATCH].values_list("pk", flat=True))
-        return rows.filter(pk__in=keys).update(state_next=DatabaseNow()) if keys else 0
+        stranded = keys_and_states(locked(rows.stranded())[:RESCUE_BATCH])
+        keys = [key for key, _ in stranded]
+        return rows.filter(with_keys(model, keys)).update(state_next=DatabaseNow()) if keys else 0
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,7 +14,8 @@ from django.db import DatabaseError, router, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
-from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
+from django_fsmworker.models.saving import stored
 from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import refused, tell, write
 from django_fsmworker.store import Hold, Lane, Outcome, Store, store_for
@@ -41,8 +42,10 @@ def run_until_idle(
     failure is written; with ``raise_failures=False`` the failure is only on record, and its row
     goes the way of the graph: backoff, then ``fails_to``.
     """
-    refuse_running_loop(models or stator_models(), "run_until_idle()")
-    chosen = {model: using or router.db_for_write(model) for model in models or stator_models()}
+    refuse_children(models)
+    named = [declaring_model(model) for model in models] or stator_models()
+    refuse_running_loop(named, "run_until_idle()")
+    chosen = {model: using or router.db_for_write(model) for model in named}
     attempts = 0
     while (row := _claim_next(chosen)) is not None:
         if attempts >= limit:
@@ -60,14 +63,13 @@ def step(row: Any, *, raise_failures: bool = True) -> State | None:
     """
     model = type(row)
     refuse_running_loop([model], "step()")
-    rows: QuerySet[Any] = QuerySet(
-        model, using=row._state.db or router.db_for_write(model, instance=row)
-    )
+    using = row._state.db or router.db_for_write(model, instance=row)
+    present = stored(row, using)
     try:
-        return _attempt(rows.get(pk=row.pk), raise_failures)
+        return _attempt(present.get(), raise_failures)
     finally:
-        if rows.filter(pk=row.pk).exists():
-            row.refresh_from_db(from_queryset=rows)
+        if present.exists():
+            row.refresh_from_db(from_queryset=QuerySet(model, using=using))
 
 
 def _claim_next(models: dict[Any, str]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from django_fsmworker.store import store_for
-from testapp.models import CompositeKey
+from testapp.models import CompositeKind
 from tests.database.rows import LEASE, claim, fetch, hold, moved, statements
 
 pytestmark = pytest.mark.django_db
@@ -22,8 +22,8 @@ def store():
 def rows():
     """Of each part of the key there is another row with the same."""
     keys = [(tenant, code) for tenant in (1, 2, -3) for code in CODES]
-    CompositeKey.objects.bulk_create([CompositeKey(pk=key) for key in keys])
-    found = claim(CompositeKey)
+    CompositeKind.objects.bulk_create([CompositeKind(pk=key) for key in keys])
+    found = claim(CompositeKind)
     assert {row.pk for row in found} == set(keys)
     return found
 
@@ -39,16 +39,16 @@ def test_claims_come_back_whole(rows):
 def test_settle(store, rows):
     some = rows[::3]
 
-    assert store.settle(CompositeKey, [moved(row, "done") for row in some]) == {
+    assert store.settle(CompositeKind, [moved(row, "done") for row in some]) == {
         row.pk for row in some
     }
-    assert set(CompositeKey.objects.filter(state="done")) == set(some)
+    assert set(CompositeKind.objects.filter(state="done")) == set(some)
 
 
 def test_advance(store, rows):
     some = rows[::3]
 
-    again = store.advance(CompositeKey, [moved(row, "new") for row in some], LEASE)
+    again = store.advance(CompositeKind, [moved(row, "new") for row in some], LEASE)
 
     assert {row.pk for row in again} == {row.pk for row in some}
     assert {row.state_claim for row in again} == {fetch(row).state_claim for row in some}
@@ -60,13 +60,13 @@ def test_advance(store, rows):
 def test_holds(store, rows, verb, more):
     some = rows[::3]
 
-    held = getattr(store, verb)(CompositeKey, [hold(row) for row in some], *more)
+    held = getattr(store, verb)(CompositeKind, [hold(row) for row in some], *more)
 
     assert held == {row.pk for row in some}
 
 
 def test_in_one_statement(store, rows):
     with statements() as sent:
-        store.settle(CompositeKey, [moved(row, "done") for row in rows])
+        store.settle(CompositeKind, [moved(row, "done") for row in rows])
 
     assert len(sent) == 1
