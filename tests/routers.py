@@ -27,3 +27,21 @@ class Replica:
 
     def allow_relation(self, one: Any, another: Any, **hints: Any) -> bool:
         return True
+
+
+class Strict:
+    """Keeps everything but testapp's tables out of `other`."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return app_label == "testapp" if db == "other" else None
+
+
+class OnlyOne:
+    """Keeps each model in one database, as ``ByModel`` does, and this package's in both."""
+
+    def allow_migrate(
+        self, db: str, app_label: str, model_name: str | None = None, **hints: Any
+    ) -> bool | None:
+        if app_label != "testapp":
+            return None
+        return (model_name == "routedkind") is (db == "other")

@@ -6,14 +6,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
+from django.db import router
 
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.fields import StateField
 
 
-def stator_models() -> list[Any]:
-    """Every concrete model that declares a state graph, each table once, no proxies."""
-    return [model for model in apps.get_models() if declares_life(model)]
+def stator_models(database: str | None = None) -> list[Any]:
+    """Every concrete model that declares a state graph, each table once, no proxies.
+
+    With ``database``, an alias, those that the routers keep there.
+    """
+    found = [model for model in apps.get_models() if declares_life(model)]
+    return [model for model in found if database is None or is_kept_in(model, database)]
+
+
+def is_kept_in(model: Any, database: str) -> bool:
+    """Whether the routers write ``model`` to this database, or let it have a table there."""
+    return router.db_for_write(model) == database or router.allow_migrate_model(database, model)
 
 
 def declaring_model(model: Any) -> Any:

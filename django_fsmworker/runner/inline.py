@@ -38,12 +38,13 @@ class InlineEngine:
         """Run the row's check and write what came of it, fenced by state and token as loaded."""
         model = declaring_model(type(row))
         refuse_running_loop([model], "state_transition_check()")
-        claimed_from = row._state.db if row.state_claim is not None else None
-        using = claimed_from or router.db_for_write(model, instance=row)
-        store = store_for(using)
+        using = router.db_for_write(model, instance=row)
         deferred = row.get_deferred_fields().intersection(present_columns(type(row)))
         if deferred:  # the check begins with all of them, as they are where they will be written
             row.refresh_from_db(using=using, fields=deferred)
+        if row.state_claim is not None:  # to be written where it was claimed
+            using = row._state.db
+        store = store_for(using)
         age = (store.now() - row.state_changed).total_seconds()
         state = model.state_graph.get(row.state)
         with store.transaction() if state.atomic else nullcontext():

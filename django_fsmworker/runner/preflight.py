@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 from django.db.models import QuerySet
 
 from django_fsmworker.exceptions import ConfigurationError
@@ -26,13 +26,16 @@ logger = logging.getLogger(__name__)
 RESCUE_BATCH = 1000
 
 
-def models_to_run(models: Sequence[Any] | None) -> list[Any]:
+def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> list[Any]:
     """``models``, or all with a state graph; ``ConfigurationError`` if there is none.
+
+    All are, with ``database``, only those that are kept there.
 
     A proxy stands for its model. A multi-table child is refused: its parent's rows are run.
     """
     refuse_children(models or ())
-    chosen = stator_models() if models is None else [declaring_model(each) for each in models]
+    named = stator_models(database) if models is None else models
+    chosen = [declaring_model(model) for model in named]
     if not chosen:
         raise ConfigurationError(
             "There is nothing to run: no installed model has a StateField with a graph."
@@ -95,10 +98,12 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
                 list(columns.extra(where=["1 = 0"]))
             except DatabaseError as error:
                 discard(connections[alias])
+                allowed = router.allow_migrate_model(alias, model)
+                first = "" if allowed else "let the database router allow_migrate() it there, and "
                 raise ConfigurationError(
                     f"The table of {model._meta.label} in the database {alias!r} is not as the "
                     f"code expects it ({_one_line(error)}); "
-                    f"run 'manage.py migrate --database {alias}'."
+                    f"{first}run 'manage.py migrate --database {alias}'."
                 ) from error
 
 
