@@ -16,6 +16,7 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.fields import StateField
+from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.store import STORES
 from django_fsmworker.store.sqlite import AT_LEAST
@@ -145,12 +146,33 @@ def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     id="fsmworker.E009",
                 )
             )
-        elif connection.vendor == "sqlite":
+            continue
+        found += _check_records(alias)
+        if connection.vendor == "sqlite":
             found += _check_sqlite(alias, connection.settings_dict)
             found += _check_atomic_states(alias)
         else:
             found += _check_pool(alias, connection.settings_dict)
     return found
+
+
+def _check_records(alias: str) -> Iterator[CheckMessage]:
+    """Failures and summaries are written beside the rows that they are about."""
+    records = (FailureRecord, StatorLog)
+    kept_out = [each for each in records if not router.allow_migrate_model(alias, each)]
+    here = [model for model in stator_models() if router.db_for_write(model) == alias]
+    if kept_out:
+        yield Error(
+            f"Rows of {_labels(here)} are written to the database {alias!r}, but a router keeps "
+            f"{_labels(kept_out)} from it.",
+            hint=f"Let its allow_migrate() accept the app 'django_fsmworker' in {alias!r}, and run "
+            f"'manage.py migrate --database {alias}'.",
+            id="fsmworker.E012",
+        )
+
+
+def _labels(models: Sequence[Any]) -> str:
+    return ", ".join(sorted(model._meta.label for model in models))
 
 
 def _check_sqlite(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:

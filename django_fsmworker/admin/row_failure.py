@@ -15,7 +15,7 @@ from django_fsmworker.admin.links import change_url, may_see_tracebacks
 from django_fsmworker.admin.typed import ModelAdminPart
 from django_fsmworker.admin.words import moment
 from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.records import row_key
+from django_fsmworker.models.keys import recorded_as
 
 LINES = ("failure_error", "failure_message", "failure_seen", "failure_worker")
 TRACEBACK = "failure_traceback"
@@ -43,9 +43,8 @@ class RowFailureLines(ModelAdminPart):
         return row
 
     def _state_failure_of(self, request: HttpRequest, row: Any) -> RowFailure | None:
-        label = row._meta.concrete_model._meta.label
         records = FailureRecord.objects.using(row._state.db)
-        record = records.filter(model=label, row=row_key(row.pk)).first()
+        record = records.filter(**recorded_as(row)).first()
         if record is None:
             return None
         traceback = record.traceback if may_see_tracebacks(request) else ""

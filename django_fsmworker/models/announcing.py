@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
+from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.signals import state_changed
 
 
@@ -19,8 +20,10 @@ def announce_moved(
 ) -> None:
     """Send ``state_changed`` for each ``(pk, source)``, once this transaction is committed.
 
+    Its sender is the model that declares the state, whichever proxy or child was moved.
     A receiver that raises is logged by Django and disturbs nobody.
     """
+    model = declaring_model(model)
     if not state_changed.has_listeners(model):
         return
     rows = list(moved)

@@ -11,11 +11,11 @@ from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.graph import State
+from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
+from django_fsmworker.models.keys import MOST_KEYS, batched, key_name, with_keys
 from django_fsmworker.models.records import FailureRecord, row_key
 from django_fsmworker.models.timing import first_due
-
-MOST_KEYS = 10_000
 
 
 def entering(model: Any, state: State) -> dict[str, Any]:
@@ -34,19 +34,28 @@ def entering(model: Any, state: State) -> dict[str, Any]:
     return values
 
 
+def to_write(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """``rows`` of the database that they are written to, unless they name one themselves."""
+    written: Any = rows.all()
+    written._for_write = True
+    return rows.using(written.db)
+
+
 def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
     """Put every row of ``rows`` into ``state``, whatever its own; returns ``(pk, source)`` of each.
 
     The rows are locked first, in the order of their keys: two updates of many rows that do not
-    agree on an order deadlock within seconds.
+    agree on an order deadlock within seconds. Those of a multi-table child are locked, and told, by
+    the row that has the state. A queryset without a database is one to read from: ``to_write()``.
     """
-    model, using = rows.model, rows.db
+    model, using = declaring_model(rows.model), rows.db
     with transaction.atomic(using=using):
         moved: list[tuple[Any, str | None]] = []
         for some in _lockable(rows):
-            moved += dict(locked(some).values_list("pk", "state")).items()
+            moved += dict(keys_and_states(locked(some))).items()
         for keys in batched([pk for pk, _ in moved], MOST_KEYS):
-            QuerySet(model, using=using).filter(pk__in=keys).update(**entering(model, state))
+            known: QuerySet[Any] = QuerySet(model, using=using)
+            known.filter(with_keys(model, keys)).update(**entering(model, state))
             resolve_failures(model, keys, using)
     return moved
 
@@ -61,10 +70,25 @@ def resolve_failures(model: Any, keys: list[Any], using: str) -> None:
 def locked(rows: QuerySet[Any]) -> QuerySet[Any]:
     """``rows``, to be locked in the order of their keys when they are read."""
     features = connections[rows.db].features
-    return rows.order_by("pk").select_for_update(
-        of=("self",) if features.has_select_for_update_of else (),
+    return rows.order_by(key_name(rows.model)).select_for_update(
+        of=(_lock_path(rows.model),) if features.has_select_for_update_of else (),
         no_key=features.has_select_for_no_key_update,
     )
+
+
+def keys_and_states(rows: QuerySet[Any]) -> list[tuple[Any, str]]:
+    """The key and the state of each of ``rows``, which may be locked as they are read.
+
+    The state is selected first: a composite key does not tell Django which table is locked.
+    """
+    found = rows.values_list("state", key_name(rows.model))
+    return [(key, state) for state, key in found]
+
+
+def _lock_path(model: Any) -> str:
+    """The way from a query of ``model`` to the table that has the state."""
+    way = model._meta.get_path_to_parent(declaring_model(model))
+    return "__".join(step.join_field.name for step in way) or "self"
 
 
 def _lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
@@ -83,10 +107,4 @@ def _lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
     whole = QuerySet(rows.model, using=rows.db) if derived else rows.all()
     whole.query.clear_limits()
     for some in batched(keys, MOST_KEYS):
-        yield whole.filter(pk__in=some)
-
-
-def batched(keys: list[Any], size: int) -> Iterator[list[Any]]:
-    """``keys`` in lists of at most ``size``: a statement takes only so many parameters."""
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]
+        yield whole.filter(with_keys(rows.model, some))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from typing import Any
 
@@ -12,8 +13,11 @@ LONGEST_KEY = 255
 
 
 def row_key(pk: Any) -> str:
-    """A primary key as records have it: its text, shortened and hashed where it is too long."""
-    text = str(pk)
+    """A primary key as records have it: its text, shortened and hashed where it is too long.
+
+    That of a composite key is a JSON list: ``[7, "a"]``.
+    """
+    text = json.dumps(pk, ensure_ascii=False, default=str) if isinstance(pk, tuple) else str(pk)
     if len(text) <= LONGEST_KEY:
         return text
     digest = sha256(text.encode()).hexdigest()

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from django.db import models
+from django.db import DatabaseError, connections, models
 
 from django_fsmworker.exceptions import StaleState
 from django_fsmworker.models.attributes import as_loaded, changes, forget_changes
+from django_fsmworker.models.discovery import declaring_model
+from django_fsmworker.models.keys import key_of
 from django_fsmworker.models.moving import entering, resolve_failures
 
 ENGINE_COLUMNS = (
@@ -40,8 +42,8 @@ def write_assigned(instance: Any, columns: dict[str, Any], using: str) -> None:
 
     Raises ``StaleState`` if it is not, and leaves a row that is gone to ``save()``'s own error.
     """
-    model = type(instance)
-    row: models.QuerySet[Any] = models.QuerySet(model, using=using).filter(pk=instance.pk)
+    model = declaring_model(type(instance))
+    row = stored(instance, using)
     values = dict(columns)
     if "state" in columns:
         values = entering(model, model.state_graph.get(columns["state"])) | columns
@@ -49,19 +51,38 @@ def write_assigned(instance: Any, columns: dict[str, Any], using: str) -> None:
     fenced = row if loaded is None else row.filter(state=loaded)
     written = fenced.update(**values)
     if written and "state" in columns:
-        resolve_failures(model, [instance.pk], using)
+        resolve_failures(model, [key_of(instance)], using)
     if not written and row.exists():
         raise StaleState(
-            f"{model._meta.label} {instance.pk} is no longer in the state {loaded!r} it was loaded "
-            f"in; nothing was saved. Load it again with refresh_from_db() and decide anew."
+            f"{instance._meta.label} {instance.pk} is no longer in the state {loaded!r} it was "
+            f"loaded in; nothing was saved. Load it again with refresh_from_db() and decide anew."
+        )
+
+
+def stored(instance: Any, using: str) -> models.QuerySet[Any]:
+    """The row that has the state of ``instance``."""
+    rows: models.QuerySet[Any] = models.QuerySet(declaring_model(type(instance)), using=using)
+    return rows.filter(pk=key_of(instance))
+
+
+def lock_or_refuse(instance: Any, using: str) -> None:
+    """Lock a row that is in several tables, or raise ``DatabaseError`` if it is gone.
+
+    Django inserts what it does not find in a parent's table, and the row would be there again.
+    """
+    features = connections[using].features
+    row = stored(instance, using).select_for_update(no_key=features.has_select_for_no_key_update)
+    if not row.values_list("pk"):
+        raise DatabaseError(
+            f"{instance._meta.label} {instance.pk} was deleted since it was loaded; nothing was "
+            f"saved."
         )
 
 
 def read_back(instance: Any, using: str) -> None:
     """Give ``instance`` the state columns as the database has them now."""
     names = present_columns(type(instance))
-    row: models.QuerySet[Any] = models.QuerySet(type(instance), using=using).filter(pk=instance.pk)
-    instance.__dict__.update(row.values(*names).get())
+    instance.__dict__.update(stored(instance, using).values(*names).get())
     forget_changes(instance)
 
 

@@ -15,6 +15,7 @@ from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import door, unsaved
 from django_fsmworker.models.announcing import announce_moved
 from django_fsmworker.models.attributes import forget_changes, loading
+from django_fsmworker.models.discovery import is_in_several_tables
 from django_fsmworker.models.fields import (
     StateChangedField,
     StateClaimField,
@@ -23,13 +24,16 @@ from django_fsmworker.models.fields import (
     StateNextField,
 )
 from django_fsmworker.models.hinting import announce, announce_rows
-from django_fsmworker.models.moving import move
+from django_fsmworker.models.keys import has_key, key_of
+from django_fsmworker.models.moving import move, to_write
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.saving import (
     assigned,
     loaded_state,
+    lock_or_refuse,
     present_columns,
     read_back,
+    stored,
     write_assigned,
 )
 from django_fsmworker.models.timing import first_due
@@ -71,8 +75,8 @@ class StatorModel(models.Model):
         options: dict[str, Any] = {"using": alias, "update_fields": names}
         # Loaded from a replica is loaded all the same: what counts is where the row is written.
         elsewhere = alias not in (self._state.db, router.db_for_write(type(self), instance=self))
-        if self._state.adding or self.pk is None or force_insert or elsewhere:
-            over = self.pk is not None and not force_insert
+        if self._state.adding or not has_key(self) or force_insert or elsewhere:
+            over = has_key(self) and not force_insert
             with loading(self):
                 super().save(force_insert=force_insert, force_update=force_update, **options)
             forget_changes(self)
@@ -82,18 +86,12 @@ class StatorModel(models.Model):
             return
         # A row of this database, loaded before: an UPDATE, or an error if it is gone.
         options["force_update"] = force_update or names is None
-        columns = assigned(self, names)
-        if not columns:
-            self._state_save_rest(options)
+        if names == [] or not is_in_several_tables(type(self)):
+            self._state_update(options)
             return
-        source = loaded_state(self)
         with transaction.atomic(using=alias):
-            write_assigned(self, columns, alias)
-            self._state_save_rest(options)
-            read_back(self, alias)
-            announce_rows(type(self), [self], alias)
-            if "state" in columns:
-                announce_moved(type(self), [(self.pk, source)], self.state, alias)
+            lock_or_refuse(self, alias)
+            self._state_update(options)
 
     @property
     def state_age(self) -> float:
@@ -135,11 +133,9 @@ class StatorModel(models.Model):
         target = self.state_graph.get(state)
         using = router.db_for_write(type(self), instance=self)
         if force:
-            moved: list[tuple[Any, str | None]] = move(
-                models.QuerySet(type(self), using=using).filter(pk=self.pk), target
-            )
+            moved: list[tuple[Any, str | None]] = move(stored(self, using), target)
         else:
-            moved = [(self.pk, self._state_refuse_undeclared(target))]
+            moved = [(key_of(self), self._state_refuse_undeclared(target))]
             write_assigned(self, {"state": target.name}, using)
         read_back(self, using)
         announce_rows(type(self), [self], using)
@@ -161,10 +157,27 @@ class StatorModel(models.Model):
     def state_transition_queryset(cls, queryset: models.QuerySet[Any], state: State | str) -> int:
         """Put every row of ``queryset`` into ``state``, whatever its own; how many there were."""
         target = cls.state_graph.get(state)
-        moved = move(queryset, target)
-        announce(cls, queryset.db, first_due(target) if moved else None)
-        announce_moved(cls, moved, target.name, queryset.db)
+        rows = to_write(queryset)
+        moved = move(rows, target)
+        announce(cls, rows.db, first_due(target) if moved else None)
+        announce_moved(cls, moved, target.name, rows.db)
         return len(moved)
+
+    def _state_update(self, options: dict[str, Any]) -> None:
+        """Save a row that is there: what was assigned to the state's columns first."""
+        alias = options["using"]
+        columns = assigned(self, options["update_fields"])
+        if not columns:
+            self._state_save_rest(options)
+            return
+        source = loaded_state(self)
+        with transaction.atomic(using=alias):
+            write_assigned(self, columns, alias)
+            self._state_save_rest(options)
+            read_back(self, alias)
+            announce_rows(type(self), [self], alias)
+            if "state" in columns:
+                announce_moved(type(self), [(key_of(self), source)], self.state, alias)
 
     def _state_save_rest(self, options: dict[str, Any]) -> None:
         """Save the other columns; the state stays as this instance sees it, on every Django.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from django_fsmworker.models.keys import has_key
+
 _SEEN = "_state_seen"
 
 
@@ -27,7 +29,7 @@ def saved(row: Any, names: Collection[str] | None = None) -> None:
 def fields(row: Any) -> list[str]:
     """The fields that hold another value than when ``row`` was loaded or last saved."""
     seen = row.__dict__.pop(_SEEN, {})
-    if row.pk is None:
+    if not has_key(row):
         return []
     now = _values(row)
     return sorted(name for name in seen if name in now and now[name] != seen[name])

@@ -138,9 +138,9 @@ class Housekeeping(threading.Thread):
     def _delete_batch(self, store: Store, model: Any, state: Any) -> bool:
         """Delete one batch; whether there may be more."""
         limit, now = self._settings.delete_batch, time.monotonic()
-        skip = [
+        skip = {
             pk for (each, pk), (until, _) in self._refused.items() if each is model and until > now
-        ]
+        }
         expired = expire(store, model, state, limit, skip, self._worker)
         self._counters.add(model, EXPIRED, len(expired.deleted))
         for pk in expired.refused:

@@ -6,12 +6,12 @@ from contextlib import nullcontext
 from typing import Any
 
 from django.db import router, transaction
-from django.db.models import QuerySet
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
+from django_fsmworker.models.discovery import declaring_model, refuse_children
 from django_fsmworker.models.hinting import announce
-from django_fsmworker.models.saving import present_columns, read_back
+from django_fsmworker.models.saving import present_columns, read_back, stored
 from django_fsmworker.models.timing import earliest
 from django_fsmworker.runner.atomic import undone_if_failed
 from django_fsmworker.runner.identity import worker_name
@@ -27,6 +27,7 @@ class InlineEngine:
 
     def claim(self, model: Any, number: int, lease: float, using: str) -> list[Any]:
         """Claim up to ``number`` due rows, oldest first whatever their states."""
+        refuse_children([model])
         lanes = [Lane(state, number) for state in model.state_graph.states]
         store = store_for(using)
         rows = store.claim(model, lanes, lease)
@@ -35,13 +36,15 @@ class InlineEngine:
 
     def check(self, row: Any) -> State | None:
         """Run the row's check and write what came of it, fenced by state and token as loaded."""
-        model = type(row)
+        model = declaring_model(type(row))
         refuse_running_loop([model], "state_transition_check()")
-        claimed_from = row._state.db if row.state_claim is not None else None
-        using = claimed_from or router.db_for_write(model, instance=row)
+        using = router.db_for_write(model, instance=row)
+        deferred = row.get_deferred_fields().intersection(present_columns(type(row)))
+        if deferred:  # the check begins with all of them, as they are where they will be written
+            row.refresh_from_db(using=using, fields=deferred)
+        if row.state_claim is not None:  # to be written where it was claimed
+            using = row._state.db
         store = store_for(using)
-        for name in present_columns(model):
-            getattr(row, name)  # what was deferred is loaded before the check begins
         age = (store.now() - row.state_changed).total_seconds()
         state = model.state_graph.get(row.state)
         with store.transaction() if state.atomic else nullcontext():
@@ -53,8 +56,7 @@ class InlineEngine:
             written = write(store, model, [outcome], worker_name())
             if state.atomic and not written:
                 transaction.set_rollback(True, using=using)
-        rows: QuerySet[Any] = QuerySet(model, using=using)
-        if rows.filter(pk=outcome.pk).exists():
+        if stored(row, using).exists():
             read_back(row, using)
         if not written:
             return None
@@ -65,6 +67,8 @@ class InlineEngine:
 
     def expire(self, model: Any, using: str) -> int:
         """Delete one batch a state of what has outlived it; how many rows went."""
+        refuse_children([model])
+        model = declaring_model(model)  # a proxy's rows are deleted as those of its model
         store, limit, number = store_for(using), RunnerSettings.load().delete_batch, 0
         for state in model.state_graph.deletion_states:
             deleted = expire(store, model, state, limit, (), worker_name()).deleted

@@ -17,6 +17,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.graph import State
 from django_fsmworker.models import unsaved
+from django_fsmworker.models.keys import key_of
 from django_fsmworker.runner.answers import answers, refuse_answer
 from django_fsmworker.runner.verdicts import Verdict
 from django_fsmworker.store.failures import Failure
@@ -113,7 +114,7 @@ class Judgement:
     def __init__(self, row: Any, age: float, caught: list[BaseException] | None) -> None:
         self.row, self._age, self._caught = row, age, caught
         self.state: State = type(row).state_graph.get(row.__dict__["state"])
-        self._verdict = Verdict(row, row.pk, row.__dict__["state_claim"], self.state)
+        self._verdict = Verdict(row, key_of(row), row.__dict__["state_claim"], self.state)
         self._too_early = _too_early(row, self.state, age)
         self._outcome: Outcome | None = None
         # What the check gets: the row, or the list of one that a state with ``batch`` has for it.

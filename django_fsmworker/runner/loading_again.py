@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from django_fsmworker.models.keys import with_keys
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.batch import Batch, Work, attempts_of
 from django_fsmworker.store import Hold
@@ -40,5 +41,5 @@ def held(alias: str, model: Any, holds: Sequence[Hold]) -> dict[Any, Any]:
     """By key, those of these rows that still have their state and their claim."""
     tokens = {hold.pk: hold.token for hold in holds}
     rows: QuerySet[Any] = QuerySet(model, using=alias)
-    found = rows.filter(state__in={hold.state for hold in holds}).in_bulk(list(tokens))
-    return {pk: row for pk, row in found.items() if row.state_claim == tokens[pk]}
+    found = rows.filter(with_keys(model, list(tokens)), state__in={hold.state for hold in holds})
+    return {row.pk: row for row in found if row.state_claim == tokens[row.pk]}

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 from django.db.models import QuerySet
 
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
 from django_fsmworker.models.functions import DatabaseNow
-from django_fsmworker.models.moving import locked
+from django_fsmworker.models.keys import with_keys
+from django_fsmworker.models.moving import keys_and_states, locked
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.runner.connections import discard
@@ -25,14 +26,21 @@ logger = logging.getLogger(__name__)
 RESCUE_BATCH = 1000
 
 
-def models_to_run(models: Sequence[Any] | None) -> list[Any]:
-    """``models``, or all with a state graph; ``ConfigurationError`` if there is none."""
-    chosen = stator_models() if models is None else list(models)
+def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> list[Any]:
+    """``models``, or all with a state graph; ``ConfigurationError`` if there is none.
+
+    All are, with ``database``, only those that are kept there.
+
+    A proxy stands for its model. A multi-table child is refused: its parent's rows are run.
+    """
+    refuse_children(models or ())
+    named = stator_models(database) if models is None else models
+    chosen = [declaring_model(model) for model in named]
     if not chosen:
         raise ConfigurationError(
             "There is nothing to run: no installed model has a StateField with a graph."
         )
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def refuse_transaction(stores: Mapping[Any, Store]) -> None:
@@ -90,10 +98,12 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
                 list(columns.extra(where=["1 = 0"]))
             except DatabaseError as error:
                 discard(connections[alias])
+                allowed = router.allow_migrate_model(alias, model)
+                first = "" if allowed else "let the database router allow_migrate() it there, and "
                 raise ConfigurationError(
                     f"The table of {model._meta.label} in the database {alias!r} is not as the "
                     f"code expects it ({_one_line(error)}); "
-                    f"run 'manage.py migrate --database {alias}'."
+                    f"{first}run 'manage.py migrate --database {alias}'."
                 ) from error
 
 
@@ -133,8 +143,9 @@ def _rescue_batch(store: Store, model: Any) -> int:
     """Lock some of them in the order of their keys, then write."""
     rows: StatorQuerySet[Any] = StatorQuerySet(model, using=store.alias)
     with store.transaction():
-        keys = list(locked(rows.stranded())[:RESCUE_BATCH].values_list("pk", flat=True))
-        return rows.filter(pk__in=keys).update(state_next=DatabaseNow()) if keys else 0
+        stranded = keys_and_states(locked(rows.stranded())[:RESCUE_BATCH])
+        keys = [key for key, _ in stranded]
+        return rows.filter(with_keys(model, keys)).update(state_next=DatabaseNow()) if keys else 0
 
 
 def _one_line(error: BaseException) -> str:

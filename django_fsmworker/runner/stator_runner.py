@@ -71,7 +71,7 @@ class StatorRunner:
             delete_interval=delete_interval,
             **options,
         )
-        models = preflight.models_to_run(models)
+        models = preflight.models_to_run(models, database)
         self.stores = stores_for(models, database)
         self.worker = worker_name()
         self.counters = Counters()

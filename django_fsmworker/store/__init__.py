@@ -26,6 +26,10 @@ __all__ = ["Hold", "Kind", "Lane", "Outcome", "Store", "store_for", "stores_for"
 
 def store_for(alias: str) -> Store:
     """The store for the database behind ``alias``."""
+    if alias not in connections:
+        raise ConfigurationError(
+            f"There is no database {alias!r}; DATABASES has {', '.join(connections)}."
+        )
     vendor = connections[alias].vendor
     if vendor not in STORES:
         raise ConfigurationError(

@@ -16,6 +16,8 @@ from django.db.models import Q, QuerySet
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.keys import with_keys
+from django_fsmworker.models.moving import keys_and_states
 from django_fsmworker.store.errors import is_contention, is_outage
 from django_fsmworker.store.failures import Failure, forget, record
 from django_fsmworker.store.interface import Store
@@ -52,7 +54,10 @@ def expire(
 
     Rows in ``skip`` are left out: they were refused lately.
     """
-    overdue = _overdue(store, model, state).exclude(pk__in=list(skip)).order_by("state_changed")
+    overdue = _overdue(store, model, state).order_by("state_changed")
+    if skip:
+        oldest = overdue.values_list("pk", flat=True)[: limit + len(skip)]
+        overdue = overdue.filter(with_keys(model, [key for key in oldest if key not in skip]))
     try:
         with store.transaction():
             return Expired(deleted=_delete(store, model, _lock(overdue[:limit])))
@@ -95,11 +100,12 @@ def _lock(rows: QuerySet[Any]) -> list[Any]:
         skip_locked=features.has_select_for_update_skip_locked,
         of=("self",) if features.has_select_for_update_of else (),
     )
-    return list(locked.values_list("pk", flat=True))
+    return [key for key, _ in keys_and_states(locked)]
 
 
 def _delete(store: Store, model: Any, keys: list[Any]) -> list[Any]:
     if keys:
-        QuerySet(model, using=store.alias).filter(pk__in=keys).delete()
+        rows: QuerySet[Any] = QuerySet(model, using=store.alias)
+        rows.filter(with_keys(model, keys)).delete()
         forget(store.alias, model, keys)
     return keys

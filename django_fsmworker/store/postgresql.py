@@ -129,7 +129,8 @@ class PostgreSQLStore(Store):
                 SELECT {table.returned_key} FROM {table.name}
                 WHERE {key_of(table, "hold")}
                     AND {table.state} = hold.state
-                    AND {table.claim} IS NOT DISTINCT FROM hold.token) AS row
+                    AND {table.claim} IS NOT DISTINCT FROM hold.token
+                LIMIT 1) AS row
         """
         return table.load_keys(self._fetch(sql, _holds(table, holds)))
 

@@ -44,6 +44,16 @@ class SQLiteStore(Store):
             f"wait for each other. Add 'init_command': 'PRAGMA journal_mode=WAL' to its OPTIONS."
         ]
 
+    def refusals(self, model: Any) -> list[str]:
+        table = table_for(model, self.alias)
+        kept_by_key = "SELECT 1 FROM pragma_table_list WHERE name = %s AND wr"
+        if not self._fetch(kept_by_key, [table.model._meta.db_table]):
+            return []
+        return [
+            f"The table of {model._meta.label} is WITHOUT ROWID, which a claim goes by; make it an "
+            f"ordinary one, or exclude it with --exclude {model._meta.label}."
+        ]
+
     def now(self) -> datetime:
         return clock.now()
 
@@ -214,7 +224,7 @@ def _claim_sql(table: Table, lanes: int) -> str:
     t = table
     lane = f"""
         SELECT * FROM (
-            SELECT {", ".join(t.key)} FROM {t.name}
+            SELECT _rowid_ FROM {t.name}
             WHERE {t.state} = %s AND {t.next} >= %s AND {t.next} <= %s
                 AND ({t.lease} IS NULL OR {t.lease} <= %s)
             ORDER BY {t.next} LIMIT %s)"""
@@ -224,7 +234,7 @@ def _claim_sql(table: Table, lanes: int) -> str:
             {t.failures} = CASE WHEN {t.lease} IS NULL THEN {t.failures}
                 ELSE min({t.failures} + 1, {MOST_FAILURES}) END,
             {t.lease} = %s
-        WHERE ({", ".join(t.key)}) IN ({" UNION ALL ".join([lane] * lanes)})
+        WHERE _rowid_ IN ({" UNION ALL ".join([lane] * lanes)})
         RETURNING {t.whole_row}
     """
 

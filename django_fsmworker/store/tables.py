@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
 from django_fsmworker.models.discovery import declaring_model
-from django_fsmworker.models.moving import MOST_KEYS, batched
+from django_fsmworker.models.keys import MOST_KEYS, batched
 from django_fsmworker.models.saving import ENGINE_COLUMNS
 from django_fsmworker.store.instances import build
 

@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections, router
-from django.db.models import QuerySet
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
 from django_fsmworker.graph import State
 from django_fsmworker.models import FailureRecord, StatorModel
+from django_fsmworker.models.discovery import declaring_model
+from django_fsmworker.models.keys import key_of, recorded_as
+from django_fsmworker.models.saving import stored
 
 
 @dataclass
@@ -60,7 +62,7 @@ def assert_path(row: Any, expected: Sequence[State | str]) -> None:
 def path(row: Any) -> list[str]:
     """The names of the states that ``row`` went through, as far as anybody saw."""
     model = type(row)
-    present: QuerySet[Any] = QuerySet(model, using=_alias(row)).filter(pk=row.pk)
+    present = stored(row, _alias(row))
     if any(each.attname == "state_history" for each in model._meta.concrete_fields):
         histories = present.values_list("state_history", flat=True)
         return [state for history in histories for state, _ in history or []]
@@ -77,7 +79,7 @@ def see(row: Any) -> None:
 def track(row: Any) -> Track:
     """What was seen of ``row`` in this test; another test's row may have had the same key."""
     using = _alias(row)
-    key, test = (type(row), using, row.pk), _test(using)
+    key, test = _track_key(row, using), _test(using)
     if key not in _tracks or _tracks[key].test != test:
         _tracks[key] = Track(test)
     return _tracks[key]
@@ -92,9 +94,13 @@ def shown(states: Sequence[str]) -> str:
 def _begin(sender: Any, instance: Any, created: bool, using: str, **kwargs: Any) -> None:
     """A row is created: whatever had its key before was another one."""
     if created and issubclass(sender, StatorModel):
-        _tracks[type(instance), using, instance.pk] = Track(_test(using))
+        _tracks[_track_key(instance, using)] = Track(_test(using))
         if isinstance(instance.state_changed, datetime):
             see(instance)
+
+
+def _track_key(row: Any, using: str) -> tuple[type[Any], str, Any]:
+    return declaring_model(type(row)), using, key_of(row)
 
 
 def _test(using: str) -> list[Any]:
@@ -112,7 +118,5 @@ def _alias(row: Any) -> str:
 
 
 def _last_failure(row: Any) -> str:
-    known = FailureRecord.objects.using(_alias(row)).filter(
-        model=row._meta.label, row=str(row.pk), resolved=None
-    )
+    known = FailureRecord.objects.using(_alias(row)).filter(**recorded_as(row), resolved=None)
     return "".join(f"\n failing: {each.error}: {each.message}" for each in known)

@@ -13,7 +13,8 @@ from django.db import router
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
-from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
+from django_fsmworker.models.saving import stored
 from django_fsmworker.runner.judging import refuse_running_loop
 from django_fsmworker.store import Hold, Lane, store_for
 from django_fsmworker.store.interface import taken_over
@@ -40,8 +41,10 @@ def run_until_idle(
     written; with ``raise_failures=False`` the failure is only on record, and its row goes the way
     of the graph: backoff, then ``fails_to``.
     """
-    refuse_running_loop(models or stator_models(), "run_until_idle()")
-    chosen = {model: using or router.db_for_write(model) for model in models or stator_models()}
+    refuse_children(models)
+    named = [declaring_model(model) for model in models] or stator_models()
+    refuse_running_loop(named, "run_until_idle()")
+    chosen = {model: using or router.db_for_write(model) for model in named}
     attempts = 0
     while rows := _claim_next(chosen, limit - attempts):
         if attempts >= limit:
@@ -60,16 +63,15 @@ def step(row: Any, *, raise_failures: bool = True) -> State | None:
     """
     model = type(row)
     refuse_running_loop([model], "step()")
-    rows: QuerySet[Any] = QuerySet(
-        model, using=row._state.db or router.db_for_write(model, instance=row)
-    )
+    using = row._state.db or router.db_for_write(model, instance=row)
+    present = stored(row, using)
     try:
-        target, errors = attempt(rows.get(pk=row.pk))
+        target, errors = attempt(present.get())
         _raise_first(errors, raise_failures)
         return target
     finally:
-        if rows.filter(pk=row.pk).exists():
-            row.refresh_from_db(from_queryset=rows)
+        if present.exists():
+            row.refresh_from_db(from_queryset=QuerySet(model, using=using))
 
 
 def _claim_next(models: dict[Any, str], most: int) -> list[Any]:

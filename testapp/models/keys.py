@@ -52,13 +52,3 @@ class Hidden(StatorModel):
 
     def __str__(self) -> str:
         return f"hidden {self.pk}"
-
-
-class CompositeKey(StatorModel):
-    pk = models.CompositePrimaryKey("tenant", "code")
-    tenant = models.IntegerField()
-    code = models.CharField(max_length=40)
-    state = StateField(NoopStates)
-
-    def __str__(self) -> str:
-        return f"{self.tenant}/{self.code}"

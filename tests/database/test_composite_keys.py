@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
+from typing import Any
 
-from django_fsmworker.store import store_for
-from testapp.models import CompositeKey
+import pytest
+from django.db import connection
+
+from django_fsmworker import clock
+from django_fsmworker.models import FailureRecord
+from django_fsmworker.models.records import row_key
+from django_fsmworker.runner.preflight import rescue_stranded
+from django_fsmworker.store import Lane, store_for
+from django_fsmworker.store.expiry import expire
+from django_fsmworker.store.failures import Failure, record
+from testapp.models import CompositeKind, KindStates
+from tests.database.plans import explained
 from tests.database.rows import LEASE, claim, fetch, hold, moved, statements
 
 pytestmark = pytest.mark.django_db
@@ -22,8 +33,8 @@ def store():
 def rows():
     """Of each part of the key there is another row with the same."""
     keys = [(tenant, code) for tenant in (1, 2, -3) for code in CODES]
-    CompositeKey.objects.bulk_create([CompositeKey(pk=key) for key in keys])
-    found = claim(CompositeKey)
+    CompositeKind.objects.bulk_create([CompositeKind(pk=key) for key in keys])
+    found = claim(CompositeKind)
     assert {row.pk for row in found} == set(keys)
     return found
 
@@ -39,16 +50,16 @@ def test_claims_come_back_whole(rows):
 def test_settle(store, rows):
     some = rows[::3]
 
-    assert store.settle(CompositeKey, [moved(row, "done") for row in some]) == {
+    assert store.settle(CompositeKind, [moved(row, "done") for row in some]) == {
         row.pk for row in some
     }
-    assert set(CompositeKey.objects.filter(state="done")) == set(some)
+    assert set(CompositeKind.objects.filter(state="done")) == set(some)
 
 
 def test_advance(store, rows):
     some = rows[::3]
 
-    again = store.advance(CompositeKey, [moved(row, "new") for row in some], LEASE)
+    again = store.advance(CompositeKind, [moved(row, "new") for row in some], LEASE)
 
     assert {row.pk for row in again} == {row.pk for row in some}
     assert {row.state_claim for row in again} == {fetch(row).state_claim for row in some}
@@ -60,13 +71,138 @@ def test_advance(store, rows):
 def test_holds(store, rows, verb, more):
     some = rows[::3]
 
-    held = getattr(store, verb)(CompositeKey, [hold(row) for row in some], *more)
+    held = getattr(store, verb)(CompositeKind, [hold(row) for row in some], *more)
 
     assert held == {row.pk for row in some}
 
 
 def test_in_one_statement(store, rows):
     with statements() as sent:
-        store.settle(CompositeKey, [moved(row, "done") for row in rows])
+        store.settle(CompositeKind, [moved(row, "done") for row in rows])
 
     assert len(sent) == 1
+
+
+class TestManyAtOnce:
+    """More than Django writes into one list, and more than SQLite takes in one expression."""
+
+    MANY = 1200
+
+    @pytest.fixture(autouse=True)
+    def many(self):
+        keys = [(number % 7, f"code {number}") for number in range(self.MANY)]
+        return CompositeKind.objects.bulk_create([CompositeKind(pk=key) for key in keys])
+
+    def test_moved(self):
+        assert CompositeKind.state_transition_queryset(CompositeKind.objects.all(), "done") == 1200
+        assert CompositeKind.objects.filter(state="done").count() == 1200
+
+    def test_moved_as_a_slice(self):
+        some = CompositeKind.objects.order_by("pk")[:1100]
+
+        assert CompositeKind.state_transition_queryset(some, "done") == 1100
+
+    def test_deleted(self, store):
+        long_ago = clock.now() - timedelta(days=1)
+        CompositeKind.objects.update(state="done", state_changed=long_ago)
+
+        expired = expire(store, CompositeKind, KindStates.done, 1150, (), "worker")
+
+        assert len(expired.deleted) == 1150
+        assert CompositeKind.objects.count() == 50
+
+    def test_deleted_beside_many_that_were_refused(self, store, many):
+        long_ago = clock.now() - timedelta(days=1)
+        CompositeKind.objects.update(state="done", state_changed=long_ago)
+        refused = {row.pk for row in many[:1150]}
+
+        expired = expire(store, CompositeKind, KindStates.done, 1150, refused, "worker")
+
+        assert set(expired.deleted) == {row.pk for row in many[1150:]}
+
+    def test_rescued(self, store):
+        CompositeKind.objects.update(state_next=None)
+
+        rescue_stranded({CompositeKind: store})
+
+        assert CompositeKind.objects.due().count() == 1200
+
+
+def test_records_spell_a_key_as_json(rows):
+    record("default", CompositeKind, [(rows[0].pk, "new", Failure("E", "no"))], "worker")
+    record("default", CompositeKind, [(rows[0].pk, "new", Failure("E", "no"))], "worker")
+
+    entry = FailureRecord.objects.get()
+
+    tenant, code = rows[0].pk
+    assert (entry.row, entry.count) == (row_key((tenant, code)), 2)
+    assert row_key((7, 'a"é')) == '[7, "a\\"é"]'
+    assert row_key((7, "1")) != row_key((71, ""))
+    assert len(row_key((7, "x" * 400))) == 255
+
+
+class TestPlans:
+    def fill(self, number: int) -> None:
+        rows = (CompositeKind(pk=(n % 100, f"code {n}")) for n in range(number))
+        CompositeKind.objects.bulk_create(rows, batch_size=5000)
+
+    @pytest.mark.postgresql
+    @pytest.mark.parametrize("analysed", [False, True])
+    @pytest.mark.parametrize("size", [10, 1000])
+    def test_postgresql_reaches_rows_by_their_key(self, store, size, analysed):
+        self.fill(20_000)
+        if analysed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE testapp_compositekind")
+        held = store.claim(CompositeKind, [Lane("new", size)], LEASE)
+        assert len(held) == size
+        outcomes = [moved(row, "done") for row in held]
+        holds = [hold(row) for row in held]
+
+        for function, arguments in (
+            (store.settle, [outcomes]),
+            (store.renew, [holds, LEASE]),
+            (store.hand_back, [holds]),
+            (store.still_held, [holds]),
+        ):
+            plan = explained(function, CompositeKind, *arguments)
+
+            assert plan.scans <= {"Index Scan", "Index Only Scan", "Tid Scan"}
+            assert plan.indexes == {"testapp_compositekind_pkey"}
+            assert plan.root["Actual Rows"] == size
+            assert plan.buffers <= 20 + 20 * size
+
+    @pytest.mark.sqlite
+    def test_sqlite_reaches_rows_by_their_key(self, store):
+        self.fill(100)
+        held = claim(CompositeKind)
+        holds = [hold(row) for row in held]
+
+        for function, arguments in (
+            (store.settle, [[moved(row, "done") for row in held]]),
+            (store.renew, [holds, LEASE]),
+            (store.hand_back, [holds]),
+            (store.still_held, [holds]),
+        ):
+            steps = self.steps(function, CompositeKind, *arguments)
+
+            assert len(steps) == 1
+            assert steps[0].endswith("(tenant=? AND code=?)")
+
+    @pytest.mark.sqlite
+    def test_sqlite_claims_by_row_id(self, store):
+        self.fill(100)
+
+        steps = self.steps(store.claim, CompositeKind, [Lane("new", 10)], LEASE)
+
+        assert steps[0].endswith("USING INTEGER PRIMARY KEY (rowid=?)")
+        assert steps[1].endswith("_due (state=? AND state_next>? AND state_next<?)")
+
+    def steps(self, function: Any, *arguments: Any) -> list[str]:
+        """How the table is reached by the one statement that ``function`` sends."""
+        with statements() as sent:
+            function(*arguments)
+        ((sql, params),) = sent
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
+            return [step for *_, step in cursor.fetchall() if "testapp_compositekind" in step]

@@ -10,7 +10,7 @@ from django_fsmworker.runner.attempt import Attempt, attempts_at
 from django_fsmworker.runner.batch import Batch, attempts_of, halves, together
 from django_fsmworker.runner.loading_again import held, load_again
 from django_fsmworker.store import store_for
-from testapp.models import CompositeKey, Hidden, Noop, RelatedKey, TextKey, UUIDKey
+from testapp.models import CompositeKind, Hidden, Noop, RelatedKey, TextKey, UUIDKey
 from tests.database.rows import LEASE, claim, fetch, hold
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +29,7 @@ def related() -> list[Any]:
         (UUIDKey, lambda: [UUIDKey(), UUIDKey()]),
         (TextKey, lambda: [TextKey(code="it's"), TextKey(code="100 %")]),
         (RelatedKey, related),
-        (CompositeKey, lambda: [CompositeKey(pk=(1, "a")), CompositeKey(pk=(1, "b"))]),
+        (CompositeKind, lambda: [CompositeKind(pk=(1, "a")), CompositeKind(pk=(1, "b"))]),
     ],
 )
 def test_every_kind_of_key(model: Any, make: Any) -> None:

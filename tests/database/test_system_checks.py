@@ -51,6 +51,10 @@ def databases(monkeypatch):
         def db_for_write(model):
             return next(iter(known))
 
+        @staticmethod
+        def allow_migrate_model(alias, model):
+            return True
+
     monkeypatch.setattr(checks, "connections", known)
     monkeypatch.setattr(checks, "router", Router)
     return known
@@ -344,6 +348,25 @@ class TestDatabases:
                 f"19.",
                 hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 19}.",
                 id="fsmworker.W002",
+            )
+        ]
+
+    @pytest.mark.parametrize("router", ["tests.routers.ByModel", "tests.routers.Replica"])
+    def test_e012_the_records_have_a_place(self, settings, router):
+        settings.DATABASE_ROUTERS = [router]
+
+        assert checks.check_databases(None) == []
+
+    def test_e012_a_router_keeps_the_records_out(self, settings):
+        settings.DATABASE_ROUTERS = ["tests.routers.Strict", "tests.routers.ByModel"]
+
+        assert checks.check_databases(None) == [
+            Error(
+                "Rows of testapp.RoutedKind are written to the database 'other', but a router "
+                "keeps django_fsmworker.FailureRecord, django_fsmworker.StatorLog from it.",
+                hint="Let its allow_migrate() accept the app 'django_fsmworker' in 'other', and "
+                "run 'manage.py migrate --database other'.",
+                id="fsmworker.E012",
             )
         ]
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connections
 from django.utils import autoreload
@@ -130,7 +131,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no database {database!r}; DATABASES has {', '.join(connections)}."
             )
-        models = chosen_models(labels, exclude)
+        models = chosen_models(labels, exclude, database)
         self._configure_logging(verbosity)
         own = {name: options[name] for name in conf.RunnerSettings.names() if name in options}
         settings = self._settings_of_a_supervisor(own)
@@ -211,9 +212,12 @@ class Command(BaseCommand):
         logger.setLevel(LEVELS[verbosity])
 
 
-def chosen_models(labels: list[str], exclude: list[str]) -> list[Any]:
-    """The models named by ``labels`` (all, if none are), without those in ``exclude``."""
-    known = {model._meta.label_lower: model for model in stator_models()}
+def chosen_models(labels: list[str], exclude: list[str], database: str | None) -> list[Any]:
+    """The models named by ``labels`` (all, if none are), without those in ``exclude``.
+
+    With ``database`` there are only those that the routers keep in it.
+    """
+    known = {model._meta.label_lower: model for model in stator_models(database)}
     wanted = [_look_up(label, known) for label in labels] or list(known.values())
     unwanted = [_look_up(label, known) for label in exclude]
     left = [model for model in dict.fromkeys(wanted) if model not in unwanted]
@@ -228,6 +232,12 @@ def chosen_models(labels: list[str], exclude: list[str]) -> list[Any]:
 def _look_up(label: str, known: dict[str, Any]) -> Any:
     if label.lower() in known:
         return known[label.lower()]
+    for model in known.values():
+        for each in apps.get_models():
+            if each._meta.label_lower == label.lower() and issubclass(each, model):
+                raise CommandError(
+                    f"{label!r} has its state in the table of {model._meta.label}; name that."
+                )
     names = ", ".join(sorted(model._meta.label for model in known.values())) or "none"
     raise CommandError(f"{label!r} is not a model with a state graph; there are: {names}.")
 

@@ -1,0 +1,301 @@
+"""What a project does with rows of every kind of model: the state is as safe as in a plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections, transaction
+from django.db.models import QuerySet
+
+from django_fsmworker import clock
+from django_fsmworker.exceptions import ConfigurationError, StaleState, UndeclaredTransition
+from django_fsmworker.models import FailureRecord, StatorQuerySet
+from django_fsmworker.models.keys import key_of, recorded_as
+from django_fsmworker.signals import state_changed
+from django_fsmworker.testing import assert_path, run_until_idle, step
+from testapp.models import Document, LabelledKind, ProxyKind
+from tests.database.rows import statements
+from tests.kinds import KINDS, KindOfModel, every_kind
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+
+def kinds(chosen: Callable[[KindOfModel], bool]) -> Any:
+    """As ``every_kind``, for some of them."""
+    some = [kind for kind in KINDS if chosen(kind)]
+    return pytest.mark.parametrize("kind", some, ids=[kind.name for kind in some])
+
+
+@pytest.fixture(autouse=True)
+def routers(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = ["tests.routers.ByModel"]
+
+
+def load(kind: KindOfModel, row: Any) -> Any:
+    """The row as the project's model has it."""
+    return QuerySet(kind.model, using=kind.using).get(pk=row.pk)
+
+
+@every_kind
+class TestSaving:
+    def test_a_stale_instance_does_not_move_the_row_back(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        load(kind, row).state_transition("done")
+
+        row.wish = "stay"
+        row.save()
+
+        stored = load(kind, row)
+        assert (stored.state, stored.wish, stored.state_next) == ("done", "stay", None)
+
+    def test_assigning_the_state_is_a_compare_and_set(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        other = load(kind, row)
+        row.state = "stuck"
+        row.save()
+
+        other.state, other.wish = "done", "fail"
+        with pytest.raises(StaleState):
+            other.save()
+
+        stored = load(kind, row)
+        assert (stored.state, stored.wish) == ("stuck", "done")
+
+    def test_update_fields(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        load(kind, row).state_transition("stuck")
+
+        row.wish = "stay"
+        row.save(update_fields=["wish"])
+
+        assert (load(kind, row).state, load(kind, row).wish) == ("stuck", "stay")
+
+    def test_deferred_columns_stay(self, kind: KindOfModel) -> None:
+        created = kind.row()
+        created.state_transition("stuck")
+        row: Any = QuerySet(kind.model, using=kind.using).only("wish").get(pk=created.pk)
+
+        row.wish = "stay"
+        row.save()
+
+        assert (load(kind, row).state, load(kind, row).wish) == ("stuck", "stay")
+
+    def test_a_row_that_is_gone_does_not_come_back(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        kind.stored(row).delete()
+
+        with pytest.raises(DatabaseError), transaction.atomic(using=kind.using):
+            row.save()
+
+        assert not kind.rows().exists()
+        assert not Document.objects.exists()
+
+    def test_a_row_that_is_gone_is_not_moved(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        kind.stored(row).delete()
+
+        row.state = "done"
+        with pytest.raises(DatabaseError), transaction.atomic(using=kind.using):
+            row.save()
+
+        assert not kind.rows().exists()
+
+    def test_saving_nothing(self, kind: KindOfModel) -> None:
+        row = kind.row()
+
+        with statements(kind.using) as sent:
+            row.save(update_fields=[])
+
+        assert sent == []
+
+    def test_bulk_update_of_the_state_is_refused(self, kind: KindOfModel) -> None:
+        rows: StatorQuerySet[Any] = StatorQuerySet(kind.model, using=kind.using)
+
+        with pytest.raises(ValueError, match="bulk_update.. cannot write state"):
+            rows.bulk_update([kind.row()], ["state"])
+
+
+# (Where the parent's key is another one, Django itself looks there for the child's.)
+@kinds(lambda kind: kind.model is not LabelledKind)
+def test_bulk_update_of_other_columns(kind: KindOfModel) -> None:
+    rows: StatorQuerySet[Any] = StatorQuerySet(kind.model, using=kind.using)
+    created = [kind.row(number) for number in range(3)]
+    created[0].state_transition("stuck")
+    for row in created:
+        row.wish = "stay"
+
+    rows.bulk_update(created, ["wish"])
+
+    assert [load(kind, row).wish for row in created] == ["stay"] * 3
+    assert [load(kind, row).state for row in created] == ["stuck", "new", "new"]
+
+
+@every_kind
+class TestMoving:
+    def test_by_force(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        kind.rows().update(state_claim=4, state_lease=clock.now() + timedelta(hours=1))
+
+        row.state_transition("stuck")
+
+        stored = kind.stored(row)
+        assert (row.state, stored.state, stored.state_claim) == ("stuck", "stuck", None)
+
+    def test_declared_only(self, kind: KindOfModel) -> None:
+        row = kind.row()
+
+        with pytest.raises(UndeclaredTransition):
+            row.state_transition("new", force=False)
+        row.state_transition("done", force=False)
+
+        assert (row.state, kind.stored(row).state) == ("done", "done")
+
+    def test_many(self, kind: KindOfModel) -> None:
+        rows = [kind.row(number) for number in range(5)]
+        some: QuerySet[Any] = QuerySet(kind.model, using=kind.using).filter(
+            pk__in=[row.pk for row in rows[1:]]
+        )
+
+        assert kind.model.state_transition_queryset(some, "stuck") == 4
+
+        assert [load(kind, row).state for row in rows] == ["new", *["stuck"] * 4]
+
+    def test_slices_unions_and_distinct_rows(self, kind: KindOfModel) -> None:
+        rows = [kind.row(number) for number in range(6)]
+        pks = sorted(row.pk for row in rows)
+        every: QuerySet[Any] = QuerySet(kind.model, using=kind.using)
+
+        assert kind.model.state_transition_queryset(every.order_by("pk")[:2], "stuck") == 2
+        union = every.filter(pk=pks[2]).union(every.filter(pk=pks[3]))
+        assert kind.model.state_transition_queryset(union, "stuck") == 2
+        distinct = every.filter(pk=pks[4]).distinct()
+        assert kind.model.state_transition_queryset(distinct, "stuck") == 1
+
+        assert [each.state for each in every.order_by("pk")] == [*["stuck"] * 5, "new"]
+
+    def test_locks_the_rows_that_have_the_state(self, kind: KindOfModel) -> None:
+        kind.row()
+        every: QuerySet[Any] = QuerySet(kind.model, using=kind.using)
+
+        with statements(kind.using) as sent:
+            kind.model.state_transition_queryset(every, "stuck")
+
+        locking = [sql for sql, _ in sent if "FOR NO KEY UPDATE" in sql]
+        table = f'"{kind.runs._meta.db_table}"'
+        if connections[kind.using].vendor == "postgresql":
+            assert [sql.rpartition(" OF ")[2] for sql in locking] == [table]
+
+    def test_the_signal_names_the_model_that_declares_the_state(self, kind: KindOfModel) -> None:
+        row, told = kind.row(), []
+
+        def tell(sender: Any, pk: Any, **kwargs: Any) -> None:
+            told.append((sender, pk))
+
+        state_changed.connect(tell, sender=kind.runs)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                connection = connections[kind.using]
+                patch.setattr(connection, "on_commit", lambda func, robust=False: func())
+                row.state_transition("stuck")
+                kind.model.state_transition_queryset(
+                    QuerySet(kind.model, using=kind.using).all(), "done"
+                )
+        finally:
+            state_changed.disconnect(tell, sender=kind.runs)
+
+        assert told == [(kind.runs, key_of(row))] * 2
+
+    def test_resolves_the_failure(self, kind: KindOfModel) -> None:
+        row = kind.row(wish="fail")
+        with pytest.raises(RuntimeError):
+            step(row)
+        record = FailureRecord.objects.using(kind.using).get(**recorded_as(row))
+        assert record.resolved is None
+
+        row.state_transition("new")
+
+        record.refresh_from_db(using=kind.using)
+        assert record.resolved is not None
+
+
+@every_kind
+class TestChecking:
+    def test_here_and_now(self, kind: KindOfModel) -> None:
+        row = kind.row()
+
+        assert row.state_transition_check() is kind.runs.state_graph.done
+
+        assert (row.state, kind.stored(row).state) == ("done", "done")
+
+    def test_a_stale_instance_changes_nothing(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        load(kind, row).state_transition("stuck")
+
+        assert row.state_transition_check() is None
+
+        assert (row.state, kind.stored(row).state) == ("stuck", "stuck")
+
+    def test_with_deferred_columns(self, kind: KindOfModel) -> None:
+        created = kind.row()
+        row: Any = QuerySet(kind.model, using=kind.using).only("wish").get(pk=created.pk)
+
+        assert row.state_transition_check() is kind.runs.state_graph.done
+
+    def test_a_failure_is_recorded(self, kind: KindOfModel) -> None:
+        row = kind.row(wish="fail")
+
+        assert row.state_transition_check() is not None
+
+        record = FailureRecord.objects.using(kind.using).get()
+        assert record.model == kind.runs._meta.label
+        assert recorded_as(row) == {"model": record.model, "row": record.row}
+        assert kind.stored(row).state == "failed"
+
+    def test_in_the_testing_kit(self, kind: KindOfModel) -> None:
+        row, other = kind.row(1), kind.row(2, wish="stay")
+
+        assert run_until_idle(kind.runs) == 2
+        assert step(other) is None
+
+        assert_path(row, ["new", "done"])
+        assert_path(other, ["new"])
+
+    def test_counting_what_is_due(self, kind: KindOfModel) -> None:
+        kind.row(1)
+        kind.row(2, state="done")
+
+        assert kind.model.state_count_pending() == 1
+
+
+@kinds(lambda kind: kind.model._meta.concrete_model is not kind.runs)
+class TestChildrenOfTheDeclaringTable:
+    def sentence(self, kind: KindOfModel) -> str:
+        child, owner = kind.model._meta.label, kind.runs._meta.label
+        return (
+            f"{child} has its state in the table of {owner}; its rows are claimed, run and deleted "
+            f"as rows of {owner}: name that instead."
+        )
+
+    def test_are_not_claimed_or_deleted_apart(self, kind: KindOfModel) -> None:
+        for verb in (
+            lambda: kind.model.state_get_ready(1, 30),
+            kind.model.state_do_deletes,
+            lambda: run_until_idle(kind.model),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                verb()
+            assert str(caught.value) == self.sentence(kind)
+
+
+def test_a_proxy_is_claimed_and_deleted_as_itself_and_as_its_model() -> None:
+    old, due = ProxyKind.objects.create(state="done"), ProxyKind.objects.create()
+    ProxyKind.objects.filter(pk=old.pk).update(state_changed=clock.now() - timedelta(days=1))
+
+    (claimed,) = ProxyKind.state_get_ready(5, 30)
+
+    assert (type(claimed), claimed.pk) == (ProxyKind, due.pk)
+    assert ProxyKind.state_do_deletes() == 1
+    assert list(ProxyKind.objects.all()) == [claimed]
