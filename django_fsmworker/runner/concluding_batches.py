@@ -24,6 +24,8 @@ def came_to(
     ``lost`` tells whether a database went away under the check, ``left_open`` whether a transaction
     was left open.
     """
+    if batch.overran or batch.cancelled:
+        return None  # it was ended from outside: what that comes to is decided elsewhere
     if isinstance(judged, Failure):
         if not lost():
             return halved(batch, judged)
