@@ -1,0 +1,14 @@
+"""
+The test project with the models of the benchmarks instead of its own.
+
+``DATABASE_URL`` names the database, ``BENCHMARK_SQLITE`` a file for a second one, ``sqlite``.
+"""
+
+from __future__ import annotations
+
+from testapp.settings import *
+
+DEBUG = False
+INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "testapp"] + ["tests.benchmarks.app"]
+if "BENCHMARK_SQLITE" in env.ENVIRON:
+    DATABASES["sqlite"] = sqlite_file(Path(env.str("BENCHMARK_SQLITE")))
