@@ -17,7 +17,7 @@ TINY = 200
 
 @dataclass
 class Bench:
-    """``rows`` and ``runs`` are what the command line says, if it does; ``smoke`` is a quick try."""
+    """``rows`` and ``runs`` are the command line's, if it names any; ``smoke`` is a quick try."""
 
     server: str
     rows: int | None = None

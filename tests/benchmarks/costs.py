@@ -21,10 +21,10 @@ def counters(url: str, table: str | None = None) -> Counters:
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        values = connection.execute(OF_THE_DATABASE).fetchone() or (0, 0)
-        found = dict(zip(("transactions", "wal_bytes"), map(float, values), strict=True))
-        if table and (values := connection.execute(OF_A_TABLE, [table]).fetchone()):
-            found |= zip(("updates", "hot_updates"), map(float, values), strict=True)
+        of_all = connection.execute(OF_THE_DATABASE).fetchone() or (0, 0)
+        found = dict(zip(("transactions", "wal_bytes"), map(float, of_all), strict=True))
+        if table and (of_one := connection.execute(OF_A_TABLE, [table]).fetchone()):
+            found |= zip(("updates", "hot_updates"), map(float, of_one), strict=True)
         return found
 
 

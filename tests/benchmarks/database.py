@@ -19,7 +19,9 @@ SETTINGS = {
         "max_wal_size", "autovacuum",
     ],
     "sqlite": ["journal_mode", "synchronous"],
-    "mysql": ["version", "innodb_flush_log_at_trx_commit", "sync_binlog", "innodb_buffer_pool_size"],
+    "mysql": [
+        "version", "innodb_flush_log_at_trx_commit", "sync_binlog", "innodb_buffer_pool_size",
+    ],
 }  # fmt: skip
 SHOW = {
     "postgresql": "SHOW {}",
@@ -90,7 +92,7 @@ def database_facts(alias: str) -> dict[str, str]:
 
 
 def tidy(alias: str, model: Any) -> None:
-    """Before each run: statistics and dead rows as autovacuum leaves them, and no checkpoint due."""
+    """Before each run: statistics as autovacuum leaves them, no dead rows, no checkpoint due."""
     connection = connections[alias]
     table = connection.ops.quote_name(model._meta.db_table)
     with connection.cursor() as cursor:

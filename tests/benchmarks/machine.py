@@ -40,8 +40,10 @@ class Weather:
 
     def steal(self) -> float:
         """Percent; 0.0 where the system does not say."""
-        spent = [after - before for before, after in zip(self._before, _processor_times())]
-        return 100 * spent[7] / sum(spent) if len(spent) > 7 and sum(spent) else 0.0
+        spent = [b - a for a, b in zip(self._before, _processor_times(), strict=True)]
+        if len(spent) < 8 or not any(spent):
+            return 0.0
+        return 100 * spent[7] / sum(spent)
 
 
 def load() -> float:

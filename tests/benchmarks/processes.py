@@ -92,7 +92,7 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _processor_seconds(pid: int) -> float:
-    """From the scheduler's own account, which counts nanoseconds; threads that ended are missing."""
+    """From the scheduler's account, in nanoseconds; that of threads which have ended is lost."""
     accounts = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(account.read_text().split()[0]) for account in accounts) / 1e9
 

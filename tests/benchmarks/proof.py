@@ -6,13 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 
-def problems(
-    expected: Iterable[int], handled: Iterable[int], left: int = 0, misplaced: int = 0
-) -> list[str]:
+def problems(expected: Iterable[int], handled: Iterable[int], left: int = 0) -> list[str]:
     """Sentences about what is wrong; none if each of `expected` was handled exactly once.
 
-    ``left``: rows or jobs that the store still holds as waiting or running. ``misplaced``: rows that
-    are not in the state they should have ended in.
+    ``left``: rows or jobs that the store does not hold as finished, in the right state.
     """
     asked, times = Counter(expected), Counter(handled)
     missing = (asked - times).total()
@@ -23,7 +20,6 @@ def problems(
         (missing, f"of {asked.total():,} never ran"),
         (again, f"of {asked.total():,} ran again"),
         (strange, "ran that nobody had asked for"),
-        (left, "are left in the store"),
-        (misplaced, "ended in another state"),
+        (left, "are not finished in the store"),
     ]
     return [f"{number:,} {what}" for number, what in found if number]

@@ -33,7 +33,7 @@ class Series:
 
 @dataclass
 class CaseResult:
-    """``error`` says why there is no measurement; ``steal`` is in percent, ``load`` at the start."""
+    """``error`` says why nothing was measured; ``steal`` is in percent, ``load`` at the start."""
 
     name: str
     taken: str

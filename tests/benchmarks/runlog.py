@@ -1,8 +1,8 @@
 """What ran, and when: each process under measurement writes (key, moment) pairs into a mapped file.
 
 Every handler of every contender calls the same ``note(key)``: well under a microsecond, no system
-call, no statement. What it wrote outlives the process. Only the standard library is used here, since
-peers run in environments of their own.
+call, no statement. What it wrote outlives the process. Only the standard library is used here,
+since peers run in environments of their own.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ The test project with the models of the benchmarks instead of its own.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from testapp.settings import *
 
 DEBUG = False

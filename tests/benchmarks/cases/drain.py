@@ -40,9 +40,8 @@ def peers(bench: Bench) -> list[Series]:
     ]
     most = bench.size(ROWS)
     numbers = [min(each.jobs, most) for each in contenders]
-    return bench.race(
-        contenders, numbers, min(PEER_RUNS, bench.times(RUNS)), "rows/s", PEER_SECONDS
-    )
+    runs = min(PEER_RUNS, bench.times(RUNS))
+    return bench.race(contenders, numbers, runs, seconds=PEER_SECONDS)
 
 
 def of_the_floor(result: CaseResult, settings: str = "plain") -> float:

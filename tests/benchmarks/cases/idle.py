@@ -67,17 +67,17 @@ def idle(contenders: Sequence[Contender], seconds: float, quiet: float) -> dict[
             except WorkerFailed as error:
                 say(f"  {each.name}: {error}")
         time.sleep(quiet)
-        before = [each.worker.processor_seconds() for each in services]
+        before = [service.worker.processor_seconds() for service in services]
         time.sleep(seconds)
-        for each, spent in zip(services, before, strict=True):
-            found[each.contender.name] = Idleness(
+        for service, spent in zip(services, before, strict=True):
+            found[service.contender.name] = Idleness(
                 seconds,
-                each.worker.processor_seconds() - spent,
-                each.worker.resident_bytes() / 2**20,
+                service.worker.processor_seconds() - spent,
+                service.worker.resident_bytes() / 2**20,
             )
-    for each in services:
-        counted = each.contender.counters()["transactions"] - each.counters["transactions"]
-        found[each.contender.name].transactions = counted
+    for service in services:
+        counted = service.contender.counters()["transactions"] - service.counters["transactions"]
+        found[service.contender.name].transactions = counted
     return found
 
 

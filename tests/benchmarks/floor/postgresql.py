@@ -22,8 +22,8 @@ SETTLE = """
     FROM unnest({keys}) AS outcome(pk)
     WHERE {table}.id = outcome.pk AND state = 'new' AND state_claim = %s"""
 
-# An array that the planner can count makes it read the whole table for each batch of 1,000; one from
-# a subquery is taken for a handful, and reached by the index.
+# An array that the planner can count makes it read the whole table for each batch of 1,000; one
+# from a subquery is taken for a handful of keys, which are reached by the index.
 PLAIN, TUNED = "%s::bigint[]", "(SELECT %s::bigint[])"
 
 

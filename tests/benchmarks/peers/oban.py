@@ -21,6 +21,8 @@ LIMIT = 10
 @worker(queue="default")
 class Job:
     note: Note
+    # Made by the decorator.
+    new: Any
 
     async def process(self, job: Any) -> None:
         Job.note(job.args["key"])
@@ -53,7 +55,7 @@ class ObanScript(Script):
         await pool.close()
 
     async def work(self, note: Note, **options: str) -> None:
-        Job.note = staticmethod(note)  # type: ignore[assignment]
+        Job.note = staticmethod(note)
         pool = await Oban.create_pool(self.url)
         async with Oban(pool=pool, queues={"default": int(options.get("limit", LIMIT))}):
             await asyncio.Event().wait()
