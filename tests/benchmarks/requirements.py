@@ -29,6 +29,8 @@ class Requirement:
     reached: Callable[[CaseResult], float]
     at_most: bool = False
     digits: int = 2
+    # What is known about why it is not reached, if it is not.
+    why: str = ""
     # Another requirement that is as good as this one.
     otherwise: Requirement | None = None
 
@@ -62,6 +64,7 @@ class Line:
     verdict: Verdict
     value: float | None = None
     limit: float = 0.0
+    why: str = ""
 
 
 def line(requirement: Requirement, case: str, result: CaseResult | None) -> Line:
@@ -78,4 +81,4 @@ def line(requirement: Requirement, case: str, result: CaseResult | None) -> Line
     verdict = Verdict.HOLDS if kept else Verdict.MISSED
     if any(each.problems for each in result.series if not each.peer):
         verdict = Verdict.WRONG
-    return Line(case, what, target, said, verdict, value, requirement.limit)
+    return Line(case, what, target, said, verdict, value, requirement.limit, requirement.why)

@@ -27,4 +27,8 @@ CASE = Case(
     "Async checks of 100 ms, 1,000 at once",
     measure,
     [Requirement("1,000 checks of 100 ms at once", 5000, "checks/s a process", rate, digits=0)],
+    about=(
+        "Every check waits 100 ms for something else, as one does that asks a server. One "
+        "process, `--async-concurrency 1000`."
+    ),
 )

@@ -21,6 +21,14 @@ TINY = 2_000
 WAITING = "'new', now() + interval '1 year' + n * interval '1 second'"
 BLOCKED = "'of_a_newer_build', now() - interval '1 hour' + n * interval '1 millisecond'"
 
+ABOUT = {
+    WAITING: "The other rows are in the same state, and due next year or later.",
+    BLOCKED: (
+        "The other rows were due before, but are in a state that this build of the graph does not "
+        "know, as while a newer one is being rolled out."
+    ),
+}
+
 
 class Behind(Engine):
     """Runs its rows in a table that keeps all its others."""
@@ -54,7 +62,7 @@ def fill(number: int, others: str) -> None:
 
 def case(name: str, title: str, number: int, others: str, limit: float) -> Case:
     requirement = Requirement(title, limit, "x the drain without them", without)
-    return Case(name, f"Drain {title}", behind(number, others), [requirement])
+    return Case(name, f"Drain {title}", behind(number, others), [requirement], about=ABOUT[others])
 
 
 CASES = [

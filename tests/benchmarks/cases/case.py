@@ -12,10 +12,11 @@ from tests.benchmarks.results import Series
 
 @dataclass(frozen=True)
 class Case:
-    """``databases``: the vendors on which it can be measured."""
+    """``about`` is for the page; ``databases`` are the vendors on which it can be measured."""
 
     name: str
     title: str
     measure: Callable[[Bench], list[Series]]
-    requirements: Sequence[Requirement] = ()
+    requirements: Sequence[Requirement]
     databases: Sequence[str] = ("postgresql",)
+    about: str = ""

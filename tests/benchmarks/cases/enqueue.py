@@ -84,4 +84,8 @@ CASE = Case(
         Requirement("creating rows one by one", 0.9, "x a plain model", against_plain(ONE)),
         Requirement("creating many rows", 0.9, "x a plain model", against_plain(MANY)),
     ],
+    about=(
+        "The plain model has the same columns and the same index, by fields of Django. A peer "
+        "has one call for a job, and one for many if it has any."
+    ),
 )

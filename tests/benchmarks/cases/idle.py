@@ -114,4 +114,9 @@ CASE = Case(
         Requirement("idle", 0.2, PROCESSOR, ours(PROCESSOR), at_most=True),
         Requirement("idle", 70, MEMORY, ours(MEMORY), at_most=True, digits=0),
     ],
+    about=(
+        "Workers with an empty queue, all at the same time: ours for all models of the "
+        "project. Statements are transactions in the count of the database, outside of which "
+        "nobody runs any here."
+    ),
 )

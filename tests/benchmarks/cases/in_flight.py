@@ -43,4 +43,8 @@ CASE = Case(
     "Drain while another runner holds 5,000 rows",
     measure,
     [Requirement("5,000 long-running rows elsewhere", 0.8, "x the drain without them", without)],
+    about=(
+        "The rows held by the other runner lie at the head of the lane, as a claim leaves "
+        "them, and are passed by each time."
+    ),
 )

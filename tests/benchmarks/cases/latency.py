@@ -71,4 +71,11 @@ CASE = Case(
             "wake-up by timer, median", 10, "ms after due", ours(TIMER, median), at_most=True
         ),
     ],
+    about=(
+        "A worker has nothing to do. About ten times a second somebody commits a row, or "
+        "enqueues a job; from when that call returns it takes so long until the check, or the "
+        "handler, begins. Hints are on, which is the default. Rows with start_after are late "
+        "from the moment at which they are due. Below zero: the check began before the caller "
+        "was back."
+    ),
 )

@@ -28,4 +28,8 @@ CASE = Case(
     "Drain by several processes",
     measure,
     [Requirement("two processes on two cores", 1.2, "x one process", two)],
+    about=(
+        "`--processes` with 1, 2 and 4. The database has no processor of its own: it shares "
+        "them with the workers."
+    ),
 )

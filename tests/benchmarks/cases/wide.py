@@ -68,4 +68,10 @@ CASE = Case(
         Requirement("six user indexes", 0.5, "x the drain of narrow rows", without),
         Requirement("six user indexes, fillfactor 70", 90, "% of the claims HOT", hot, digits=0),
     ],
+    about=(
+        "Each row has two texts and six indexes that do not concern its state; its table has "
+        "a fillfactor of 70. One row in five is due, as in a table of which a part is worked "
+        "on. With every row due, all rows of a page are claimed at once; no page has room for "
+        "that, and claims cannot all be HOT."
+    ),
 )
