@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -46,34 +47,58 @@ def server() -> Iterator[str]:
         yield url
 
 
+@contextmanager
+def mariadb() -> Iterator[str | None]:
+    """The URL of a MariaDB: ``TEST_MYSQL_URL``, or one that is started; None if there is none."""
+    if url := os.environ.get("TEST_MYSQL_URL"):
+        yield url
+        return
+    from tests.mariadb import running_server
+    from tests.private import ServerUnavailable
+
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(running_server())
+        except ServerUnavailable as error:
+            print(f"no MariaDB: {error}", file=sys.stderr)
+        yield url
+
+
 def fresh_database(url: str, name: str = NAME) -> str:
     """Make the database `name` on the server, instead of one that may be left; returns its URL."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return url
     with _administrator(url) as execute:
-        execute(f"DROP DATABASE IF EXISTS {name} (FORCE)")
+        execute(f"DROP DATABASE IF EXISTS {name}{' (FORCE)' if _is_postgresql(url) else ''}")
         execute(f"CREATE DATABASE {name}")
     return urlunsplit(parts._replace(path=f"/{name}"))
 
 
 def drop_databases(url: str) -> None:
     """Leave nothing behind on a server that is not ours."""
-    if urlsplit(url).scheme != "sqlite":
+    if _is_postgresql(url):
         with _administrator(url) as execute:
             names = execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{NAME}%"])
             for (name,) in names.fetchall():
                 execute(f"DROP DATABASE {name} (FORCE)")
+    elif urlsplit(url).scheme.startswith("mysql"):
+        with _administrator(url) as execute:
+            execute(f"DROP DATABASE {NAME}")
 
 
 @contextmanager
 def _administrator(url: str) -> Iterator[Any]:
-    if not _is_postgresql(url):
-        raise SystemExit(f"DATABASE_URL names {urlsplit(url).scheme!r}; known: postgres, sqlite.")
-    import psycopg
+    if _is_postgresql(url):
+        import psycopg
 
-    with psycopg.connect(url, autocommit=True) as connection:
-        yield connection.execute
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield connection.execute
+        return
+    from tests.mariadb import connect
+
+    with connect(url) as connection, connection.cursor() as cursor:
+        yield cursor.execute
 
 
 def _is_postgresql(url: str) -> bool:

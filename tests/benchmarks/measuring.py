@@ -7,26 +7,34 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.benchmarks.costs import OBSERVER
 from tests.benchmarks.results import CaseResult, Results
 
 if TYPE_CHECKING:
     from tests.benchmarks.bench import Bench
     from tests.benchmarks.cases import Case
+    from tests.benchmarks.peers.roster import Peer
 
 
 @contextmanager
-def prepared() -> Iterator[str]:
+def prepared(with_mariadb: bool) -> Iterator[str]:
     """Django with the benchmarks' models, on a fresh database of a server whose URL is yielded."""
     from tests.benchmarks import database
 
-    with database.server() as url, tempfile.TemporaryDirectory(prefix="fsmworker-bench-") as folder:
+    with ExitStack() as stack:
+        url = stack.enter_context(database.server())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fsmworker-bench-"))
+        if with_mariadb and (second := stack.enter_context(database.mariadb())):
+            stack.callback(database.drop_databases, second)
+            os.environ["BENCHMARK_MARIADB"] = database.fresh_database(second)
         os.environ["DATABASE_URL"] = database.fresh_database(url)
         os.environ["BENCHMARK_SQLITE"] = str(Path(folder, "benchmark.sqlite3"))
+        os.environ["PGAPPNAME"] = OBSERVER
         os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
         import django
 
@@ -43,8 +51,8 @@ def prepared() -> Iterator[str]:
             database.drop_databases(url)
 
 
-def facts() -> dict[str, dict[str, str]]:
-    """The machine, the versions and the databases."""
+def facts(peers: Sequence[Peer]) -> dict[str, dict[str, str]]:
+    """The machine, the versions, the databases, and what each peer's environment holds."""
     from django.db import connections
 
     from tests.benchmarks import machine
@@ -54,12 +62,13 @@ def facts() -> dict[str, dict[str, str]]:
         "machine": machine.machine_facts(),
         "versions": machine.version_facts(),
         **{f"database {alias}": database_facts(alias) for alias in connections},
+        **({"peers": {each.name: ", ".join(each.requirements) for each in peers}} if peers else {}),
     }
 
 
 def measure(cases: Sequence[Case], bench: Bench, command: str) -> Results:
     """Measure one case after the other; one that fails says so, and the others go on."""
-    results = Results(facts())
+    results = Results(facts(bench.peers))
     for case in cases:
         results.add(_measured(case, bench, command))
     return results

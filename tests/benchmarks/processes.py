@@ -18,6 +18,11 @@ class WorkerFailed(Exception):
     """It ended by itself or never got ready; the message has its last words."""
 
 
+def outer_environment() -> dict[str, str]:
+    """The environment without what tells our own sessions from a worker's."""
+    return {name: value for name, value in os.environ.items() if name != "PGAPPNAME"}
+
+
 class Worker:
     """Started at once; what it says goes to a file in `folder`."""
 

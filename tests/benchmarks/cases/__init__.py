@@ -12,6 +12,7 @@ from tests.benchmarks.cases import (
     idle,
     in_flight,
     latency,
+    mariadb,
     processes,
     snapshot,
     sqlite,
@@ -33,6 +34,7 @@ CASES: dict[str, Case] = {
         idle.CASE,
         async_io.CASE,
         sqlite.CASE,
+        mariadb.CASE,
         processes.CASE,
         enqueue.CASE,
     )

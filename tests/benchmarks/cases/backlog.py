@@ -14,7 +14,7 @@ from tests.benchmarks.contenders import Engine
 from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import Series
 
-ROWS, RUNS = 20_000, 3
+ROWS, RUNS = 50_000, 5
 TINY = 2_000
 
 # Due next year, or due for an hour in a state that this build does not know.

@@ -11,7 +11,7 @@ from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import CaseResult, Series
 from tests.benchmarks.statistics import median
 
-ROWS, RUNS = 20_000, 3
+ROWS, RUNS = 20_000, 5
 CHAIN = "three states"
 
 

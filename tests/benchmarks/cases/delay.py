@@ -15,7 +15,7 @@ from tests.benchmarks.proxy import delayed
 from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import Series
 
-ROWS, RUNS = 50_000, 3
+ROWS, RUNS = 50_000, 5
 ONE_WAY = 0.001
 PINGS = 50
 

@@ -11,7 +11,7 @@ from tests.benchmarks.contenders import Engine
 from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import Series
 
-ROWS, RUNS = 20_000, 3
+ROWS, RUNS = 50_000, 5
 HELD, TINY = 5_000, 100
 
 

@@ -10,6 +10,7 @@ from tests.benchmarks.results import CaseResult, Series
 from tests.benchmarks.statistics import ratio
 
 ROWS, RUNS = 100_000, 3
+SHARED = "The database works on the same processors, and so does whatever else runs there."
 NUMBERS = (1, 2, 4)
 
 
@@ -27,7 +28,7 @@ CASE = Case(
     "processes",
     "Drain by several processes",
     measure,
-    [Requirement("two processes on two cores", 1.2, "x one process", two)],
+    [Requirement("two processes on two cores", 1.2, "x one process", two, why=SHARED)],
     about=(
         "`--processes` with 1, 2 and 4. The database has no processor of its own: it shares "
         "them with the workers."

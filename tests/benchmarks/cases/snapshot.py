@@ -11,16 +11,17 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.cases.case import Case
 from tests.benchmarks.cases.drain import without
 from tests.benchmarks.contenders import Engine
+from tests.benchmarks.costs import OBSERVER
 from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import Series
 
-ROWS, RUNS = 100_000, 3
+ROWS, RUNS = 100_000, 5
 
 
 class UnderSnapshot(Engine):
     @contextmanager
     def meanwhile(self) -> Iterator[None]:
-        with psycopg.connect(self.url) as connection:
+        with psycopg.connect(self.url, application_name=OBSERVER) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             connection.execute("SELECT 1")
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.cases.case import Case
-from tests.benchmarks.cases.drain import of_the_floor
+from tests.benchmarks.cases.drain import PYTHON, of_the_floor
 from tests.benchmarks.contenders import Engine, RawSQL
 from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import Series
@@ -21,7 +21,7 @@ CASE = Case(
     "sqlite",
     "Drain on SQLite",
     measure,
-    [Requirement("SQLite drain", 0.7, "x its serial raw SQL", of_the_floor)],
+    [Requirement("SQLite drain", 0.7, "x its serial raw SQL", of_the_floor, why=PYTHON)],
     ("postgresql", "sqlite", "mysql"),
     about=(
         "A file with WAL and `synchronous=NORMAL`, as the documentation of this package says. "

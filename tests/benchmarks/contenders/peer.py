@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import psycopg
 
-from tests.benchmarks import database
+from tests.benchmarks import costs, database
 from tests.benchmarks.contenders.interface import Contender
 from tests.benchmarks.peers.environments import python_of
 from tests.benchmarks.peers.roster import Peer, Setting
-from tests.benchmarks.processes import Worker, WorkerFailed
+from tests.benchmarks.processes import Worker, WorkerFailed, outer_environment
 from tests.benchmarks.runlog import VARIABLE
 from tests.passes import ROOT
 
@@ -65,6 +64,11 @@ class PeerContender(Contender):
         self._next += number
         return {int(key): moment for key, moment in said.items()}
 
+    def counters(self) -> costs.Counters:
+        assert self._connection is not None
+        self._connection.execute(costs.REPORT)
+        return super().counters()
+
     def left(self) -> int:
         assert self._connection is not None
         try:
@@ -81,14 +85,15 @@ class PeerContender(Contender):
             timeout=VERB_SECONDS,
         )  # fmt: skip
         if done.returncode:
-            raise WorkerFailed(f"{self.name} could not {verb}: {done.stderr[-2000:]}")
+            code, words = done.returncode, done.stderr[-2000:]
+            raise WorkerFailed(f"{self.name} could not {verb} (exit code {code}): {words}")
         return json.loads(done.stdout)
 
     def _command(self, *words: str) -> list[str]:
         return [str(python_of(self._peer)), "-m", f"{MODULES}.{self._peer.module}", *words]
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if "DJANGO" not in name}
+        kept = {name: value for name, value in outer_environment().items() if "DJANGO" not in name}
         return {**kept, "DATABASE_URL": self.url, "PYTHONUNBUFFERED": "1"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from django.db import connections
 from tests.benchmarks import costs, database
 from tests.benchmarks.contenders.interface import Contender
 from tests.benchmarks.peers.harness import paced
+from tests.benchmarks.processes import outer_environment
 from tests.benchmarks.runlog import VARIABLE
 from tests.databases import database_url
 
@@ -72,12 +72,15 @@ class RowContender(Contender):
         return number
 
     def counters(self) -> costs.Counters:
+        if connections[self.alias].vendor == "postgresql":
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute(costs.REPORT)
         return costs.counters(self._direct, self.model._meta.db_table)
 
     def environment(self, folder: Path) -> dict[str, str]:
         """That of a process which works on these rows."""
         return {
-            **os.environ,
+            **outer_environment(),
             "DATABASE_URL": self.url,
             "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             "PYTHONUNBUFFERED": "1",

@@ -19,7 +19,6 @@ import asyncio
 import json
 import os
 import random
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
@@ -72,7 +71,9 @@ def main(script: type[Script], arguments: list[str]) -> None:
             peer.run(work)
         return
     said = peer.run(VERBS[verb](peer, *map(float, rest)))
-    json.dump(said, sys.stdout)
+    print(json.dumps(said), flush=True)
+    # The threads of pgqrs's extension may outlive the interpreter, and bring the process down.
+    os._exit(0)
 
 
 async def _install(peer: Script) -> None:

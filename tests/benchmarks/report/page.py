@@ -20,7 +20,7 @@ UNREACHED = {
 def rendered(results: Results) -> str:
     """The Markdown file's text."""
     parts = [REMARK, *_circumstances(results), "## What has to hold"]
-    parts += [_table(tables.lines_table(results)), *_unreached(results)]
+    parts += [_table(tables.lines_table(tables.lines(results))), *_unreached(results)]
     for title, case in tables.measured(results):
         parts += [f"## {title}", *_case(case)]
     return "\n\n".join(parts) + "\n"
@@ -33,8 +33,7 @@ def _circumstances(results: Results) -> Iterator[str]:
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         yield f"Measured on {when}, by " + ", ".join(f"`{each}`" for each in commands) + "."
     facts = [
-        (group, ", ".join(f"{name} {value}" for name, value in found.items()))
-        for group, found in results.facts.items()
+        (group, ", ".join(tables.facts_in_words(found))) for group, found in results.facts.items()
     ]
     if facts:
         yield _table([("what", "which"), *facts])

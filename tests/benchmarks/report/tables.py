@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.requirements import Line, line
@@ -24,13 +24,10 @@ def lines(results: Results) -> list[Line]:
     ]
 
 
-def lines_table(results: Results) -> Table:
+def lines_table(some: Sequence[Line]) -> Table:
     return [
         LINES_HEAD,
-        *(
-            (each.case, each.what, each.target, each.reached, each.verdict.value)
-            for each in lines(results)
-        ),
+        *((each.case, each.what, each.target, each.reached, each.verdict.value) for each in some),
     ]
 
 
@@ -60,6 +57,11 @@ def _cells(series: Series) -> tuple[str, ...]:
 def _cost(series: Series, name: str) -> str:
     values = series.extra.get(name)
     return number(median(values)) if values else ""
+
+
+def facts_in_words(facts: Mapping[str, str]) -> list[str]:
+    """A peer's requirements name it themselves."""
+    return [value if "==" in value else f"{name} {value}" for name, value in facts.items()]
 
 
 def number(value: float) -> str:

@@ -14,7 +14,7 @@ def rendered(results: Results) -> str:
 
 def _parts(results: Results) -> Iterator[str]:
     for group, facts in results.facts.items():
-        yield f"{group}: " + ", ".join(f"{name} {value}" for name, value in facts.items())
+        yield f"{group}: " + ", ".join(tables.facts_in_words(facts))
     for title, case in tables.measured(results):
         yield f"\n{case.name}: {title} ({case.seconds:.0f} s, steal {case.steal:.1f} %)"
         if case.error:
@@ -23,7 +23,8 @@ def _parts(results: Results) -> Iterator[str]:
         for series in case.series:
             yield from (f"  {series.name} ({series.settings}): {it}" for it in series.problems)
     yield "\nwhat has to hold"
-    yield from _aligned(tables.lines_table(results))
+    judged = [each for each in tables.lines(results) if each.case in results.cases]
+    yield from _aligned(tables.lines_table(judged))
 
 
 def _aligned(table: tables.Table) -> Iterator[str]:
