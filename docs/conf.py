@@ -19,7 +19,7 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance/*.md"]
 nitpicky = True
 # Options such as --once are quoted in sentences.
 smartquotes = False

@@ -1,82 +1,96 @@
-"""``python -m tests.benchmarks drain [--rows N] [--runs N]``: medians and ratios, one run."""
+"""
+``python -m tests.benchmarks CASE … [--json FILE]``: measure, print what was reached.
+
+``all`` measures every case; ``smoke`` tries every one of ours at a tiny size; ``report FILE``
+renders a file again without measuring.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
-import time
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import django
-from django.db import connection
-
-
-def fill(rows: int) -> None:
-    """A table with nothing but ``rows`` due rows."""
-    from testapp.models import Noop
-
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("TRUNCATE testapp_noop")
-        else:
-            cursor.execute("DELETE FROM testapp_noop")
-    Noop.objects.bulk_create([Noop() for _ in range(rows)], batch_size=5000)
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM ANALYZE testapp_noop")
-            cursor.execute("CHECKPOINT")
+# Nothing that is imported here may need Django's settings: they depend on what is measured.
+from tests.benchmarks import measuring
+from tests.benchmarks.results import Mismatch, Results
 
 
-def engine_drain() -> float:
-    """The same rows through a runner with default settings; returns the seconds it took."""
-    from django_fsmworker.runner import StatorRunner
-    from testapp.models import Noop
-
-    runner = StatorRunner([Noop])
-    start = time.perf_counter()
-    runner.run(run_for=0)
-    return time.perf_counter() - start
-
-
-def drain(rows: int, runs: int) -> None:
-    """Floor and engine in turns; what is left undone is an error."""
-    from testapp.models import Noop
-    from tests.benchmarks import floor
-
-    rates: dict[str, list[float]] = {"floor": [], "engine": []}
-    for _ in range(runs):
-        for name, measure in (("floor", floor.drain), ("engine", engine_drain)):
-            fill(rows)
-            rates[name].append(rows / measure())
-            left = Noop.objects.exclude(state="done").count()
-            if left:
-                raise SystemExit(f"{name} left {left} of {rows} rows undone")
-    for name, each in rates.items():
-        print(
-            f"{name:8} median {statistics.median(each):9,.0f} rows/s   "
-            f"min {min(each):9,.0f}   max {max(each):9,.0f}   runs {len(each)}"
-        )
-    ratios = [engine / raw for raw, engine in zip(rates["floor"], rates["engine"], strict=True)]
-    print(f"engine / floor, run by run: median {statistics.median(ratios):.2f} x")
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if options.cases[0] == "report":
+        return _report(options.cases[1:])
+    command = " ".join(["python -m tests.benchmarks", *arguments])
+    # It takes a server of its own, which nothing else needs.
+    with_mariadb = bool({"all", "mariadb"} & set(options.cases))
+    with measuring.prepared(with_mariadb) as server:
+        results = _measure(options, server, command)
+    return _print(results)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", choices=["drain"])
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--runs", type=int, default=5)
-    arguments = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testapp.settings")
-    os.environ.setdefault("DEBUG", "0")
-    django.setup()
-    with connection.cursor() as cursor:
-        version = "sqlite_version()" if connection.vendor == "sqlite" else "version()"
-        cursor.execute(f"SELECT {version}")
-        print(f"{connection.vendor}: {cursor.fetchone()[0]}")
-    print(f"Python {platform.python_version()}, Django {django.__version__}, {os.cpu_count()} CPUs")
-    drain(arguments.rows, arguments.runs)
+def _measure(options: argparse.Namespace, server: str, command: str) -> Results:
+    from django.db import connection
+
+    from tests.benchmarks.bench import Bench
+    from tests.benchmarks.cases import CASES
+    from tests.benchmarks.peers.roster import chosen
+
+    smoke = options.cases == ["smoke"]
+    names = options.cases
+    if names in (["all"], ["smoke"]):
+        names = [name for name in CASES if not smoke or name != "mariadb"]
+    if unknown := [name for name in names if name not in CASES]:
+        raise SystemExit(f"There is no case {unknown[0]!r}; there are: {', '.join(CASES)}.")
+    cases = [CASES[name] for name in names if connection.vendor in CASES[name].databases]
+    peers = chosen("" if smoke or connection.vendor != "postgresql" else options.peers)
+    bench = Bench(server, options.rows, options.runs, peers, smoke)
+    results = measuring.measure(cases, bench, command)
+    if options.json:
+        results = _merged(results, options.json)
+    return results
+
+
+def _merged(results: Results, path: Path) -> Results:
+    if path.exists():
+        try:
+            results = results.merged_with(Results.load(path))
+        except Mismatch as error:
+            path = path.with_suffix(".new.json")
+            print(f"{error} What was measured now is in {path}.", file=sys.stderr)
+    results.save(path)
+    return results
+
+
+def _print(results: Results) -> int:
+    """The table; the status says whether every case that ran could be measured and was proven."""
+    from tests.benchmarks.report import terminal
+
+    print(terminal.rendered(results))
+    return int(any(each.error for each in results.cases.values()))
+
+
+def _report(paths: Sequence[str]) -> int:
+    from tests.benchmarks.report import files, terminal
+
+    for path in map(Path, paths):
+        results = Results.load(path)
+        print(terminal.rendered(results))
+        files.write(results, path.parent)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="+", help="names of cases; all; smoke; or: report FILE")
+    parser.add_argument("--rows", type=int, help="rows to measure (default: each case's own)")
+    parser.add_argument("--runs", type=int, help="runs of each (default: each case's own)")
+    parser.add_argument("--peers", help="names, separated by commas (default: all; '': none)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write or add to this file")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""Making rows: ``create()`` and ``bulk_create()``, against a plain model with the same columns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.apps import apps
+
+from tests.benchmarks import database
+from tests.benchmarks.bench import Bench, say
+from tests.benchmarks.cases.case import Case
+from tests.benchmarks.contenders import PeerContender
+from tests.benchmarks.requirements import Requirement
+from tests.benchmarks.results import CaseResult, Series
+from tests.benchmarks.statistics import ratio
+
+SINGLES, ROWS, RUNS = 2_000, 20_000, 5
+PEER_JOBS = 2_000
+BATCH = 5_000
+OURS, PLAIN = "django-fsmworker", "plain model"
+STATE = (
+    "Each row's state is looked up and its due time computed when it is saved, and its columns "
+    "notice what is assigned to them."
+)
+ONE, MANY = "create()", "bulk_create()"
+
+
+def measure(bench: Bench) -> list[Series]:
+    series = {
+        (name, how): Series(name, how, "rows/s") for how in (ONE, MANY) for name in (PLAIN, OURS)
+    }
+    for _ in range(bench.times(RUNS)):
+        for (name, how), each in series.items():
+            make, number = (one_by_one, SINGLES) if how == ONE else (at_once, ROWS)
+            model = apps.get_model("benchmarks", "Noop" if name == OURS else "Plain")
+            each.number = bench.size(number)
+            each.values.append(rate(model, make, each.number))
+    return [*series.values(), *peers(bench)]
+
+
+def rate(model: Any, make: Callable[[Any, int], None], number: int) -> float:
+    database.empty("default", model)
+    database.tidy("default", model)
+    began = time.perf_counter()
+    make(model, number)
+    elapsed = time.perf_counter() - began
+    made = model.objects.count()
+    if made != number:
+        raise RuntimeError(f"{made} rows were made instead of {number}")
+    return number / elapsed
+
+
+def one_by_one(model: Any, number: int) -> None:
+    for _ in range(number):
+        model.objects.create()
+
+
+def at_once(model: Any, number: int) -> None:
+    model.objects.bulk_create([model() for _ in range(number)], batch_size=BATCH)
+
+
+def peers(bench: Bench) -> list[Series]:
+    """How fast each peer takes a job, and many; those without means for many say it twice."""
+    series = []
+    for peer in bench.peers:
+        contender = PeerContender(peer, peer.default, bench.server)
+        for how, verb in (("one by one", "singles"), ("many", "fill")):
+            contender.install()
+            number = bench.size(PEER_JOBS)
+            seconds = contender.say(verb, 1, number)
+            found = Series(peer.name, how, "jobs/s", True, [number / seconds], number)
+            say(f"  {found.name} ({how}): {found.values[0]:,.0f} {found.unit}")
+            series.append(found)
+    return series
+
+
+def against_plain(how: str) -> Callable[[CaseResult], float]:
+    return lambda result: ratio(result.one(OURS, how).values, result.one(PLAIN, how).values)
+
+
+CASE = Case(
+    "enqueue",
+    "Making rows",
+    measure,
+    [
+        Requirement(
+            "creating rows one by one", 0.9, "x a plain model", against_plain(ONE), why=STATE
+        ),
+        Requirement("creating many rows", 0.9, "x a plain model", against_plain(MANY), why=STATE),
+    ],
+    about=(
+        "The plain model has the same columns and the same index, by fields of Django. A peer "
+        "has one call for a job, and one for many if it has any."
+    ),
+)

@@ -1,0 +1,122 @@
+"""What a worker costs that has nothing to do: statements, processor, memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tests.benchmarks.bench import Bench, say
+from tests.benchmarks.cases.case import Case
+from tests.benchmarks.contenders import Contender, Engine, PeerContender
+from tests.benchmarks.processes import WorkerFailed
+from tests.benchmarks.requirements import Requirement
+from tests.benchmarks.results import CaseResult, Series
+from tests.benchmarks.service import Service, serving
+
+SHORT, LONG, QUIET = 10.0, 60.0, 5.0
+STATEMENTS, PROCESSOR, MEMORY = "transactions/s", "% of a processor", "MB"
+OURS = "django-fsmworker"
+
+
+@dataclass
+class Idleness:
+    """What was counted in `seconds`; the transactions are those of the whole session."""
+
+    seconds: float
+    processor_seconds: float
+    megabytes: float
+    transactions: float = 0.0
+
+
+class EveryModel(Engine):
+    """``runstator`` without arguments: all models of the project."""
+
+    def labels(self) -> Sequence[str]:
+        return []
+
+
+def measure(bench: Bench) -> list[Series]:
+    """
+    All are idle at the same time, once for a short and once for a long while.
+
+    A session's transactions are counted when it ends, so starting and stopping is in both, and the
+    difference is what the time between costs. (Outside transactions, a statement is one.)
+    """
+    contenders: list[Contender] = [EveryModel("Noop")]
+    contenders += [PeerContender(peer, peer.default, bench.server) for peer in bench.peers]
+    short = idle(contenders, bench.seconds(SHORT), bench.seconds(QUIET))
+    long = idle(contenders, 2 * bench.seconds(LONG / 2), bench.seconds(QUIET))
+    return [
+        series
+        for each in contenders
+        if each.name in short and each.name in long
+        for series in series_of(each, short[each.name], long[each.name])
+    ]
+
+
+def idle(contenders: Sequence[Contender], seconds: float, quiet: float) -> dict[str, Idleness]:
+    """Watch those that can be started; the others say why not, and are left out."""
+    found: dict[str, Idleness] = {}
+    services: list[Service] = []
+    with ExitStack() as stack:
+        for each in contenders:
+            try:
+                services.append(stack.enter_context(serving(each, quiet=0)))
+            except WorkerFailed as error:
+                say(f"  {each.name}: {error}")
+        time.sleep(quiet)
+        before = [service.worker.processor_seconds() for service in services]
+        time.sleep(seconds)
+        for service, spent in zip(services, before, strict=True):
+            found[service.contender.name] = Idleness(
+                seconds,
+                service.worker.processor_seconds() - spent,
+                service.worker.resident_bytes() / 2**20,
+            )
+    for service in services:
+        counted = service.contender.counters()["transactions"] - service.counters["transactions"]
+        found[service.contender.name].transactions = counted
+    return found
+
+
+def series_of(contender: Contender, short: Idleness, long: Idleness) -> list[Series]:
+    statements = (long.transactions - short.transactions) / (long.seconds - short.seconds)
+    values = {
+        STATEMENTS: max(0.0, statements),
+        PROCESSOR: 100 * long.processor_seconds / long.seconds,
+        MEMORY: long.megabytes,
+    }
+    say(f"  {contender.name}: " + ", ".join(f"{value:.2f} {it}" for it, value in values.items()))
+    return [
+        Series(contender.name, contender.settings, unit, contender.peer, [value])
+        for unit, value in values.items()
+    ]
+
+
+def ours(unit: str) -> Callable[[CaseResult], float]:
+    def value(result: CaseResult) -> float:
+        found = [each for each in result.series if (each.name, each.unit) == (OURS, unit)]
+        if not found:
+            raise KeyError(unit)
+        return found[0].values[0]
+
+    return value
+
+
+CASE = Case(
+    "idle",
+    "Idle workers",
+    measure,
+    [
+        Requirement("idle", 0.5, "statements/s", ours(STATEMENTS), at_most=True),
+        Requirement("idle", 0.2, PROCESSOR, ours(PROCESSOR), at_most=True),
+        Requirement("idle", 70, MEMORY, ours(MEMORY), at_most=True, digits=0),
+    ],
+    about=(
+        "Workers with an empty queue, all at the same time: ours for all models of the "
+        "project. Statements are transactions in the count of the database, outside of which "
+        "nobody runs any here."
+    ),
+)

@@ -1,0 +1,40 @@
+"""Drain on MariaDB, against raw SQL there."""
+
+from __future__ import annotations
+
+from django.db import connections
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.cases.case import Case
+from tests.benchmarks.cases.drain import of_the_floor
+from tests.benchmarks.contenders import Engine, RawSQL
+from tests.benchmarks.requirements import Requirement
+from tests.benchmarks.results import Series
+
+ALIAS = "mariadb"
+ROWS, RUNS = 20_000, 3
+
+# What PostgreSQL has as a partial index; this package's documentation tells to add it.
+INDEX = "CREATE INDEX IF NOT EXISTS benchmarks_noop_due ON benchmarks_noop (state, state_next)"
+
+
+def measure(bench: Bench) -> list[Series]:
+    if ALIAS not in connections:
+        raise RuntimeError("there is no MariaDB server: install mariadbd, or set TEST_MYSQL_URL")
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(INDEX)
+    contenders = [RawSQL("Noop", ALIAS), Engine("Noop", ALIAS)]
+    return bench.race(contenders, [bench.size(ROWS)] * 2, bench.times(RUNS))
+
+
+CASE = Case(
+    "mariadb",
+    "Drain on MariaDB",
+    measure,
+    [Requirement("MariaDB drain", 0.6, "x its serial raw SQL", of_the_floor)],
+    ("postgresql", "sqlite", "mysql"),
+    about=(
+        "Raw SQL locks and selects 1,000 keys and updates them in one transaction, and settles "
+        "them by an update of those keys."
+    ),
+)

@@ -1,0 +1,1 @@
+"""Peers: one module each, run in an environment of its own, with nothing installed but the peer."""

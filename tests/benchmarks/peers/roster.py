@@ -1,0 +1,84 @@
+"""Who they are, at which versions, and with which settings: everything that may be argued about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PSYCOPG = "psycopg[binary,pool]==3.3.9"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Options of a peer's worker, how many jobs to drain with them, and processes to start."""
+
+    name: str
+    jobs: int
+    options: tuple[str, ...] = ()
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Peer:
+    """``left``: SQL that counts the jobs which are not finished."""
+
+    name: str
+    module: str
+    requirements: tuple[str, ...]
+    default: Setting
+    best: Setting
+    left: str
+
+
+PEERS = (
+    Peer(
+        "PgQueuer",
+        "pgqueuer",
+        ("pgqueuer==1.6.0", "asyncpg==0.32.0", "uvloop==0.23.0"),
+        Setting("default", 15_000),
+        Setting("batch_size=1000", 40_000, ("batch_size=1000",)),
+        "SELECT count(*) FROM pgqueuer",
+    ),
+    Peer(
+        "pgqrs",
+        "pgqrs",
+        ("pgqrs==0.15.3", "psycopg[binary]==3.3.9"),
+        Setting("documented loop", 1_000),
+        Setting("batches of 100", 40_000, ("batch=100",)),
+        "SELECT count(*) FROM pgqrs_messages WHERE archived_at IS NULL",
+    ),
+    Peer(
+        "Oban",
+        "oban",
+        ("oban==0.7.0", PSYCOPG, "uvloop==0.23.0"),
+        Setting("default (limit=10)", 5_000),
+        Setting("limit=200", 10_000, ("limit=200",)),
+        "SELECT count(*) FROM oban_jobs WHERE state <> 'completed'",
+    ),
+    Peer(
+        "procrastinate",
+        "procrastinate",
+        ("procrastinate==3.10.0", PSYCOPG),
+        Setting("default (concurrency=1)", 600),
+        Setting("concurrency=30", 1_000, ("concurrency=30",)),
+        "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded'",
+    ),
+    Peer(
+        "django-tasks-db",
+        "django_tasks_db",
+        ("django==6.0.10", "django-tasks-db==0.13.0", PSYCOPG),
+        Setting("default", 300),
+        Setting("4 processes, CONN_MAX_AGE=None", 1_000, ("conn_max_age=None",), processes=4),
+        "SELECT count(*) FROM django_tasks_database_dbtaskresult WHERE status <> 'SUCCESSFUL'",
+    ),
+)
+
+
+def chosen(names: str | None) -> list[Peer]:
+    """The peers named in `names`, separated by commas; all if it is None, none if it is empty."""
+    if names is None:
+        return list(PEERS)
+    known = {peer.name.lower(): peer for peer in PEERS}
+    wanted = [name.strip().lower() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise SystemExit(f"There is no peer {unknown[0]!r}; there are: {', '.join(known)}.")
+    return [known[name] for name in wanted]
