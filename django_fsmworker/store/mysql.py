@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import Error, transaction
 
-from django_fsmworker.models.moving import batched
+from django_fsmworker.models.keys import batched
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.mysql_sql import (
     BEGINNING,

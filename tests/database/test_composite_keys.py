@@ -76,13 +76,6 @@ def test_holds(store, rows, verb, more):
     assert held == {row.pk for row in some}
 
 
-def test_in_one_statement(store, rows):
-    with statements() as sent:
-        store.settle(CompositeKind, [moved(row, "done") for row in rows])
-
-    assert len(sent) == 1
-
-
 class TestManyAtOnce:
     """More than Django writes into one list, and more than SQLite takes in one expression."""
 
