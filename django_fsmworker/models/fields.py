@@ -25,12 +25,12 @@ if TYPE_CHECKING:  # Django's fields take type arguments in the stubs only
     CharField = models.CharField[str | State | Combinable, str]
     DateTimeField = models.DateTimeField[datetime | Combinable | None, datetime | None]
     BigIntegerField = models.BigIntegerField[int | Combinable | None, int | None]
-    SmallIntegerField = models.PositiveSmallIntegerField[int | Combinable, int]
+    SmallIntegerField = models.SmallIntegerField[int | Combinable, int]
 else:
     CharField = models.CharField
     DateTimeField = models.DateTimeField
     BigIntegerField = models.BigIntegerField
-    SmallIntegerField = models.PositiveSmallIntegerField
+    SmallIntegerField = models.SmallIntegerField
 
 
 class _EngineColumn(Field):  # type: ignore[type-arg]
@@ -168,9 +168,12 @@ class StateClaimField(_EngineColumn, BigIntegerField):
 
 
 class StateFailuresField(_EngineColumn, SmallIntegerField):
-    """Failures in a row; saturates at ``MOST_FAILURES``."""
+    """Failures in a row; saturates at ``MOST_FAILURES``.
 
-    plain = models.PositiveSmallIntegerField
+    No ``Positive…`` field: to add its CHECK, PostgreSQL reads a table that it lets nobody else use.
+    """
+
+    plain = models.SmallIntegerField
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("default", 0)

@@ -98,13 +98,17 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
                 list(columns.extra(where=["1 = 0"]))
             except DatabaseError as error:
                 discard(connections[alias])
-                allowed = router.allow_migrate_model(alias, model)
-                first = "" if allowed else "let the database router allow_migrate() it there, and "
                 raise ConfigurationError(
                     f"The table of {model._meta.label} in the database {alias!r} is not as the "
                     f"code expects it ({_one_line(error)}); "
-                    f"{first}run 'manage.py migrate --database {alias}'."
+                    f"run 'manage.py migrate --database {alias}'.{_unless_kept_out(model, alias)}"
                 ) from error
+
+
+def _unless_kept_out(model: Any, alias: str) -> str:
+    if router.allow_migrate_model(alias, model):
+        return ""
+    return " First let the router's allow_migrate() accept it there."
 
 
 def refuse_tables(stores: Mapping[Any, Store]) -> None:

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 ("code", models.CharField(max_length=40, primary_key=True, serialize=False)),
                 (
@@ -101,7 +101,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -149,7 +149,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 ("id", models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
                 (
@@ -197,7 +197,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -264,7 +264,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -326,7 +326,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -403,7 +403,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -475,7 +475,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -547,7 +547,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -601,7 +601,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -661,7 +661,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "text",

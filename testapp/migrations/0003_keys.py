@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -173,7 +173,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -234,7 +234,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -282,7 +282,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -336,7 +336,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -383,7 +383,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -431,7 +431,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -565,7 +565,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
@@ -674,7 +674,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",

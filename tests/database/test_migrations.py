@@ -337,7 +337,7 @@ class TestDeconstruction:
             ("state_next", models.DateTimeField),
             ("state_lease", models.DateTimeField),
             ("state_claim", models.BigIntegerField),
-            ("state_failures", models.PositiveSmallIntegerField),
+            ("state_failures", models.SmallIntegerField),
         ],
     )
     def test_the_other_columns_are_plain_too(self, name, plain):
@@ -369,7 +369,7 @@ class TestDeconstruction:
             "state_next": ("DateTimeField", True),
             "state_lease": ("DateTimeField", True),
             "state_claim": ("BigIntegerField", True),
-            "state_failures": ("PositiveSmallIntegerField", False),
+            "state_failures": ("SmallIntegerField", False),
         }
 
 

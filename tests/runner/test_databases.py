@@ -107,8 +107,8 @@ class TestRouters:
                 editor.create_model(StatorLog)
 
         assert str(refused.value).endswith(
-            "); let the database router allow_migrate() it there, and run 'manage.py migrate "
-            "--database other'."
+            "); run 'manage.py migrate --database other'. First let the router's allow_migrate() "
+            "accept it there."
         )
 
     def test_in_processes(

@@ -21,8 +21,6 @@ import django.contrib.admin
 import pytest
 from django.contrib.admin import AdminSite
 from django.core.management import BaseCommand, load_command_class
-from django.db import connection, migrations, models
-from django.db.migrations.state import ProjectState
 from django.dispatch import Signal
 from django.test.utils import isolate_apps
 
@@ -33,26 +31,14 @@ from django_fsmworker import checks, conf, exceptions, signals, testing
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.management.commands import runstator
 from django_fsmworker.models import FailureRecord, StatorLog, StatorQuerySet
-from django_fsmworker.models.indexes import index_name
 from django_fsmworker.models.saving import ENGINE_COLUMNS
+from tests.documented import DOCS, FENCE, blocks, read
 
 ROOT = Path(__file__).parent.parent.parent
-DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-FENCE = re.compile(r"^```(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(
     r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
-
-
-def read(page: str) -> str:
-    return (DOCS / page).read_text()
-
-
-def blocks(text: str) -> list[tuple[str, str]]:
-    """The Python in a page: ``python`` is executed, ``pycon`` is compared with its output."""
-    found = FENCE.findall(text)
-    return [(language, code) for language, code in found if language in ("python", "pycon")]
 
 
 def name(path: Path) -> str:
@@ -198,99 +184,6 @@ def write(path: Path, content: str) -> None:
     """Settings are added at the end, as the tutorial says; any other file is written whole."""
     before = path.read_text() if path.name == "settings.py" else ""
     path.write_text(before + content)
-
-
-class TestExistingTable:
-    """The migrations on that page do what it says to a table that has rows."""
-
-    PAGE = "how-to/existing-table.md"
-
-    @pytest.mark.django_db(transaction=True)
-    def test_old_rows_rest_and_new_ones_live(self) -> None:
-        page = self.page()
-        state = ProjectState()
-        with connection.schema_editor() as editor:
-            state = LEGACY.apply(state, editor)
-        old = state.apps.get_model("shop", "Order")
-        for payment in ("", "pay-1"):
-            old.objects.create(payment_id=payment)
-
-        try:
-            state = self.migrate(page["AddColumns"], state)
-            rest = self.rows(state)
-            self.insert_as_old_code_does()
-            new = self.rows(state)[-1]
-            self.migrate(page["Backfill"], state)
-            woken, left, _ = self.rows(state)
-        finally:
-            with connection.schema_editor() as editor:
-                editor.delete_model(state.apps.get_model("shop", "Order"))
-
-        assert [(row.state, row.state_next) for row in rest] == [("shipped", None)] * 2
-        assert new.state == "new"
-        assert new.state_next is not None
-        assert (woken.state, left.state) == ("new", "shipped")
-        assert woken.state_next is not None
-        assert left.state_next is None
-
-    def test_the_columns_are_those_of_the_model(self) -> None:
-        state = LEGACY.mutate_state(ProjectState())
-
-        self.migration(self.page()["AddColumns"]).mutate_state(state, preserve=False)
-
-        for column in set(ENGINE_COLUMNS) - {"state_history"}:
-            migrated = state.models["shop", "order"].fields[column].deconstruct()
-            declared: Any = testapp.models.Order._meta.get_field(column)
-            assert migrated[1:] == declared.deconstruct()[1:], column
-
-    def test_the_index_is_that_of_the_model(self) -> None:
-        [operation] = self.page()["AddDueIndex"].operations
-        [due, _] = testapp.models.Order._meta.indexes
-
-        assert operation.index.deconstruct()[2] == {
-            **due.deconstruct()[2],
-            "name": index_name("shop_order", "due"),
-        }
-
-    def page(self) -> dict[str, Any]:
-        names: dict[str, Any] = {}
-        for _, code in blocks(read(self.PAGE)):
-            exec(code, names)
-        return names
-
-    def migrate(self, declared: Any, state: ProjectState) -> ProjectState:
-        migration = self.migration(declared)
-        with connection.schema_editor(atomic=migration.atomic) as editor:
-            return migration.apply(state, editor)
-
-    @staticmethod
-    def migration(declared: Any) -> migrations.Migration:
-        migration: migrations.Migration = declared(declared.__name__, "shop")
-        return migration
-
-    @staticmethod
-    def rows(state: ProjectState) -> list[Any]:
-        return list(state.apps.get_model("shop", "Order").objects.order_by("pk"))
-
-    @staticmethod
-    def insert_as_old_code_does() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO shop_order (payment_id) VALUES ('')")
-
-
-class Legacy(migrations.Migration):
-    operations = [
-        migrations.CreateModel(
-            "Order",
-            [
-                ("id", models.BigAutoField(primary_key=True)),
-                ("payment_id", models.CharField(max_length=40)),
-            ],
-        )
-    ]
-
-
-LEGACY = Legacy("0001_initial", "shop")
 
 
 class TestReference:
