@@ -12,7 +12,16 @@ from django.urls import path
 from django_fsmworker.admin import FailureRecordAdmin, StatorLogAdmin, StatorModelAdmin
 from django_fsmworker.admin.mixin import StatorModelAdminMixin
 from django_fsmworker.models import FailureRecord, StatorLog
-from testapp.models import BasicModel, Noop, Order, TextKey
+from testapp.models import (
+    BasicModel,
+    ChildKind,
+    InvoiceKind,
+    Noop,
+    Order,
+    ParentKind,
+    ProxyKind,
+    TextKey,
+)
 
 
 class OwnBase(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -58,7 +67,12 @@ mixed.register(FailureRecord, FailureRecordAdmin)
 bare = admin.AdminSite(name="bare")
 bare.register([BasicModel, Noop], StatorModelAdmin)
 
+# Every kind of model that the admin takes.
+kinds = admin.AdminSite(name="kinds")
+kinds.register([ParentKind, ChildKind, InvoiceKind, ProxyKind], StatorModelAdmin)
+kinds.register(FailureRecord, FailureRecordAdmin)
+
 urlpatterns = [
     path("admin/", admin.site.urls),
-    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare)),
+    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare, kinds)),
 ]

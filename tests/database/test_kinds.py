@@ -15,10 +15,11 @@ from django_fsmworker.exceptions import ConfigurationError, StaleState, Undeclar
 from django_fsmworker.models import FailureRecord, StatorQuerySet
 from django_fsmworker.models.keys import key_of, recorded_as
 from django_fsmworker.signals import state_changed
+from django_fsmworker.store.tables import table_for
 from django_fsmworker.testing import assert_path, run_until_idle, step
 from testapp.models import Document, LabelledKind, ProxyKind
-from tests.database.rows import statements
-from tests.kinds import KINDS, KindOfModel, every_kind
+from tests.database.rows import claim, statements
+from tests.kinds import KINDS, KindOfModel, every_kind, values
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
@@ -102,6 +103,24 @@ class TestSaving:
             row.save()
 
         assert not kind.rows().exists()
+
+    def test_a_copy_starts_its_life_afresh(self, kind: KindOfModel) -> None:
+        created = kind.row(state="stuck")
+        kind.rows().update(state_claim=4, state_lease=clock.now(), state_failures=3)
+        row = load(kind, created)
+
+        for field in row._meta.concrete_fields:
+            if field.primary_key or getattr(field.remote_field, "parent_link", False):
+                setattr(row, field.attname, None)
+        row._state.adding = True
+        for name, value in kind.fields(9).items():
+            setattr(row, name, value)
+        row.save(using=kind.using)
+
+        copy = kind.stored(row)
+        assert key_of(row) != key_of(created)
+        assert (copy.state, copy.state_claim, copy.state_lease) == ("stuck", None, None)
+        assert (copy.state_failures, kind.stored(created).state_failures) == (0, 3)
 
     def test_saving_nothing(self, kind: KindOfModel) -> None:
         row = kind.row()
@@ -269,6 +288,41 @@ class TestChecking:
         kind.row(2, state="done")
 
         assert kind.model.state_count_pending() == 1
+
+
+@every_kind
+class TestLoading:
+    def test_the_words_of_the_queryset(self, kind: KindOfModel) -> None:
+        row = kind.row()
+        rows: StatorQuerySet[Any] = StatorQuerySet(kind.model, using=kind.using)
+
+        assert [each.pk for each in rows.due().in_state("new").oldest_due_first()] == [row.pk]
+        assert not rows.running() | rows.lapsed() | rows.failing() | rows.stranded()
+
+    def test_one_by_one_after_a_claim(self, kind: KindOfModel) -> None:
+        created = [kind.row(number) for number in range(3)]
+        claimed = claim(kind.runs, using=kind.using)
+        token = claimed[0].state_claim
+
+        found = table_for(kind.model, kind.using).load_claimed((token,), ["new"])
+
+        assert {each.pk for each in found} == {key_of(row) for row in created}
+        assert all(values(each) == values(kind.stored(each)) for each in found)
+
+    def test_a_row_that_cannot_be_read_has_its_key_and_its_life(
+        self, kind: KindOfModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        row = kind.row()
+        (claimed,) = claim(kind.runs, using=kind.using)
+
+        def refuse(*args: Any) -> None:
+            raise ValueError("cannot be read")
+
+        monkeypatch.setattr(kind.runs, "from_db", refuse)
+        (bare,) = table_for(kind.runs, kind.using).load_claimed((claimed.state_claim,), ["new"])
+
+        assert (bare.pk, bare.state, bare.state_claim) == (key_of(row), "new", claimed.state_claim)
+        assert "wish" in bare.get_deferred_fields()
 
 
 @kinds(lambda kind: kind.model._meta.concrete_model is not kind.runs)

@@ -1,0 +1,75 @@
+"""Multi-table children, proxies and composite keys in the admin."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib import admin
+from django.core.exceptions import ImproperlyConfigured
+
+from django_fsmworker.admin import StatorModelAdmin
+from django_fsmworker.models import FailureRecord
+from testapp.models import ChildKind, CompositeKind, InvoiceKind, ParentKind, ProxyKind
+from tests.admin.pages import cells
+
+pytestmark = pytest.mark.django_db
+
+KINDS = pytest.mark.parametrize("model", [ParentKind, ChildKind, InvoiceKind, ProxyKind])
+FAILURES = "/kinds/django_fsmworker/failurerecord/"
+
+
+def list_of(model):
+    return f"/kinds/testapp/{model._meta.model_name}/"
+
+
+def page_of(row):
+    return f"{list_of(type(row))}{row.pk}/change/"
+
+
+@pytest.fixture
+def failing(model):
+    row = model.objects.create(wish="fail")
+    row.state_transition_check()
+    return row
+
+
+@KINDS
+class TestKinds:
+    def test_the_list(self, admin_client, failing, model):
+        page = admin_client.get(list_of(model))
+
+        assert cells(page, "shown_state") == ["failed"]
+        assert page.context["cl"].result_count == 1
+
+    def test_the_page_says_why_it_failed(self, admin_client, failing):
+        page = admin_client.get(page_of(failing))
+
+        assert "fail it shall" in page.text
+
+    def test_saving_the_page_leaves_the_state(self, admin_client, failing, model):
+        form = admin_client.get(page_of(failing)).context["adminform"].form
+
+        answer = admin_client.post(page_of(failing), {**form.initial, "wish": "stay"})
+
+        failing.refresh_from_db()
+        assert answer.status_code == 302
+        assert (failing.state, failing.wish) == ("failed", "stay")
+
+
+def test_a_record_leads_to_the_row_that_has_the_state(admin_client):
+    row = ChildKind.objects.create(wish="fail")
+    row.state_transition_check()
+
+    page = admin_client.get(FAILURES)
+
+    assert f'<a href="/kinds/testapp/parentkind/{row.parentkind_ptr_id}/change/">' in page.text
+
+
+def test_a_composite_key_has_records_but_no_page(admin_client):
+    CompositeKind.objects.create(pk=(7, "a"), wish="fail").state_transition_check()
+
+    page = admin_client.get(FAILURES)
+
+    assert FailureRecord.objects.get().row == '[7, "a"]'
+    assert cells(page, "linked_row") == ["[7, &quot;a&quot;]"]
+    with pytest.raises(ImproperlyConfigured, match="composite primary key"):
+        admin.AdminSite().register(CompositeKind, StatorModelAdmin)
