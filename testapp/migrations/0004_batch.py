@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                 ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
                 (
                     "state_failures",
-                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
                 ),
                 (
                     "state",
