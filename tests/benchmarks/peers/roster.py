@@ -67,7 +67,7 @@ PEERS = (
         "django_tasks_db",
         ("django==6.0.10", "django-tasks-db==0.13.0", PSYCOPG),
         Setting("default", 300),
-        Setting("4 processes, CONN_MAX_AGE=None", 1_000, ("conn_max_age=None",), processes=4),
+        Setting("4 processes, persistent", 1_000, ("conn_max_age=None",), processes=4),
         "SELECT count(*) FROM django_tasks_database_dbtaskresult WHERE status <> 'SUCCESSFUL'",
     ),
 )
