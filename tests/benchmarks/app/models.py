@@ -132,7 +132,7 @@ class Plain(models.Model):
     state_next = models.DateTimeField(null=True, auto_now_add=True)
     state_lease = models.DateTimeField(null=True)
     state_claim = models.BigIntegerField(null=True)
-    state_failures = models.PositiveSmallIntegerField(default=0)
+    state_failures = models.SmallIntegerField(default=0)
 
     class Meta:
         indexes = [
