@@ -14,11 +14,13 @@ from django.db import connections, router
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.graph import StateGraph
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.fields import StateField
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.store import STORES
+from django_fsmworker.store.guards import fault_of
 from django_fsmworker.store.sqlite import AT_LEAST
 
 CONNECTIONS_BESIDE_THREADS = 4
@@ -74,6 +76,7 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
     if field.model is not model:
         return  # A multi-table child: its parent is checked.
     yield from _check_table(model)
+    yield from _check_guards(model, field.graph)
     for name in field.graph.states:
         if len(name) > (field.max_length or 0):
             yield Error(
@@ -106,6 +109,22 @@ def _check_table(model: Any) -> Iterator[CheckMessage]:
                 hint="Give it another primary key, and a UniqueConstraint on what is now the key.",
                 obj=model,
                 id="fsmworker.E005",
+            )
+
+
+def _check_guards(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
+    """What only the model can tell: whether it has the fields that a condition names."""
+    alias = router.db_for_write(model)
+    for edge in [edge for state in graph.states.values() for edge in state.guards]:
+        fault = fault_of(edge, model, alias)
+        if fault is not None:
+            yield Error(
+                f"The guard from {edge.source!r} to {edge.target} cannot be asked about rows of "
+                f"{model._meta.label}: {fault}",
+                hint="Give when= a condition that filter() of the model takes, without aggregates; "
+                "count in a Subquery.",
+                obj=model,
+                id="fsmworker.E011",
             )
 
 
@@ -254,4 +273,5 @@ def _connections_of(runner: RunnerSettings, alias: str) -> int:
     models = [model for model in stator_models() if router.db_for_write(model) == alias]
     states = [state for model in models for state in model.state_graph.states.values()]
     for_async = runner.async_threads + 1 if any(state.is_async for state in states) else 0
-    return runner.concurrency + for_async + CONNECTIONS_BESIDE_THREADS
+    for_guards = any(state.guards for state in states) + any(state.swept for state in states)
+    return runner.concurrency + for_async + for_guards + CONNECTIONS_BESIDE_THREADS

@@ -8,6 +8,7 @@ from django_fsmworker.admin import StatorModelAdmin
 from testapp.models import (
     BasicModel,
     Chain,
+    Delivery,
     Expiring,
     File,
     Hidden,
@@ -24,6 +25,7 @@ admin.site.register(Order, StatorModelAdmin)
 for model in (
     BasicModel,
     Chain,
+    Delivery,
     Expiring,
     Hidden,
     Letter,

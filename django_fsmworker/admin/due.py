@@ -20,7 +20,10 @@ def next_due(row: Any, now: datetime) -> str | SafeString | None:
         return at(_("running"), row.state_lease)
     if row.state_next is None:
         return _without_due_time(row)
-    return at(_distance((row.state_next - now).total_seconds()), row.state_next)
+    distance = _distance((row.state_next - now).total_seconds())
+    if _is_swept(row):  # what is due is only its timeout
+        distance = _("when a guard is true, or %(distance)s") % {"distance": distance}
+    return at(distance, row.state_next)
 
 
 def _distance(seconds: float) -> str:
@@ -35,4 +38,11 @@ def _without_due_time(row: Any) -> str | None:
     state = row.state_graph.states.get(row.state)
     if row.state_failures:
         return _("parked")
+    if _is_swept(row):
+        return _("when a guard is true")
     return _("stranded") if state and state.automatic else None
+
+
+def _is_swept(row: Any) -> bool:
+    """Whether sweeps look at the row; a failing one has a due time instead."""
+    return row.state in row.state_graph.swept_states and not row.state_failures

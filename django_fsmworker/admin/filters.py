@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.models import StatorQuerySet
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.functions import DatabaseNow, unleased
 
 
 class LabelledFilter(SimpleListFilter):
@@ -58,7 +58,10 @@ class DueFilter(SimpleListFilter):
     parameter_name = "due"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, label) for name, (label, _chosen) in DUE.items()]
+        guards = model_admin.model.state_graph.swept_states
+        return [
+            (name, label) for name, (label, _chosen) in DUE.items() if guards or name != "guard"
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = DUE.get(self.value() or "")
@@ -95,12 +98,23 @@ _words: Any = StatorQuerySet
 
 
 def _waiting(rows: QuerySet[Any]) -> QuerySet[Any]:
-    free = Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())
-    return rows.filter(free, state_next__gt=DatabaseNow())
+    return rows.filter(unleased(), state_next__gt=DatabaseNow()).exclude(_swept(rows))
 
 
 def _idle(rows: QuerySet[Any]) -> QuerySet[Any]:
-    return rows.filter(state_next__isnull=True, state_failures=0)
+    return rows.filter(state_next__isnull=True, state_failures=0).exclude(_swept(rows))
+
+
+def _guarded(rows: QuerySet[Any]) -> QuerySet[Any]:
+    timeout = Q(state_next__isnull=True) | Q(state_next__gt=DatabaseNow())
+    return rows.filter(_swept(rows), timeout, unleased())
+
+
+def _swept(rows: QuerySet[Any]) -> Q:
+    """The condition of rows at which sweeps look; a failing one has a due time instead."""
+    model: Any = rows.model
+    states = [state.name for state in model.state_graph.swept_states]
+    return Q(state__in=states, state_failures=0)
 
 
 def _parked(rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -111,6 +125,7 @@ DUE: dict[str, tuple[Any, Callable[[QuerySet[Any]], QuerySet[Any]]]] = {
     "now": (_("Due now"), _words.due),
     "running": (_("Running"), _words.running),
     "waiting": (_("Waiting"), _waiting),
+    "guard": (_("Waiting for a guard"), _guarded),
     "nothing": (_("Nothing to do"), _idle),
     "failing": (_("Failing"), _words.failing),
     "parked": (_("Parked"), _parked),

@@ -23,7 +23,7 @@ def connect(
     ways_out: dict[State, list[Transition]] = {state: [] for state in graph.states.values()}
     for edge in inherited + declared:
         # Allowing the same twice changes nothing; a second timeout or failure is for validation.
-        if edge.kind != "check" or edge not in ways_out[edge.source]:
+        if edge.kind not in ("check", "guard") or edge not in ways_out[edge.source]:
             ways_out[edge.source].append(edge)
     for state, edges in ways_out.items():
         children = frozenset(edge.target for edge in edges)
@@ -47,7 +47,7 @@ def _inherited(
     replaced = {
         (edge.source, edge.kind)
         for edge in declared
-        if edge.kind != "check" and edge.source.name in own
+        if edge.kind in ("timeout", "failure") and edge.source.name in own
     }
     for state in parent.states.values():
         for transition in state.transitions:
@@ -58,7 +58,7 @@ def _inherited(
 
 def _resolved(edge: Transition, graph: type[StateGraph]) -> Transition:
     source, target = _member(edge.source, edge, graph), _member(edge.target, edge, graph)
-    return Transition(source, target, edge.kind, edge.after)
+    return Transition(source, target, edge.kind, edge.after, edge.when)
 
 
 def _member(state: State, edge: Transition, graph: type[StateGraph]) -> State:

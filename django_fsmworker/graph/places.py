@@ -41,11 +41,38 @@ class Place:
         return self._first("failure")
 
     @cached_property
-    def is_async(self) -> bool:
-        """Whether the state's check is ``async def``; looked up once, since runners ask per row."""
+    def guards(self) -> tuple[Transition, ...]:
+        """The ways out that have a condition, in the order in which they are asked."""
+        return tuple(edge for edge in self.transitions if edge.kind == "guard")
+
+    @cached_property
+    def unguarded(self) -> frozenset[State]:
+        """Where a way without a condition leads."""
+        return frozenset(edge.target for edge in self.transitions if edge.kind != "guard")
+
+    @cached_property
+    def swept(self) -> bool:
+        """Whether the way on is by guards alone: nobody wrote a check, and none is needed."""
         state = self.graph.states[self.name]
-        check = inspect.getattr_static(self.graph, state.transition_function, None)
-        return state.automatic and is_coroutine_function(check)
+        without_check = state.declared_function is None and self.check is None
+        needs_check = any(edge.kind == "check" for edge in self.transitions)
+        return state.automatic and bool(self.guards) and without_check and not needs_check
+
+    @cached_property
+    def checked(self) -> bool:
+        """Whether the runner runs the state's check; looked up once, since runners ask per row."""
+        return self.graph.states[self.name].automatic and not self.swept
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether that check is ``async def``; looked up once, too."""
+        return self.graph.states[self.name].automatic and is_coroutine_function(self.check)
+
+    @cached_property
+    def check(self) -> object:
+        """The state's check as the class has it, not bound; None without one."""
+        function = self.graph.states[self.name].transition_function
+        return inspect.getattr_static(self.graph, function, None)
 
     def _first(self, kind: Kind) -> Transition | None:
         return next((edge for edge in self.transitions if edge.kind == kind), None)

@@ -33,6 +33,8 @@ class StateGraph:
     """Progressed by code or an event only; terminal states, in which nothing is, are not here."""
     automatic_states: ClassVar[frozenset[State]] = frozenset()
     """Progressed by the runner: every state is terminal, manual or automatic."""
+    swept_states: ClassVar[frozenset[State]] = frozenset()
+    """The automatic ones without a check: their guards alone progress a row."""
     deletion_states: ClassVar[frozenset[State]] = frozenset()
     """With a ``delete_after``."""
     timeout_states: ClassVar[frozenset[State]] = frozenset()
@@ -102,5 +104,6 @@ def _describe(graph: type[StateGraph]) -> None:
     graph.terminal_states = frozenset(state for state in states if state.terminal)
     graph.automatic_states = frozenset(state for state in states if state.automatic)
     graph.manual_states = frozenset(states) - graph.terminal_states - graph.automatic_states
+    graph.swept_states = frozenset(state for state in states if state.swept)
     graph.deletion_states = frozenset(state for state in states if state.delete_after is not None)
     graph.timeout_states = frozenset(state for state in states if state.timeout_state)

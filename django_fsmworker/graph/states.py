@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph.backoff import Backoff
+from django_fsmworker.graph.comparing import ComparesAsName
+from django_fsmworker.graph.conditions import not_a_condition
 from django_fsmworker.graph.declarations import Declaration
 from django_fsmworker.graph.durations import Duration, as_seconds
 from django_fsmworker.graph.places import Place
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class State:
+class State(ComparesAsName):
     """One state of a ``StateGraph``, declared as a class attribute there.
 
     It is no ``str``, but compares and hashes as its name, and ``str(state)`` is the name. Two
@@ -85,10 +87,17 @@ class State:
 
     # Declaring edges: later kinds (events) join here.
 
-    def transitions_to(self, *others: State) -> None:
-        """Allow the check, and code, to move a row from here to each of the others."""
+    def transitions_to(self, *others: State, when: Any = None) -> None:
+        """Allow the check, and code, to move a row from here to each of the others.
+
+        With ``when``, a condition of the database (``Q``, ``Exists``, a lookup), it is a guard: the
+        runner moves the rows of which that is true, and the check may not ask for it.
+        """
+        kind: Kind = "check" if when is None else "guard"
+        if when is not None and (fault := not_a_condition(when)):
+            self._refuse(fault)
         for other in others:
-            self._lead_to(other, "check", "transitions_to")
+            self._lead_to(other, kind, "transitions_to", when=when)
 
     def timeout_to(self, other: State, seconds: Duration) -> None:
         """Move rows there that have been here for so long; once per state."""
@@ -102,7 +111,14 @@ class State:
         """Move rows there that failed here ``max_attempts`` times in a row; once per state."""
         self._lead_to(other, "failure", "fails_to")
 
-    def _lead_to(self, other: object, kind: Kind, verb: str, after: float | None = None) -> None:
+    def _lead_to(
+        self,
+        other: object,
+        kind: Kind,
+        verb: str,
+        after: float | None = None,
+        when: Any = None,
+    ) -> None:
         if not isinstance(other, State):
             self._refuse(f"{verb} needs a State of the graph, not {other!r}; pass the State.")
             return
@@ -113,7 +129,7 @@ class State:
                 f"{verb} {other!r} comes too late, because both states belong to finished graphs;"
                 " redeclare one of them in the body of a subclass and declare the transition there."
             )
-        holder.declared.add(Transition(self, other, kind, after))
+        holder.declared.add(Transition(self, other, kind, after, when))
 
     def _refuse(self, fault: str) -> None:
         if self.place is not None:
@@ -156,6 +172,11 @@ class State:
         return self.place is not None and self.place.is_async
 
     @property
+    def guards(self) -> tuple[Transition, ...]:
+        """Its transitions with a ``when``, in the order in which they are asked."""
+        return self.place.guards if self.place else ()
+
+    @property
     def transitions(self) -> list[Transition]:
         """The ways out, in the order of their declaration, a parent graph's first."""
         return list(self.place.transitions) if self.place else []
@@ -167,8 +188,13 @@ class State:
 
     @property
     def children(self) -> frozenset[State]:
-        """The states this one leads to: by a check, a timeout or a failure."""
+        """The states this one leads to: by a check, a guard, a timeout or a failure."""
         return self.place.children if self.place else frozenset()
+
+    @property
+    def unguarded(self) -> frozenset[State]:
+        """Those of them to which a way without a guard leads: the only ones a check may return."""
+        return self.place.unguarded if self.place else frozenset()
 
     @property
     def timeout_state(self) -> State | None:
@@ -215,6 +241,16 @@ class State:
         """Whether the runner progresses the row: neither terminal nor manual."""
         return not (self.declared_manual or self.terminal)
 
+    @property
+    def swept(self) -> bool:
+        """Whether it is automatic by guards alone, without a check: sweeps find rows to move."""
+        return self.place is not None and self.place.swept
+
+    @property
+    def checked(self) -> bool:
+        """Whether the runner runs a check here: automatic and not swept."""
+        return self.place is not None and self.place.checked
+
     def retry_delay(self, failures: int) -> float:
         """Seconds until the next try after that many failures in a row.
 
@@ -234,8 +270,6 @@ class State:
             )
             return self.retry_after
 
-    # As a value.
-
     def twin(self) -> State:
         """A new state with the same options, without place or edges; for a subclass's graph."""
         twin = object.__new__(type(self))
@@ -243,34 +277,6 @@ class State:
         twin.place = None
         twin.declared = Declaration()
         return twin
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"<State {self.place.path}>" if self.place else "<State without a graph>"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.name, spec)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, State):
-            return self is other
-        if isinstance(other, str):
-            return self.place is not None and self.place.name == other
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        if self.place is None:
-            # Its hash would change with its name, and the set or dict would lose it.
-            raise TypeError("A State can be hashed only after its graph's class is complete.")
-        return hash(self.place.name)
-
-    def __copy__(self) -> State:
-        return self
-
-    def __deepcopy__(self, memo: object) -> State:
-        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.graph, self.name)

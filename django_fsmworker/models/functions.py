@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, Func, Q
 from django.db.models.sql.compiler import SQLCompiler
 
 from django_fsmworker import clock
@@ -45,6 +45,11 @@ class DatabaseNow(Func):
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
     ) -> tuple[str, list[Any]]:
         return "%s", [connection.ops.adapt_datetimefield_value(clock.now())]
+
+
+def unleased() -> Q:
+    """The condition of rows that no lease holds."""
+    return Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())
 
 
 class AppendToHistory(Func):

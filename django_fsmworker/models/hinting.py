@@ -25,7 +25,7 @@ from django_fsmworker.models import door
 
 logger = logging.getLogger(__name__)
 
-NOW, SOON = "now", "soon"
+NOW, SOON, SWEEP = "now", "soon", "sweep"
 
 # A process sends one of these hints at most, for one model, in so many seconds. What is committed
 # in the rest of them is found by the second look that each hint makes a runner take afterwards.
@@ -41,7 +41,10 @@ _quiet_until: dict[Hint, float] = {}
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Rows of a model are due now, or soon; called once that is committed. It never raises."""
+    """Rows of a model are due now, or soon, or ask for a sweep; called once that is committed.
+
+    It never raises.
+    """
 
     using: str
     label: str
@@ -71,19 +74,36 @@ def announce(model: Any, using: str, due_in: float | None) -> None:
     connection = connections[using]
     if due_in is None or connection.vendor not in TELLING or due_in > _horizon():
         return
-    label = model._meta.get_field("state").model._meta.label
-    _after_commit(connection, Hint(using, label, NOW if due_in <= 0 else SOON))
+    _after_commit(connection, Hint(using, _label(model), NOW if due_in <= 0 else SOON))
 
 
 def announce_rows(model: Any, rows: Iterable[Any], using: str) -> None:
-    """As ``announce()``, by the earliest due time that one of ``rows`` holds."""
+    """As ``announce()``, by the earliest due time that one of ``rows`` holds, and by its state."""
     if connections[using].vendor not in TELLING:
         return
+    rows = list(rows)
+    announce_entered(model, using, (row.__dict__.get("state") for row in rows))
     due = [moment for row in rows if (moment := row.__dict__.get("state_next")) is not None]
     if due:
         moments = [moment for moment in due if isinstance(moment, datetime)]
         known = len(moments) == len(due)  # what the database computes may be now
         announce(model, using, (min(moments) - clock.now()).total_seconds() if known else 0.0)
+
+
+def announce_entered(model: Any, using: str, states: Iterable[Any]) -> None:
+    """Rows of ``model`` entered ``states`` in this transaction: a sweep should look there soon."""
+    swept = model.state_graph.swept_states
+    connection = connections[using]
+    if not swept or connection.vendor not in TELLING or _horizon() < 0:
+        return
+    if any(state in swept for state in states):
+        _after_commit(connection, Hint(using, _label(model), SWEEP))
+
+
+def _label(model: Any) -> str:
+    """The label of the model whose table holds the state; a proxy has none of its own."""
+    label: str = model._meta.get_field("state").model._meta.label
+    return label
 
 
 def _after_commit(connection: Any, hint: Hint) -> None:

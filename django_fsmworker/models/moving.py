@@ -67,10 +67,14 @@ def resolve_failures(model: Any, keys: list[Any], using: str) -> None:
     ).update(resolved=clock.now(), deaths=0)
 
 
-def locked(rows: QuerySet[Any]) -> QuerySet[Any]:
-    """``rows``, to be locked in the order of their keys when they are read."""
+def locked(rows: QuerySet[Any], skip: bool = False) -> QuerySet[Any]:
+    """``rows``, to be locked in the order of their keys when they are read.
+
+    With ``skip`` those that somebody else has locked are left out, where the database can do that.
+    """
     features = connections[rows.db].features
     return rows.order_by(key_name(rows.model)).select_for_update(
+        skip_locked=skip and features.has_select_for_update_skip_locked,
         of=(_lock_path(rows.model),) if features.has_select_for_update_of else (),
         no_key=features.has_select_for_no_key_update,
     )

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F
 
 from django_fsmworker.graph import State
-from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.functions import DatabaseNow, unleased
 from django_fsmworker.models.hinting import announce_rows
 from django_fsmworker.models.saving import ENGINE_COLUMNS
 
@@ -25,8 +25,7 @@ class StatorQuerySet(models.QuerySet[Row]):
 
     def due(self) -> StatorQuerySet[Row]:
         """Rows whose time has come and that no lease holds."""
-        free = Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())
-        return self.filter(free, state_next__lte=DatabaseNow())
+        return self.filter(unleased(), state_next__lte=DatabaseNow())
 
     def running(self) -> StatorQuerySet[Row]:
         """Rows that a runner holds: claimed, with a lease that still lasts."""
@@ -41,10 +40,15 @@ class StatorQuerySet(models.QuerySet[Row]):
         return self.filter(state_failures__gt=0)
 
     def stranded(self) -> StatorQuerySet[Row]:
-        """Rows in a state that runs by itself, with nothing due and no failure to explain it."""
+        """Rows whose check should run, with nothing due and no failure to explain it."""
         graph = self.model.state_graph  # type: ignore[attr-defined]
-        automatic = [state.name for state in graph.states.values() if state.automatic]
-        return self.filter(state__in=automatic, state_next__isnull=True, state_failures=0)
+        checked = [state.name for state in graph.states.values() if state.checked]
+        return self.filter(state__in=checked, state_next__isnull=True, state_failures=0)
+
+    def swept(self) -> StatorQuerySet[Row]:
+        """Rows in a state that has guards and no check: sweeps look at them, without a due time."""
+        graph = self.model.state_graph  # type: ignore[attr-defined]
+        return self.in_state(*graph.swept_states)
 
     def oldest_due_first(self) -> StatorQuerySet[Row]:
         """In the order in which a runner takes them."""

@@ -23,7 +23,7 @@ from django_fsmworker.models.fields import (
     StateLeaseField,
     StateNextField,
 )
-from django_fsmworker.models.hinting import announce, announce_rows
+from django_fsmworker.models.hinting import announce, announce_entered, announce_rows
 from django_fsmworker.models.keys import has_key, key_of
 from django_fsmworker.models.moving import move, to_write
 from django_fsmworker.models.querysets import StatorQuerySet
@@ -145,8 +145,8 @@ class StatorModel(models.Model):
         """The state the row was loaded in, if ``target`` is declared from there."""
         name = loaded_state(self) or str(self.state)
         source = self.state_graph.get(name)
-        if target not in source.children:
-            allowed = ", ".join(sorted(map(str, source.children))) or "none: it is terminal"
+        if target not in source.unguarded:
+            allowed = ", ".join(sorted(map(str, source.unguarded))) or _none_from(source)
             raise UndeclaredTransition(
                 f"{self._meta.label} {self.pk} cannot go from {source} to {target}; declared from "
                 f"{source}: {allowed}. Declare {source}.transitions_to({target}) or force it."
@@ -160,6 +160,7 @@ class StatorModel(models.Model):
         rows = to_write(queryset)
         moved = move(rows, target)
         announce(cls, rows.db, first_due(target) if moved else None)
+        announce_entered(cls, rows.db, [target] if moved else [])
         announce_moved(cls, moved, target.name, rows.db)
         return len(moved)
 
@@ -201,3 +202,7 @@ class StatorModel(models.Model):
         with loading(self):
             super().refresh_from_db(using=using, fields=fields, **kwargs)
         forget_changes(self, None if fields is None else set(fields))
+
+
+def _none_from(source: State) -> str:
+    return "none: it is terminal" if source.terminal else "none without a guard"

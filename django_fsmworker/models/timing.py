@@ -9,9 +9,9 @@ def first_due(state: State) -> float | None:
     """Seconds from entering ``state`` until the runner has something to do; None for never.
 
     A state's timeout has its own due time, so it fires in manual states too, and does not wait for
-    the next try.
+    the next try. Sweeps find their rows without one.
     """
-    return earliest(state.start_after if state.automatic else None, state.timeout_after)
+    return earliest(state.start_after if state.checked else None, state.timeout_after)
 
 
 def earliest(one: float | None, other: float | None) -> float | None:

@@ -15,6 +15,7 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.attempt import Attempt, attempts_at
 from django_fsmworker.runner.batch import Work, batched
 from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.guarding import Guarding
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.lanes import LaneBook
 from django_fsmworker.runner.outages import Outages
@@ -41,7 +42,7 @@ class Claimer:
         stores: Mapping[Any, Store],
         settings: RunnerSettings,
         holdings: Holdings,
-        ready: ReadyQueue,
+        ready: ReadyQueue | Guarding,
         throughputs: Mapping[bool, Throughput],
         outages: Outages,
         on_displaced: Callable[[list[Attempt]], None],

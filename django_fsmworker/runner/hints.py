@@ -7,12 +7,12 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from django_fsmworker.models.hinting import NOW, WINDOW, sent
+from django_fsmworker.models.hinting import NOW, SWEEP, WINDOW, sent
 from django_fsmworker.runner.claimer import Claimer
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.outages import Outages
@@ -40,6 +40,7 @@ class Hints:
         stores: Mapping[Any, Store],
         enabled: bool,
         claimer: Claimer,
+        on_sweep: Callable[[Any], None],
         wake: Nothing,
         outages: Outages,
     ) -> None:
@@ -49,7 +50,7 @@ class Hints:
         self._aliases = {store.alias for store in stores.values()}
         self._sent_before = self._sent_so_far()
         self._threads = [
-            Hearing(hints_for(alias), by_label, claimer, wake, outages)
+            Hearing(hints_for(alias), by_label, claimer, on_sweep, wake, outages)
             for alias, by_label in models.items()
         ]
 
@@ -110,6 +111,7 @@ class Hearing(threading.Thread):
         source: Source,
         models: Mapping[str, Any],
         claimer: Claimer,
+        on_sweep: Callable[[Any], None],
         wake: Nothing,
         outages: Outages,
     ) -> None:
@@ -120,6 +122,7 @@ class Hearing(threading.Thread):
         self._source = source
         self._models = models
         self._claimer = claimer
+        self._on_sweep = on_sweep
         self._wake = wake
         self._backoff = outages.backoff(source.alias)
         self._listener: Listener | None = None
@@ -129,6 +132,7 @@ class Hearing(threading.Thread):
         self._next_probe = 0.0
         self._look_again_at = float("inf")
         self._soon = False
+        self._swept: set[Any] = set()
 
     def run(self) -> None:
         wait = 0.0
@@ -196,21 +200,33 @@ class Hearing(threading.Thread):
         self.received += 1
         if kind == NOW:
             self._claimer.hinted(self._models[label])
+        elif kind == SWEEP:
+            self._swept.add(self._models[label])
+            self._on_sweep(self._models[label])
         else:
             self._soon = True
             self._claimer.look_again(soon=True)
+        if label == EVERY_MODEL:
+            self._sweep(self._models.values())
         if self._source.may_be_deaf:
             self._look_again_at = time.monotonic() + WINDOW  # for what its sender left unsaid
         self._wake()
 
     def _look_again(self) -> None:
         soon, self._soon, self._look_again_at = self._soon, False, float("inf")
+        self._sweep(self._swept)
+        self._swept.clear()
         self._claimer.look_again(soon)
         self._wake()
+
+    def _sweep(self, models: Iterable[Any]) -> None:
+        for model in models:
+            self._on_sweep(model)
 
     def _look_everywhere(self) -> None:
         for model in self._models.values():
             self._claimer.hinted(model)
+        self._sweep(self._models.values())
         self._look_again()
 
     def _answered(self) -> None:

@@ -10,10 +10,11 @@ from django.db import router, transaction
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
 from django_fsmworker.models.discovery import declaring_model, refuse_children
-from django_fsmworker.models.hinting import announce
+from django_fsmworker.models.hinting import announce, announce_entered
 from django_fsmworker.models.saving import present_columns, read_back, stored
 from django_fsmworker.models.timing import earliest
 from django_fsmworker.runner.atomic import undone_if_failed
+from django_fsmworker.runner.guards import by_guard
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import tell, tell_expired, write
@@ -35,7 +36,10 @@ class InlineEngine:
         return rows[:number]
 
     def check(self, row: Any) -> State | None:
-        """Run the row's check and write what came of it, fenced by state and token as loaded."""
+        """Ask the row's guards, or run its check, and write what came of it.
+
+        Fenced by state and token as loaded.
+        """
         model = declaring_model(type(row))
         refuse_running_loop([model], "state_transition_check()")
         using = router.db_for_write(model, instance=row)
@@ -48,7 +52,7 @@ class InlineEngine:
         age = (store.now() - row.state_changed).total_seconds()
         state = model.state_graph.get(row.state)
         with store.transaction() if state.atomic else nullcontext():
-            outcome = (
+            outcome = by_guard(store, row, age) or (
                 undone_if_failed(store, lambda: judge_here(row, age))
                 if state.atomic
                 else judge_here(row, age)
@@ -62,6 +66,7 @@ class InlineEngine:
             return None
         tell(model, [outcome], using)
         announce(model, using, earliest(outcome.delay, outcome.timeout))
+        announce_entered(model, using, [outcome.target] if outcome.moved else [])
         target: State = model.state_graph.states[outcome.target]
         return target if outcome.moved else None
 

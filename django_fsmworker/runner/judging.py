@@ -115,12 +115,12 @@ class Judgement:
         self.row, self._age, self._caught = row, age, caught
         self.state: State = type(row).state_graph.get(row.__dict__["state"])
         self._verdict = Verdict(row, key_of(row), row.__dict__["state_claim"], self.state)
-        self._too_early = _too_early(row, self.state, age)
+        self._too_early = too_early(row, self.state, age)
         self._outcome: Outcome | None = None
         # What the check gets: the row, or the list of one that a state with ``batch`` has for it.
         self.given: Any = row if self.state.batch is None else [row]
         # Whether there is a check, and its time has come.
-        self.runs_check = not self._too_early and self.state.automatic
+        self.runs_check = not self._too_early and self.state.checked
 
     @property
     def key(self) -> Any:
@@ -198,7 +198,7 @@ class Judgement:
         return self._verdict.or_timeout(outcome, self._age)
 
 
-def _too_early(row: Any, state: State, age: float) -> bool:
+def too_early(row: Any, state: State, age: float) -> bool:
     """A row inserted by plain SQL, due as it was born: it honours ``start_after`` here."""
     return age < state.start_after and row.state_next == row.state_changed
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
+from django_fsmworker.runner.guarding import Guarding
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.throughput import Throughput
@@ -22,7 +23,7 @@ class Room:
         self,
         settings: RunnerSettings,
         holdings: Holdings,
-        ready: ReadyQueue,
+        ready: ReadyQueue | Guarding,
         throughputs: Mapping[bool, Throughput],
     ) -> None:
         self._settings = settings

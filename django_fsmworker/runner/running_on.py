@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from django_fsmworker.graph import State
 from django_fsmworker.runner.attempt import Attempt, share_of
 from django_fsmworker.store import Kind, Outcome, Store
 
@@ -50,10 +51,14 @@ class RunOn:
             and not attempt.suspect
             and not attempt.row.__dict__["state_failures"]
             and attempt.steps < MOST_STEPS
-            and (target := attempt.state.graph.states[outcome.target]).automatic
-            and target.batch is None
+            and self._has_only_a_check(attempt.state.graph.states[outcome.target])
             and time.monotonic() - attempt.began < self._lease
         )
+
+    @staticmethod
+    def _has_only_a_check(state: State) -> bool:
+        """Guards are asked, and batches formed, of many rows at once, after a claim."""
+        return state.checked and state.batch is None and not state.guards
 
     def _next(self, earlier: Attempt, row: Any, sent: float) -> Attempt:
         state = earlier.state.graph.states[row.state]

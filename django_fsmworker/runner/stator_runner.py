@@ -21,6 +21,7 @@ from django_fsmworker.runner.concluding import Losses
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
+from django_fsmworker.runner.guard_parts import GuardParts
 from django_fsmworker.runner.hints import Hints
 from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.housekeeping import Housekeeping
@@ -99,6 +100,7 @@ class StatorRunner:
             preflight.inspect(self.stores)
             if run_for == 0:
                 self._claimer.only_what_is_due_now()
+                self._guards.sweep_once(lambda: self._stopping)
             self._start()
             try:
                 self._loop(run_for)
@@ -139,24 +141,28 @@ class StatorRunner:
             False: Throughput(settings.concurrency, most, lease),
             True: Throughput(settings.async_concurrency, most, lease),
         }
-        self._pass_on = PassOn(self._settler.inbox.put, self._ready.put).over
+        settle, wake = self._settler.inbox.put, self._wake.set
+        self._pass_on = PassOn(settle, self._ready.put).over
         losses = Losses()
         self._pool = Pool(settings.concurrency, self._ready, self._pass_on, self.worker, losses)
         self._async_pool = AsyncPool(
             settings, self._ready, self._pass_on, self.worker, losses, self._abandoned
         )
+        self._guards = GuardParts(
+            self.stores, self._ready, settle, self.counters, self._outages, self.worker, self._due
+        )
         self._claimer = Claimer(
             self.stores,
             settings,
             self._holdings,
-            self._ready,
+            self._guards.line,
             self._throughputs,
             self._outages,
             self._lost,
             losses.known,
         )
         self.hints = Hints(
-            self.stores, settings.hints, self._claimer, self._wake.set, self._outages
+            self.stores, settings.hints, self._claimer, self._guards.hinted, wake, self._outages
         )
         self._deadlines = Deadlines(
             self._pool,
@@ -189,6 +195,7 @@ class StatorRunner:
             self._async_pool.start()
         for part in (self._settler, self._renewer, self._deadlines, self._watchdog):
             part.start()
+        self._guards.start(self._claimer.single_pass)
         if not self._claimer.single_pass:
             self._housekeeping.start()
             self.hints.start()
@@ -212,7 +219,7 @@ class StatorRunner:
 
     def _check_parts(self) -> None:
         """Without one of its parts a runner would look alive and do nothing."""
-        for part in (self._settler, self._renewer, self._deadlines):
+        for part in (self._settler, self._renewer, self._deadlines, *self._guards.threads):
             if not part.is_alive():
                 raise RuntimeError(f"The thread {part.name} has ended; this runner ends, too.")
         if self._runs_async and not self._async_pool.is_alive():
@@ -241,11 +248,13 @@ class StatorRunner:
     def _shut_down(self, one_pass: bool) -> None:
         """Hand back what has not started, let what runs end, settle it, stop everything else."""
         self._watchdog.stop()  # a long drain is no stall; every wait from here on is bounded
+        self._guards.stop_sweeping()
         self._ready.close(self.settings.concurrency)
         self._holdings.wait_until_empty(self._drain_timeout)
         self._cancelling.the_rest(self._drain_timeout)
         if self._runs_async:
             self._async_pool.stop(timeout=1.0)
+        self._guards.stop()
         self._settler.stop(timeout=max(5.0, self._drain_timeout))
         if one_pass:
             self._housekeeping.delete_all_expired()
@@ -262,6 +271,12 @@ class StatorRunner:
     def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
         """Called by the settler after each write: its rows may be due again soon."""
         self._claimer.expect(model, [each for each in outcomes if not each.kept])
+        self._guards.settled(model, outcomes)
+
+    def _due(self, model: Any, state: str, due_in: float) -> None:
+        """Called by a sweep: it has made rows of that state due."""
+        self._claimer.wake(model, state, due_in)
+        self._wake.set()
 
     def _may_run_on(self) -> bool:
         """Not in a single pass, which looks at what was due at its start, nor while stopping."""

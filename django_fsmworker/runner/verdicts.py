@@ -32,11 +32,8 @@ class Verdict:
                 f"a check returns a state, the name of one, or None."
             )
         target = self.state.graph.get(result)
-        if target not in self.state.children:
-            raise UndeclaredTransition(
-                f"{self.check} returned {target}, which is not declared; "
-                f"declare {self.state}.transitions_to({target})."
-            )
+        if target not in self.state.unguarded:
+            self._refuse_undeclared(target)
         return self.moved(target, "check")
 
     def moved(self, target: State, cause: str) -> Outcome:
@@ -49,7 +46,7 @@ class Verdict:
         return self._outcome(
             Kind.STAYED,
             self.state,
-            wait if self.state.automatic else None,
+            wait if self.state.checked else None,
             self.state.timeout_after,
         )
 
@@ -118,6 +115,17 @@ class Verdict:
             delay,
             timeout,
             **more,
+        )
+
+    def _refuse_undeclared(self, target: State) -> None:
+        if target in self.state.children:
+            raise UndeclaredTransition(
+                f"{self.check} returned {target}, to which only a guard leads; declare "
+                f"{self.state}.transitions_to({target}) without when=, too, or return None."
+            )
+        raise UndeclaredTransition(
+            f"{self.check} returned {target}, which is not declared; "
+            f"declare {self.state}.transitions_to({target})."
         )
 
     @property

@@ -7,6 +7,9 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40P01", "40001", "55P03"
 TRY_AGAIN = {DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
 
+# A malformed JSON text, a function that raised, a missing table: not a file that is away.
+SQLITE_ERROR = 1
+
 # Classes of PostgreSQL's appendix A: connection, resources, shutdown, system; a standby's refusal.
 AWAY = ("08", "53", "57P", "58", "25006")
 
@@ -14,6 +17,11 @@ AWAY = ("08", "53", "57P", "58", "25006")
 def sqlstate(error: BaseException) -> str | None:
     """The five letters by which PostgreSQL names the error, if it was PostgreSQL."""
     return getattr(error.__cause__, "sqlstate", None)
+
+
+def is_statement(error: BaseException) -> bool:
+    """SQLite cannot carry out this very statement: what it calls SQL logic error."""
+    return getattr(error.__cause__, "sqlite_errorcode", None) == SQLITE_ERROR
 
 
 def is_contention(error: BaseException) -> bool:
@@ -27,7 +35,8 @@ def is_outage(error: BaseException) -> bool:
     state = sqlstate(error)
     if state is not None:
         return state.startswith(AWAY)
-    return isinstance(error, OperationalError | InterfaceError) and not is_contention(error)
+    known = isinstance(error, OperationalError | InterfaceError)
+    return known and not is_contention(error) and not is_statement(error)
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connections
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
-from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.functions import DatabaseNow, unleased
 from django_fsmworker.models.keys import with_keys
 from django_fsmworker.models.moving import keys_and_states
 from django_fsmworker.store.errors import is_contention, is_outage
@@ -86,9 +86,8 @@ def _one_by_one(store: Store, model: Any, state: State, keys: list[Any], worker:
 
 def _overdue(store: Store, model: Any, state: State) -> QuerySet[Any]:
     """Rows of ``state`` older than its ``delete_after`` that no lease holds."""
-    free = Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())
     return QuerySet(model, using=store.alias).filter(
-        free,
+        unleased(),
         state=state.name,
         state_changed__lte=DatabaseNow() - timedelta(seconds=state.delete_after or 0),
     )

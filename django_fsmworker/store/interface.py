@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
 
+from django_fsmworker.graph import State
 from django_fsmworker.store.outcomes import Outcome
+from django_fsmworker.store.sweeps import lock_and_move
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ class Store(ABC):
     def transaction(self) -> AbstractContextManager[None]:
         """A transaction that may write from its first statement on."""
         return transaction.atomic(using=self.alias)
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Inside somebody's transaction a savepoint, so that an error does not break that."""
+        return self.transaction() if self.connection.in_atomic_block else nullcontext()
 
     @abstractmethod
     def shortcomings(self) -> list[str]:
@@ -117,6 +124,21 @@ class Store(ABC):
     @abstractmethod
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         """The keys of those rows that still carry their token, in the same state."""
+
+    def key_at(self, rows: QuerySet[Any], position: int) -> Any:
+        """The key at that position of ``rows`` (0 is the first), by key; None if they are fewer."""
+        keys = rows.order_by("pk").values_list("pk", flat=True)
+        return next(iter(keys[position : position + 1]), None)
+
+    def sweep(self, rows: QuerySet[Any], target: State) -> set[Any]:
+        """Move those of ``rows`` that nobody has locked to ``target``; returns their keys.
+
+        ``rows`` say by a condition, possibly over other tables, which row may move. They are locked
+        first, in the order of their keys, and written in the same transaction: a row that somebody
+        else has just moved is not moved again.
+        """
+        with self.transaction():
+            return lock_and_move(rows, target)
 
     def _fetch(self, sql: str, params: list[Any]) -> list[Any]:
         with self.connection.cursor() as cursor:

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
+from django_fsmworker.graph import State
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.outcomes import Outcome
@@ -22,6 +24,7 @@ from django_fsmworker.store.postgresql_sql import (
     peek_sql,
     settle_sql,
 )
+from django_fsmworker.store.postgresql_sweep import sweep_statement
 from django_fsmworker.store.postgresql_times import load_plainly
 from django_fsmworker.store.tables import Table, table_for
 
@@ -139,6 +142,21 @@ class PostgreSQLStore(Store):
         with self.connection.cursor() as cursor:
             load_plainly(self.connection, cursor)
             yield cursor
+
+    def key_at(self, rows: QuerySet[Any], position: int) -> Any:
+        # In a subquery the position is hidden from the planner. Otherwise, before it has statistics
+        # of the table, it expects less rows than that and sorts all there are.
+        model: Any = rows.model
+        keys = rows.order_by("pk").values_list("pk")
+        sql, params = keys.query.get_compiler(self.alias).as_sql()
+        found = self._fetch(f"{sql} LIMIT 1 OFFSET (SELECT %s)", [*params, position])
+        return next(iter(table_for(model, self.alias).load_keys(found)), None)
+
+    def sweep(self, rows: QuerySet[Any], target: State) -> set[Any]:
+        model: Any = rows.model
+        table = table_for(model, self.alias)
+        statement = sweep_statement(table, rows, target, database_now())
+        return set() if statement is None else table.load_keys(self._fetch(*statement))
 
     def _write_held(
         self,

@@ -10,6 +10,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
+from django_fsmworker.runner.guards import by_guard
 from django_fsmworker.runner.judging import judge_here
 from django_fsmworker.runner.judging_batches import judge_batch_here
 from django_fsmworker.runner.loading_again import held
@@ -36,7 +37,7 @@ def attempt(row: Any) -> tuple[State | None, Errors]:
     with store.transaction() if atomic else nullcontext():
         outcome = _judged_safely(
             store,
-            lambda: judge_here(row, _age(store, row), caught),
+            lambda: _judge(store, row, caught),
             lambda judged: _broke_transaction(caught) or (atomic and judged.failure is not None),
         )
         target, written = _settle(store, outcome, caught)
@@ -49,10 +50,9 @@ def attempt_together(rows: list[Any]) -> Errors:
     """One attempt at rows that a runner would give to their check in one call; what they failed
     with. As in a runner, a call that raises is made again with halves of the rows.
     """
-    if len(rows) == 1:
-        return attempt(rows[0])[1]
-    for row in rows:
-        see(row)
+    rows, errors = _undecided(rows)
+    if len(rows) < 2:
+        return errors + [error for row in rows for error in attempt(row)[1]]
     store, model, holds = store_for(rows[0]._state.db), type(rows[0]), [_hold(row) for row in rows]
     caught: list[Errors] = [[] for _ in rows]
     judged = _judged_safely(
@@ -64,15 +64,35 @@ def attempt_together(rows: list[Any]) -> Errors:
         fresh = held(store.alias, model, holds)
         left = [fresh[hold.pk] for hold in holds if hold.pk in fresh]
         middle = len(left) // 2
-        return [
+        return errors + [
             error
             for half in (left[:middle], left[middle:])
             if half
             for error in attempt_together(half)
         ]
-    for outcome, errors in zip(judged, caught, strict=True):
-        _settle(store, outcome, errors)
-    return [error for errors in caught for error in errors]
+    for outcome, own in zip(judged, caught, strict=True):
+        _settle(store, outcome, own)
+    return errors + [error for own in caught for error in own]
+
+
+def _undecided(rows: list[Any]) -> tuple[list[Any], Errors]:
+    """The rows that no guard decides; what the others failed with, which are settled."""
+    errors, others = Errors(), []
+    for row in rows:
+        see(row)
+        store, caught = store_for(row._state.db), Errors()
+        outcome = by_guard(store, row, _age(store, row), caught)
+        if outcome is None:
+            others.append(row)
+        else:
+            _settle(store, outcome, caught)
+            errors += caught
+    return others, errors
+
+
+def _judge(store: Store, row: Any, caught: Errors) -> Outcome:
+    age = _age(store, row)
+    return by_guard(store, row, age, caught) or judge_here(row, age, caught)
 
 
 def _age(store: Store, row: Any) -> float:

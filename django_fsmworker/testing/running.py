@@ -20,6 +20,7 @@ from django_fsmworker.store import Hold, Lane, store_for
 from django_fsmworker.store.interface import taken_over
 from django_fsmworker.testing.attempting import Errors, attempt, attempt_together
 from django_fsmworker.testing.paths import path, shown
+from django_fsmworker.testing.sweeping import sweep
 
 LEASE = 3600.0
 SHOWN_STATES = 10
@@ -34,6 +35,9 @@ def run_until_idle(
 ) -> int:
     """Run what is due, the row due longest first, until nothing is; returns how many attempts.
 
+    Whenever nothing is due, states that have guards and no check are swept: each row that a guard
+    moves counts as an attempt.
+
     All models with a life, or only ``models``, on the database ``using`` or where the router
     writes them. A check of a state with ``batch`` gets as many rows as are due, and each counts as
     an attempt. What is due in the future stays there: ``travel()`` to it. Raises ``NotIdle`` after
@@ -46,17 +50,25 @@ def run_until_idle(
     refuse_running_loop(named, "run_until_idle()")
     chosen = {model: using or router.db_for_write(model) for model in named}
     attempts = 0
-    while rows := _claim_next(chosen, limit - attempts):
-        if attempts >= limit:
-            _refuse_to_go_on(rows[0], limit)
-        attempts += len(rows)
-        calls = [attempt_together(some) for some in _by_call(rows)]
-        _raise_first([error for errors in calls for error in errors], raise_failures)
-    return attempts
+    while True:
+        while rows := _claim_next(chosen, limit - attempts):
+            if attempts >= limit:
+                _give_back(rows[0])
+                _refuse_to_go_on(rows[0], limit, "is still due")
+            attempts += len(rows)
+            calls = [attempt_together(some) for some in _by_call(rows)]
+            _raise_first([error for errors in calls for error in errors], raise_failures)
+        swept, errors = sweep(chosen)
+        _raise_first(errors, raise_failures)
+        attempts += len(swept)
+        if not swept:
+            return attempts
+        if attempts > limit:
+            _refuse_to_go_on(swept[-1], limit, "is still moved by guards,")
 
 
 def step(row: Any, *, raise_failures: bool = True) -> State | None:
-    """Run the check of ``row`` once, due or not; the ``State`` it moved to, or None.
+    """Ask the guards of ``row``, or run its check, due or not; the ``State`` it moved to, or None.
 
     The check gets the row as the database has it, and ``row`` is loaded again afterwards, unless
     it was deleted. Failures are raised as by ``run_until_idle``.
@@ -106,13 +118,16 @@ def _due_lanes(models: dict[Any, str]) -> Sequence[tuple[Any, str]]:
     return [lane for lane in sorted(due, key=due.__getitem__) if due[lane] <= 0]
 
 
-def _refuse_to_go_on(row: Any, limit: int) -> None:
-    model = type(row)
-    store_for(row._state.db).hand_back(model, [Hold(row.pk, row.state_claim, row.state)])
+def _give_back(row: Any) -> None:
+    hold = Hold(row.pk, row.state_claim, row.state)
+    store_for(row._state.db).hand_back(type(row), [hold])
+
+
+def _refuse_to_go_on(row: Any, limit: int, is_busy: str) -> None:
     states = path(row)
     way = shown(states[-SHOWN_STATES:])
     raise NotIdle(
-        f"After {limit} attempts {model._meta.label} {row.pk} is still due in the state "
+        f"After {limit} attempts {row._meta.label} {row.pk} {is_busy} in the state "
         f"{str(row.state)!r}; its path: {'… → ' if len(states) > SHOWN_STATES else ''}{way}. "
         f"Let its states end or wait, or pass a higher limit to run_until_idle()."
     )

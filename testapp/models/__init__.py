@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from testapp.models.basic import BasicModel, BasicStates
 from testapp.models.chain import Chain, ChainStates, Noop, NoopStates
+from testapp.models.deliveries import Delivery, DeliveryStates, Endpoint, Receipt
 from testapp.models.errands import Errand, ErrandStates
 from testapp.models.expiry import Attachment, Expiring, ExpiringStates, Lock
 from testapp.models.files import File, FileStates
@@ -42,7 +43,10 @@ __all__ = [
     "CheckLog",
     "ChildKind",
     "CompositeKind",
+    "Delivery",
+    "DeliveryStates",
     "Document",
+    "Endpoint",
     "Errand",
     "ErrandStates",
     "Expiring",
@@ -66,6 +70,7 @@ __all__ = [
     "OrderStates",
     "ParentKind",
     "ProxyKind",
+    "Receipt",
     "RelatedKey",
     "RelatedKind",
     "Reminder",

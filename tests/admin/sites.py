@@ -15,6 +15,7 @@ from django_fsmworker.models import FailureRecord, StatorLog
 from testapp.models import (
     BasicModel,
     ChildKind,
+    Delivery,
     InvoiceKind,
     Noop,
     Order,
@@ -49,7 +50,7 @@ class OtherRecords(FailureRecordAdmin):
 
 
 lives = admin.AdminSite(name="lives")
-lives.register([BasicModel, TextKey], StatorModelAdmin)
+lives.register([BasicModel, Delivery, TextKey], StatorModelAdmin)
 lives.register(Order, OrderAdmin)
 lives.register(FailureRecord, FailureRecordAdmin)
 lives.register(StatorLog, StatorLogAdmin)

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django_fsmworker import clock
 from django_fsmworker.admin import StatorModelAdmin
 from django_fsmworker.models import FailureRecord, StatorLog
-from testapp.models import BasicModel, BasicStates, Noop, Order
+from testapp.models import BasicModel, BasicStates, Delivery, Noop, Order
 from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.admin.sites import lives
 
@@ -175,6 +175,25 @@ class TestDueFilter:
             *("All", "Due now (2)", "Running (1)", "Waiting (2)", "Nothing to do (1)"),
             *("Failing (2)", "Parked (1)"),
         ]
+
+    def test_rows_that_wait_for_a_guard(self, admin_client):
+        """With or without a timeout; the others are where they would be without guards."""
+        moments = {"held": ago(seconds=-60), "signing": None, "pending": ago(seconds=-60)}
+        rows = {
+            state: Delivery.objects.create(state=state, state_next=due)
+            for state, due in moments.items()
+        }
+        failing = Delivery.objects.create(state="held", state_next=ago(seconds=-60))
+        Delivery.objects.filter(pk=failing.pk).update(state_failures=1)
+
+        found = {
+            choice: keys(admin_client.get("/lives/testapp/delivery/", {"due": choice}))
+            for choice in ("guard", "waiting", "nothing", "parked")
+        }
+
+        assert set(found.pop("guard")) == {rows["held"].pk, rows["signing"].pk}
+        assert set(found.pop("waiting")) == {rows["pending"].pk, failing.pk}
+        assert found == {"nothing": [], "parked": []}
 
     def test_your_own_filters_replace_and_follow(self, rf):
         added = lives.get_model_admin(Order).get_list_filter(rf)

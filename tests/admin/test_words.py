@@ -7,7 +7,7 @@ from django.utils.timezone import override
 
 from django_fsmworker.admin.due import next_due
 from django_fsmworker.admin.words import at, duration
-from testapp.models import BasicModel
+from testapp.models import BasicModel, Delivery
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -39,8 +39,8 @@ def test_at_shows_the_moment_in_the_local_time_zone():
         )
 
 
-def due(**columns):
-    html = next_due(BasicModel(**{"state": "new", "state_next": None, **columns}), NOW)
+def due(model=BasicModel, **columns):
+    html = next_due(model(**{"state": "new", "state_next": None, **columns}), NOW)
     return html and html.partition(">")[2].removesuffix("</time>") or html
 
 
@@ -69,6 +69,27 @@ class TestNextDue:
 
     def test_stranded_in_an_automatic_state(self):
         assert due() == "stranded"
+
+    @pytest.mark.parametrize(
+        ("state_next", "words"),
+        [
+            (None, "when a guard is true"),
+            (seconds(300), "when a guard is true, or in 5 min"),
+            (NOW, "when a guard is true, or due now"),
+        ],
+    )
+    def test_swept(self, state_next, words):
+        """What is due is its timeout."""
+        assert due(model=Delivery, state="held", state_next=state_next) == words
+
+    @pytest.mark.parametrize(
+        ("state_next", "words"), [(None, "parked"), (seconds(300), "in 5 min")]
+    )
+    def test_swept_and_failing(self, state_next, words):
+        assert due(Delivery, state="held", state_next=state_next, state_failures=1) == words
+
+    def test_guards_beside_a_check(self):
+        assert due(Delivery, state="pending", state_next=seconds(300)) == "in 5 min"
 
     @pytest.mark.parametrize("state", ["done", "timed_out", "weird"])
     def test_nothing_to_do(self, state):

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import StateField, StateHistoryField, StatorModel
-from testapp.models import Order, OrderStates
+from testapp.models import Delivery, Order, OrderStates
 
 LABEL = "testapp"
 MODULE = "testapp.models"  # Where the shapes below pretend to be declared: no Meta needed.
@@ -72,6 +72,26 @@ class RenamedManualStates(StateGraph):
 
     open.transitions_to(on_hold)
     on_hold.transitions_to(closed)
+
+
+class GuardedStates(StateGraph):
+    new = State()
+    late = State()
+    done = State(delete_after=60)
+
+    new.transitions_to(done, when=models.Q(state_failures=0))
+    new.timeout_to(late, 60)
+    late.transitions_to(done, when=models.Q(state_failures=0))
+
+
+class RenamedGuardedStates(StateGraph):
+    new = State()
+    overdue = State()
+    done = State(delete_after=60)
+
+    new.transitions_to(done, when=models.Q(state_failures=0))
+    new.timeout_to(overdue, 60)
+    overdue.transitions_to(done, when=models.Q(state_failures=0))
 
 
 def project(*shapes: Any) -> ProjectState:
@@ -224,6 +244,62 @@ def with_history() -> list[Any]:
     return [Shape]
 
 
+def swept() -> list[Any]:
+    class Shape(StatorModel):
+        __module__ = MODULE
+        state = StateField(GuardedStates)
+
+    return [Shape]
+
+
+def swept_with_a_key_of_its_own() -> list[Any]:
+    class Shape(StatorModel):
+        __module__ = MODULE
+        state = StateField(GuardedStates)
+        code = models.CharField(max_length=20, primary_key=True)
+
+    class Related(StatorModel):
+        __module__ = MODULE
+        state = StateField(GuardedStates)
+        shape = models.OneToOneField(Shape, models.CASCADE, primary_key=True)
+
+        class Meta:
+            indexes = (models.Index(fields=["state_changed"], name="own_changed"),)
+
+    class Composite(StatorModel):
+        __module__ = MODULE
+        state = StateField(GuardedStates)
+        pk = models.CompositePrimaryKey("tenant", "code")
+        tenant = models.IntegerField()
+        code = models.CharField(max_length=20)
+
+    return [Shape, Related, Composite]
+
+
+def swept_abstract_middle() -> list[Any]:
+    class Middle(StatorModel):
+        __module__ = MODULE
+        state = StateField(GuardedStates)
+
+        class Meta:
+            abstract = True
+
+    class Shape(Middle):
+        __module__ = MODULE
+
+    class Proxy(Shape):
+        __module__ = MODULE
+
+        class Meta:
+            proxy = True
+
+    class Other(Middle):
+        __module__ = MODULE
+        code = models.CharField(max_length=20, primary_key=True)
+
+    return [Shape, Proxy, Other]
+
+
 SHAPES = [
     plain,
     own_meta,
@@ -234,6 +310,9 @@ SHAPES = [
     long_name,
     proxy,
     with_history,
+    swept,
+    swept_with_a_key_of_its_own,
+    swept_abstract_middle,
 ]
 
 
@@ -255,6 +334,7 @@ class TestShapes:
         for model in tables:
             purposes = [index.name.rsplit("_", 1)[-1] for index in model._meta.indexes]
             assert purposes.count("due") == purposes.count("expiry") == 1
+            assert purposes.count("swept") == len(model.state_graph.swept_states)
 
     def test_index_names_are_short_and_differ(self, shape):
         names = [
@@ -262,7 +342,7 @@ class TestShapes:
             for model in shape
             if not model._meta.proxy
             for index in model._meta.indexes
-            if index.name.endswith(("_due", "_expiry"))
+            if index.name.endswith(("_due", "_expiry", "_swept"))
         ]
 
         assert len(set(names)) == len(names)
@@ -274,7 +354,8 @@ class TestShapes:
 
     @pytest.mark.django_db(transaction=True)
     def test_tables_can_be_made_and_claimed_from(self, shape):
-        for model in [each for each in shape if not each._meta.proxy]:
+        tables = [each for each in shape if not each._meta.proxy]
+        for model in tables:
             with connection.schema_editor() as editor:
                 editor.create_model(model)
 
@@ -284,6 +365,8 @@ class TestShapes:
 
             due = next(index for name, index in found.items() if name.endswith("_due"))
             assert due["columns"] == ["state", "state_next"]
+
+        for model in reversed(tables):  # one may point to another that came before
             with connection.schema_editor() as editor:
                 editor.delete_model(model)
 
@@ -301,6 +384,24 @@ class TestIndexes:
         assert due.condition == models.Q(state_next__isnull=False)
         assert expiry.fields == ["state", "state_changed"]
         assert expiry.condition == models.Q(state__in=["shipped"])
+
+    def test_swept_states_have_an_index_each_on_the_key_alone(self):
+        _, held, signing = Delivery._meta.indexes
+
+        assert held.fields == signing.fields == ["id"]
+        assert held.condition == models.Q(state="held")
+        assert signing.condition == models.Q(state="signing")
+
+    @isolate_apps(LABEL)
+    def test_the_key_of_a_swept_index_is_the_model_s_own(self):
+        fields = {
+            tuple(index.fields)
+            for model in swept_with_a_key_of_its_own()
+            for index in model._meta.indexes
+            if index.name.endswith("_swept")
+        }
+
+        assert fields == {("code",), ("shape",), ("tenant", "code")}
 
     @isolate_apps(LABEL)
     def test_no_expiry_index_without_delete_after(self):
@@ -410,6 +511,15 @@ class TestChangingTheGraph:
 
     def test_a_renamed_deletion_state_renews_its_index(self):
         found = changes(project(shape_of(LifeStates)), project(shape_of(RenamedStates)))
+
+        assert sorted(type(each).__name__ for each in found) == [
+            "AddIndex",
+            "AlterField",
+            "RemoveIndex",
+        ]
+
+    def test_a_renamed_swept_state_renews_its_index_only(self):
+        found = changes(project(shape_of(GuardedStates)), project(shape_of(RenamedGuardedStates)))
 
         assert sorted(type(each).__name__ for each in found) == [
             "AddIndex",

@@ -12,7 +12,8 @@ from django.db import models
 from django_fsmworker import clock
 from django_fsmworker.models import StatorQuerySet
 from django_fsmworker.testing import travel
-from testapp.models import BasicModel, Hidden, Order, OrderStates, Trouble
+from testapp.models import BasicModel, Delivery, Hidden, Order, OrderStates, Trouble
+from tests.database.rows import put
 
 pytestmark = pytest.mark.django_db
 
@@ -139,6 +140,20 @@ class TestVocabulary:
         make(state="shipped", state_next=None)
 
         assert set(Order.objects.stranded()) == {stranded}
+
+    def test_swept(self):
+        swept = [Delivery.objects.create(state=state) for state in ("held", "signing")]
+        Delivery.objects.create()
+
+        assert set(Delivery.objects.swept()) == set(swept)
+        assert not Order.objects.swept()
+
+    def test_swept_rows_are_not_stranded(self):
+        Delivery.objects.create(state="signing")
+        stranded = Delivery.objects.create()
+        put(stranded, state_next=None)
+
+        assert set(Delivery.objects.stranded()) == {stranded}
 
     def test_manual_rows_are_not_stranded(self):
         BasicModel.objects.create(state="done")

@@ -8,6 +8,8 @@ import pytest
 from django.core import checks as django_checks
 from django.core.checks import Error, Warning
 from django.db import models
+from django.db.models.functions import RowNumber
+from django.db.models.lookups import GreaterThan
 from django.test.utils import isolate_apps
 
 from django_fsmworker import checks
@@ -240,6 +242,61 @@ class TestModels:
         ]
 
 
+class TestGuards:
+    @staticmethod
+    def shape(when):
+        class GuardedStates(StateGraph):
+            new = State()
+            done = State()
+            new.transitions_to(done, when=when)
+
+        class Shape(StatorModel):
+            __module__ = MODULE
+            state = StateField(GuardedStates)
+            number = models.IntegerField()
+
+        return Shape
+
+    @pytest.mark.parametrize(
+        ("when", "fault"),
+        [
+            (
+                models.Q(paid=True),
+                "Cannot resolve keyword 'paid' into field. Choices are: id, number, state, "
+                "state_changed, state_claim, state_failures, state_lease, state_next",
+            ),
+            (models.Q(number="many"), "Field 'number' expected a number but got 'many'."),
+            (
+                GreaterThan(models.Count("pk"), 5),
+                "It looks at many rows together, by an aggregate or a window.",
+            ),
+            (
+                GreaterThan(models.Window(RowNumber()), 5),
+                "It looks at many rows together, by an aggregate or a window.",
+            ),
+        ],
+    )
+    def test_e011(self, apps, when, fault):
+        shape = self.shape(when)
+
+        assert checks.check_models(None) == [
+            Error(
+                f"The guard from <State GuardedStates.new> to done cannot be asked about rows of "
+                f"testapp.Shape: {fault}",
+                hint="Give when= a condition that filter() of the model takes, without aggregates; "
+                "count in a Subquery.",
+                obj=shape,
+                id="fsmworker.E011",
+            )
+        ]
+
+    @pytest.mark.parametrize("when", [models.Q(number=5), models.Q(), models.Q(pk__in=[])])
+    def test_e011_all_is_well(self, apps, when):
+        self.shape(when)
+
+        assert checks.check_models(None) == []
+
+
 class TestSettings:
     def test_all_is_well(self):
         assert checks.check_settings(None) == []
@@ -345,8 +402,8 @@ class TestDatabases:
         assert checks.check_databases(None) == [
             Warning(
                 f"The connection pool of 'default' holds {held} connections; a runner uses up to "
-                f"19.",
-                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 19}.",
+                f"21.",
+                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 21}.",
                 id="fsmworker.W002",
             )
         ]
@@ -370,7 +427,7 @@ class TestDatabases:
             )
         ]
 
-    @pytest.mark.parametrize("pool", [False, None, {"max_size": 19}, {"min_size": 19}])
+    @pytest.mark.parametrize("pool", [False, None, {"max_size": 21}, {"min_size": 21}])
     def test_w002_large_enough(self, databases, pool):
         databases["default"] = Wrapper("postgresql", pool=pool)
 
@@ -381,6 +438,32 @@ class TestDatabases:
         databases["default"] = Wrapper("postgresql", pool={"max_size": 14})
 
         assert checks.check_databases(None) == []
+
+    @pytest.mark.parametrize(("graph", "wanted"), [("checked", 15), ("swept", 16)])
+    def test_w002_guards_need_connections_of_their_own(self, databases, monkeypatch, graph, wanted):
+        class CheckedStates(StateGraph):
+            new = State()
+            done = State()
+            new.transitions_to(done, when=models.Q())
+
+            @classmethod
+            def check_new(cls, row):
+                return None
+
+        class SweptStates(StateGraph):
+            new = State()
+            done = State()
+            new.transitions_to(done, when=models.Q())
+
+        graphs = {"checked": CheckedStates, "swept": SweptStates}
+        model = type("Model", (), {"state_graph": graphs[graph]})
+        monkeypatch.setattr(checks, "stator_models", lambda: [model])
+
+        databases["default"] = Wrapper("postgresql", pool={"max_size": wanted})
+        assert checks.check_databases(None) == []
+
+        databases["default"] = Wrapper("postgresql", pool={"max_size": wanted - 1})
+        assert [each.id for each in checks.check_databases(None)] == ["fsmworker.W002"]
 
     def test_w002_when_the_settings_are_wrong_another_check_says_so(self, databases, settings):
         settings.FSMWORKER = {"CONCURRENCY": 0}

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock
 from django_fsmworker.exceptions import StaleState, UndeclaredTransition, UnknownState
+from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.signals import state_changed
 from django_fsmworker.store.failures import Failure, record
@@ -19,6 +20,7 @@ from testapp.models import (
     Attachment,
     BasicModel,
     BasicStates,
+    Delivery,
     Expiring,
     Hidden,
     Order,
@@ -157,6 +159,32 @@ class TestDeclaredTransitionsOnly:
             row.state_transition("paid", force=False)
 
         assert "declared from shipped: none: it is terminal." in str(caught.value)
+
+    def test_to_where_only_a_guard_leads(self):
+        row = Delivery.objects.create(state="pending")
+
+        with pytest.raises(UndeclaredTransition) as caught:
+            row.state_transition("held", force=False)
+
+        assert str(caught.value) == (
+            f"testapp.Delivery {row.pk} cannot go from pending to held; declared from pending: "
+            f"delivered, gone. Declare pending.transitions_to(held) or force it."
+        )
+
+    def test_where_there_are_only_guards(self):
+        class GuardedStates(StateGraph):
+            new = State()
+            done = State()
+            new.transitions_to(done, when=Q())
+
+        row = Delivery.objects.create(state="held")
+        row.state_graph = GuardedStates  # type: ignore[misc]
+        row.__dict__["state"] = "new"
+
+        with pytest.raises(UndeclaredTransition) as caught:
+            row.state_transition("done", force=False)
+
+        assert "declared from new: none without a guard." in str(caught.value)
 
     def test_stale(self):
         row = Order.objects.create()

@@ -25,6 +25,16 @@ class Server:
         (number,) = ended.fetchone() or (0,)
         return int(number)
 
+    def end_waiting(self) -> int:
+        """End the connections that wait for a lock; how many there were."""
+        ended = self._connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = %s AND wait_event_type = 'Lock'",
+            [self._name],
+        )
+        (number,) = ended.fetchone() or (0,)
+        return int(number)
+
     @contextmanager
     def away(self) -> Iterator[None]:
         """Nobody gets in while the ``with`` block runs."""

@@ -6,7 +6,7 @@ import pytest
 
 from django_fsmworker.models.indexes import index_name
 from django_fsmworker.models.timing import earliest, first_due
-from testapp.models import BasicStates, OrderStates, TroubleStates
+from testapp.models import BasicStates, DeliveryStates, OrderStates, TroubleStates
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from testapp.models import BasicStates, OrderStates, TroubleStates
         (BasicStates.done, None),
         (BasicStates.timed_out, None),
         (TroubleStates.waiting, 30),
+        (DeliveryStates.pending, 0),
+        (DeliveryStates.held, 600),
+        (DeliveryStates.signing, None),
     ],
 )
 def test_first_due(state, due):
@@ -50,6 +53,11 @@ class TestIndexName:
         names = {index_name(f"{'x' * 40}{number}", "due") for number in range(100)}
 
         assert len(names) == 100
+
+    def test_differs_between_states(self):
+        names = {index_name("shop_order", "swept", state) for state in ("", "new", "paid")}
+
+        assert len(names) == 3
 
     def test_stays(self):
         assert index_name("testapp_order", "due") == index_name("testapp_order", "due")

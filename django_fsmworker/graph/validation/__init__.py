@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph.states import State
-from django_fsmworker.graph.validation import batches, edges, functions, options, whole
+from django_fsmworker.graph.validation import batches, edges, functions, guards, options, whole
 
 if TYPE_CHECKING:
     from django_fsmworker.graph.stategraph import StateGraph
@@ -40,10 +40,14 @@ STATE_RULES: tuple[Callable[[State], str | None], ...] = (
     edges.timeout_leads_away,
     edges.failure_leads_away,
     edges.manual_does_not_fail,
+    guards.manual_has_no_guard,
+    guards.guard_leads_away,
+    guards.swept_runs_nothing,
     options.automatic_waits_between_checks,
     options.automatic_is_not_deleted,
     batches.batch_has_a_check,
     batches.batch_is_not_atomic,
+    guards.another_way_has_a_check,
     functions.automatic_has_a_check,
     functions.terminal_has_no_check,
     functions.check_is_bound,

@@ -9,7 +9,7 @@ from django_fsmworker.graph.states import State
 
 
 def automatic_has_a_check(state: State) -> str | None:
-    if not state.automatic or _check(state) is not None:
+    if not state.checked or check_of(state) is not None:
         return None
     return (
         "it is automatic but has no check; write a classmethod"
@@ -18,7 +18,7 @@ def automatic_has_a_check(state: State) -> str | None:
 
 
 def terminal_has_no_check(state: State) -> str | None:
-    if not state.terminal or _check(state) is None:
+    if not state.terminal or check_of(state) is None:
         return None
     return (
         f"it is terminal, so its check {state.transition_function} would never run;"
@@ -27,7 +27,7 @@ def terminal_has_no_check(state: State) -> str | None:
 
 
 def check_is_bound(state: State) -> str | None:
-    if not state.automatic or isinstance(_check(state), classmethod | staticmethod):
+    if not state.checked or isinstance(check_of(state), classmethod | staticmethod):
         return None
     name = state.transition_function
     return (
@@ -36,7 +36,7 @@ def check_is_bound(state: State) -> str | None:
 
 
 def check_is_no_generator(state: State) -> str | None:
-    if not state.automatic or not is_generator_function(_check(state)):
+    if not state.checked or not is_generator_function(check_of(state)):
         return None
     return (
         f"{state.transition_function} is a generator function, which cannot return a state;"
@@ -45,7 +45,7 @@ def check_is_no_generator(state: State) -> str | None:
 
 
 def atomic_is_sync(state: State) -> str | None:
-    if not state.atomic or not state.automatic or not state.is_async:
+    if not state.atomic or not state.checked or not state.is_async:
         return None
     return (
         f"it is atomic=True, but {state.transition_function} is async, and a coroutine cannot keep"
@@ -54,7 +54,7 @@ def atomic_is_sync(state: State) -> str | None:
 
 
 def check_takes_a_row(state: State) -> str | None:
-    if not state.automatic:
+    if not state.checked:
         return None
     name = state.transition_function
     try:
@@ -73,5 +73,5 @@ def _parameters(state: State) -> str:
     return "cls, instance" if state.batch is None else "cls, rows"
 
 
-def _check(state: State) -> object:
-    return inspect.getattr_static(state.graph, state.transition_function, None)
+def check_of(state: State) -> object:
+    return state.place.check if state.place else None

@@ -42,9 +42,10 @@ def backoff_is_callable(state: State) -> str | None:
 
 
 def automatic_waits_between_checks(state: State) -> str | None:
-    if state.automatic and state.retry_after <= 0:
-        return "retry_after=0 would run its check without a pause; give more than 0 seconds."
-    return None
+    if not state.automatic or state.retry_after > 0:
+        return None
+    verb = "sweep it" if state.swept else "run its check"
+    return f"retry_after=0 would {verb} without a pause; give more than 0 seconds."
 
 
 def automatic_is_not_deleted(state: State) -> str | None:

@@ -45,8 +45,10 @@ def no_endless_escapes(graph: type[StateGraph]) -> str | None:
     for state in graph.states.values():
         ahead = reach.after(state)
         kinds = {edge.kind for each in ahead for edge in each.transitions}
-        # In a closed circle every state leads on; without a check, rows only wait or fail round it.
-        if state in ahead and all(each.children for each in ahead) and "check" not in kinds:
+        # In a closed circle every state leads on; where nothing decides, neither a check nor a
+        # guard, rows only wait or fail round it.
+        decided = not kinds.isdisjoint({"check", "guard"})
+        if state in ahead and all(each.children for each in ahead) and not decided:
             circle = [each.name for each in graph.states.values() if each in ahead]
             return (
                 f"the states {_listed(circle)} lead only round in a circle of timeout_to and"

@@ -1,0 +1,50 @@
+"""Asking the database which guards are true of rows that somebody has in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+
+from django_fsmworker.graph import Transition
+from django_fsmworker.models.keys import with_keys
+
+
+def first_true(
+    model: Any, guards: Sequence[Transition], keys: Collection[Any], alias: str
+) -> dict[Any, Transition]:
+    """The first of one state's ``guards`` that is true, by key; of other rows none is.
+
+    One statement. A guard is not asked about a row of which an earlier one is true.
+    """
+    rows: QuerySet[Any] = QuerySet(model, using=alias)
+    rows = rows.filter(with_keys(model, list(keys)), state=guards[0].source.name)
+    if len(guards) == 1:
+        return dict.fromkeys(rows.filter(guards[0].when).values_list("pk", flat=True), guards[0])
+    # Each in a subquery of its own, where filter() means what it always means: over relations with
+    # many rows, a condition inside Case() means something else when it is negated.
+    same: QuerySet[Any] = QuerySet(model, using=alias).filter(pk=OuterRef("pk"))
+    answers = [
+        Subquery(same.filter(edge.when).values_list(Value(number))[:1])
+        for number, edge in enumerate(guards)
+    ]
+    asked = rows.values_list("pk", Coalesce(*answers))
+    return {pk: guards[number] for pk, number in asked if number is not None}
+
+
+def fault_of(edge: Transition, model: Any, alias: str) -> str | None:
+    """Why a guard cannot be asked about rows of ``model``, in a sentence; the database is not."""
+    rows: QuerySet[Any] = QuerySet(model, using=alias)
+    try:
+        where = rows.filter(edge.when).query.where
+        rows.filter(edge.when).query.get_compiler(alias).as_sql()
+    except EmptyResultSet:  # never true, which is nothing wrong
+        return None
+    except Exception as error:
+        return str(error) or type(error).__name__
+    if where.contains_aggregate or where.contains_over_clause:
+        return "It looks at many rows together, by an aggregate or a window."
+    return None
