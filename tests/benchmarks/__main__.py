@@ -27,7 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     # It takes a server of its own, which nothing else needs.
     with_mariadb = bool({"all", "mariadb"} & set(options.cases))
     with measuring.prepared(with_mariadb) as server:
-        results = _measure(options, server, command)
+        try:
+            results = _measure(options, server, command)
+        except Mismatch as error:
+            raise SystemExit(str(error)) from error
     return _print(results)
 
 
@@ -47,21 +50,18 @@ def _measure(options: argparse.Namespace, server: str, command: str) -> Results:
     cases = [CASES[name] for name in names if connection.vendor in CASES[name].databases]
     peers = chosen("" if smoke or connection.vendor != "postgresql" else options.peers)
     bench = Bench(server, options.rows, options.runs, peers, smoke)
-    results = measuring.measure(cases, bench, command)
-    if options.json:
-        results = _merged(results, options.json)
-    return results
+    # All cases take the place of all that were measured before.
+    earlier, kept = _earlier(None if names == list(CASES) else options.json), Results()
+    for results in measuring.measure(cases, bench, command):
+        # After each case: whatever ends a long measurement, what there is by then is kept.
+        kept = results.merged_with(earlier)
+        if options.json:
+            kept.save(options.json)
+    return kept
 
 
-def _merged(results: Results, path: Path) -> Results:
-    if path.exists():
-        try:
-            results = results.merged_with(Results.load(path))
-        except Mismatch as error:
-            path = path.with_suffix(".new.json")
-            print(f"{error} What was measured now is in {path}.", file=sys.stderr)
-    results.save(path)
-    return results
+def _earlier(path: Path | None) -> Results:
+    return Results.load(path) if path is not None and path.exists() else Results()
 
 
 def _print(results: Results) -> int:

@@ -66,12 +66,17 @@ def facts(peers: Sequence[Peer]) -> dict[str, dict[str, str]]:
     }
 
 
-def measure(cases: Sequence[Case], bench: Bench, command: str) -> Results:
-    """Measure one case after the other; one that fails says so, and the others go on."""
+def measure(cases: Sequence[Case], bench: Bench, command: str) -> Iterator[Results]:
+    """
+    Measure one case after the other; yield what there is before the first and after each.
+
+    One that fails says so, and the others go on.
+    """
     results = Results(facts(bench.peers))
+    yield results
     for case in cases:
         results.add(_measured(case, bench, command))
-    return results
+        yield results
 
 
 def _measured(case: Case, bench: Bench, command: str) -> CaseResult:

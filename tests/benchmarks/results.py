@@ -73,7 +73,11 @@ class Results:
                         f"The file was measured with {name} {before!r}, not {value!r}: "
                         f"name another file, or measure all cases again."
                     )
-        return Results(earlier.facts | self.facts, earlier.cases | self.cases)
+        both = {
+            group: earlier.facts.get(group, {}) | self.facts.get(group, {})
+            for group in earlier.facts | self.facts
+        }
+        return Results(both, earlier.cases | self.cases)
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

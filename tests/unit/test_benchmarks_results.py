@@ -97,6 +97,12 @@ class TestResults:
             "b": [3.0],
         }
 
+    def test_facts_of_both_are_kept(self) -> None:
+        earlier = Results({"peers": {"A": "a==1"}}, {"a": case(1.0)})
+        now = Results({"peers": {"B": "b==1"}}, {"b": case(3.0)})
+
+        assert now.merged_with(earlier).facts == {"peers": {"A": "a==1", "B": "b==1"}}
+
     def test_of_two_machines_are_not_mixed(self) -> None:
         earlier = Results({"machine": {"memory": "24 GiB"}}, {"a": case(1.0)})
         now = Results({"machine": {"memory": "8 GiB"}}, {"b": case(3.0)})
