@@ -124,6 +124,20 @@ class Timer(StatorModel):
     state = StateField(TimerStates)
 
 
+class GuardedStates(StateGraph):
+    new = State(retry_after=1)
+    done = State()
+
+    new.transitions_to(done, when=models.Q(ready=True))
+
+
+class Guarded(StatorModel):
+    """A row that is moved by a query, without a check."""
+
+    state = StateField(GuardedStates)
+    ready = models.BooleanField(default=False)
+
+
 class Plain(models.Model):
     """The columns and the index of a row with a life, declared with Django's own fields."""
 
