@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
+
+from django_fsmworker.drivers import require_drivers
 
 
 class FSMWorkerConfig(AppConfig):
@@ -13,6 +17,10 @@ class FSMWorkerConfig(AppConfig):
     label = "django_fsmworker"
     verbose_name = _("Row lives")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        super().__init__(app_name, app_module)
+        require_drivers()  # the first model to be loaded asks for a connection
 
     def ready(self) -> None:
         from django_fsmworker import checks

@@ -19,7 +19,8 @@ from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.fields import StateField
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.models.stator_model import StatorModel
-from django_fsmworker.store import STORES
+from django_fsmworker.mysql_checks import check_mysql, check_tables
+from django_fsmworker.store import NAMES, STORES
 from django_fsmworker.store.guards import fault_of
 from django_fsmworker.store.sqlite import AT_LEAST
 
@@ -34,6 +35,7 @@ def register() -> None:
     checks.register(check_models, Tags.models)
     checks.register(check_settings, Tags.compatibility)
     checks.register(check_databases, Tags.compatibility)
+    checks.register(check_tables, Tags.database)
 
 
 def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -160,7 +162,7 @@ def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             found.append(
                 Error(
                     f"The database {alias!r} is {connection.vendor}; rows with a state graph can "
-                    f"be run on {' and '.join(sorted(STORES))}.",
+                    f"be run on {NAMES}.",
                     hint="Route these models to such a database.",
                     id="fsmworker.E009",
                 )
@@ -170,6 +172,9 @@ def check_databases(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         if connection.vendor == "sqlite":
             found += _check_sqlite(alias, connection.settings_dict)
             found += _check_atomic_states(alias)
+        elif connection.vendor == "mysql":
+            here = [model for model in stator_models() if router.db_for_write(model) == alias]
+            found += check_mysql(alias, connection.settings_dict, here)
         else:
             found += _check_pool(alias, connection.settings_dict)
     return found

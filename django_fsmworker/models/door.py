@@ -26,6 +26,9 @@ class Engine(Protocol):
     def hint(self, payload: str, using: str) -> bool:
         """Tell the runners of this database; whether anything was sent."""
 
+    def is_contention(self, error: BaseException) -> bool:
+        """Whether the same transaction may well succeed in a moment."""
+
 
 _engine: Engine | None = None
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.graph import State
+from django_fsmworker.models import door
 from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
 from django_fsmworker.models.keys import MOST_KEYS, batched, key_name, with_keys
 from django_fsmworker.models.records import FailureRecord, row_key
 from django_fsmworker.models.timing import first_due
+
+WAITS = (0.01, 0.05, 0.2, 0.5)
+# MariaDB joins a list of 1,000 keys like a table, and locks in the order of that.
+MOST_LOCKED = 500
 
 
 def entering(model: Any, state: State) -> dict[str, Any]:
@@ -44,14 +51,31 @@ def to_write(rows: QuerySet[Any]) -> QuerySet[Any]:
 def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
     """Put every row of ``rows`` into ``state``, whatever its own; returns ``(pk, source)`` of each.
 
-    The rows are locked first, in the order of their keys: two updates of many rows that do not
+    A queryset without a database is one to read from: ``to_write()``. A database that ends a
+    deadlock at the cost of this transaction is asked again, unless it is the caller's own. (MariaDB
+    takes a wait for a deadlock where somebody just skips a locked row.)
+    """
+    connection = connections[rows.db]
+    own = not connection.in_atomic_block and connection.features.has_select_for_update
+    for wait in WAITS if own else ():
+        try:
+            return _move(rows, state)
+        except DatabaseError as error:
+            if not door.engine().is_contention(error):
+                raise
+            time.sleep(wait * random.uniform(0.5, 1.0))
+    return _move(rows, state)
+
+
+def _move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
+    """The rows are locked first, in the order of their keys: two updates of many rows that do not
     agree on an order deadlock within seconds. Those of a multi-table child are locked, and told, by
-    the row that has the state. A queryset without a database is one to read from: ``to_write()``.
+    the row that has the state.
     """
     model, using = declaring_model(rows.model), rows.db
     with transaction.atomic(using=using):
         moved: list[tuple[Any, str | None]] = []
-        for some in _lockable(rows):
+        for some in lockable(rows):
             moved += dict(keys_and_states(locked(some))).items()
         for keys in batched([pk for pk, _ in moved], MOST_KEYS):
             known: QuerySet[Any] = QuerySet(model, using=using)
@@ -95,20 +119,21 @@ def _lock_path(model: Any) -> str:
     return "__".join(step.join_field.name for step in way) or "self"
 
 
-def _lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+def lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
     """``rows`` as querysets that a database can lock, in the order of their keys.
 
     The keys of a slice are read first; its conditions are looked at once more under the lock.
-    Those of a union, of groups or of distinct rows cannot be.
+    Those of a union, of groups or of distinct rows cannot be. So are all keys on MariaDB and MySQL,
+    which lock, and wait for, each row that they look at, wanted or not.
     """
-    query = rows.query
+    query, keys_first = rows.query, connections[rows.db].vendor == "mysql"
     derived = query.combinator or query.distinct or query.group_by
-    if not derived and not query.is_sliced:
+    if not derived and not query.is_sliced and not keys_first:
         yield rows
         return
     name = rows.model._meta.pk.name if query.combinator else "pk"
     keys = sorted(set(rows.values_list(name, flat=True)))
     whole = QuerySet(rows.model, using=rows.db) if derived else rows.all()
     whole.query.clear_limits()
-    for some in batched(keys, MOST_KEYS):
+    for some in batched(keys, MOST_LOCKED if keys_first else MOST_KEYS):
         yield whole.filter(with_keys(rows.model, some))

@@ -17,6 +17,7 @@ from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.runner.calls import Call, Calls, Line
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.interrupting import NOTHING, cancel_statement, set_async_exc
+from django_fsmworker.store.errors import is_lost
 
 
 class CallThread(threading.Thread):
@@ -49,7 +50,8 @@ class CallThread(threading.Thread):
         if not call.future.set_running_or_notify_cancel():
             return
         result, error = self._outcome(call)
-        call.note(lost=error is not None and connections.lost(), open=connections.left_open())
+        lost = error is not None and (is_lost(error) or connections.lost())
+        call.note(lost=lost, open=connections.left_open())
         if self._interrupted:
             connections.close()  # they may be in any state
         else:

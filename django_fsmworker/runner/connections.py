@@ -8,12 +8,15 @@ four connections by default), or when the thread has had nothing to do for long.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.db import Error, connections
 
 # libpq's words; UNKNOWN is a connection that is broken.
 PQTRANS_IDLE, PQTRANS_UNKNOWN = 0, 4
+# What a MariaDB or MySQL server says with each answer; PyMySQL keeps it.
+SERVER_STATUS_IN_TRANS = 1
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
 
@@ -66,6 +69,8 @@ class ThreadConnections:
                 continue
             if wrapper.vendor == "sqlite":
                 raw.interrupt()
+            elif wrapper.vendor == "mysql":
+                _kill_statement(wrapper, raw.thread_id())
             elif hasattr(raw, "cancel_safe"):
                 raw.cancel_safe(timeout=1.0)
 
@@ -100,8 +105,21 @@ def _in_transaction(wrapper: Any) -> bool:
         return True
     if wrapper.vendor == "sqlite":
         return bool(wrapper.connection.in_transaction)
+    if wrapper.vendor == "mysql":
+        return bool(getattr(wrapper.connection, "server_status", 0) & SERVER_STATUS_IN_TRANS)
     pgconn = getattr(wrapper.connection, "pgconn", None)
     return pgconn is not None and pgconn.transaction_status not in (PQTRANS_IDLE, PQTRANS_UNKNOWN)
+
+
+def _kill_statement(wrapper: Any, thread: int) -> None:
+    """By way of another connection: this one is busy, and its driver has no way to cancel."""
+    parameters = {**wrapper.get_connection_params(), "connect_timeout": 1}
+    other = wrapper.Database.connect(**parameters)
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(f"KILL QUERY {int(thread)}")
+    finally:
+        other.close()
 
 
 def _answers(wrapper: Any) -> bool:
@@ -123,4 +141,5 @@ def discard(wrapper: Any) -> None:
     wrapper.atomic_blocks = []
     wrapper.needs_rollback = False
     wrapper.run_on_commit = []
-    wrapper.close()
+    with suppress(Error):  # PyMySQL refuses to close a connection twice
+        wrapper.close()

@@ -49,15 +49,19 @@ class Hints:
             models.setdefault(store.alias, {})[model._meta.label] = model
         self._aliases = {store.alias for store in stores.values()}
         self._sent_before = self._sent_so_far()
+        sources = {alias: hints_for(alias) for alias in models}
+        self._silent = [alias for alias, source in sources.items() if source is None]
         self._threads = [
-            Hearing(hints_for(alias), by_label, claimer, on_sweep, wake, outages)
-            for alias, by_label in models.items()
+            Hearing(source, models[alias], claimer, on_sweep, wake, outages)
+            for alias, source in sources.items()
+            if source is not None
         ]
 
     @property
     def active(self) -> bool:
         """Whether hints of every database arrive; otherwise polling finds what they would tell."""
-        return bool(self._threads) and all(thread.active for thread in self._threads)
+        listening = bool(self._threads) and not self._silent
+        return listening and all(thread.active for thread in self._threads)
 
     @property
     def received(self) -> int:
@@ -71,6 +75,12 @@ class Hints:
 
     def start(self) -> None:
         """Listen from now on."""
+        for alias in self._silent:
+            logger.info(
+                "The database %r has no hints; what other processes make due is found by polling.",
+                alias,
+                extra={"action": "hints_off", "database": alias},
+            )
         for thread in self._threads:
             thread.start()
 

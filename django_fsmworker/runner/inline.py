@@ -19,6 +19,7 @@ from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.judging import judge_here, refuse_running_loop
 from django_fsmworker.runner.writing import tell, tell_expired, write
 from django_fsmworker.store import Lane, store_for
+from django_fsmworker.store.errors import is_contention
 from django_fsmworker.store.expiry import expire
 from django_fsmworker.store.hints import hints_for
 
@@ -83,7 +84,12 @@ class InlineEngine:
 
     def hint(self, payload: str, using: str) -> bool:
         """Send a hint on the calling thread's connection."""
-        return hints_for(using).notify(payload)
+        hints = hints_for(using)
+        return hints is not None and hints.notify(payload)
+
+    def is_contention(self, error: BaseException) -> bool:
+        """Whether two transactions were in each other's way."""
+        return is_contention(error)
 
     @staticmethod
     def _hand_back(store: Any, model: Any, rows: list[Any]) -> None:

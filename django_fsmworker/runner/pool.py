@@ -128,12 +128,13 @@ class CheckThread(threading.Thread):
         outcome = self._run_check(attempt, age)
         if outcome is None:
             return None
-        lost = outcome.failure is not None and self.connections.lost()
+        failure = outcome.failure
+        lost = failure is not None and (failure.lost or self.connections.lost())
         if lost and self._losses.is_outage(attempt):
             return None  # the database went away under the check: interrupted, not failed
         if attempt.state.batch is not None:
             self._losses.forget(attempt)
-        if outcome.failure is None and self.connections.left_open():
+        if failure is None and self.connections.left_open():
             return failed_attempt(attempt, LEFT_OPEN)
         return outcome
 

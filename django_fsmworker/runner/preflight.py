@@ -14,7 +14,7 @@ from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.keys import with_keys
-from django_fsmworker.models.moving import keys_and_states, locked
+from django_fsmworker.models.moving import keys_and_states, lockable, locked
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.runner.connections import discard
@@ -123,6 +123,9 @@ def warn_of_shortcomings(stores: Mapping[Any, Store]) -> None:
     for store in {store.alias: store for store in stores.values()}.values():
         for sentence in store.shortcomings():
             logger.warning("%s", sentence, extra={"action": "shortcoming"})
+    for model, store in stores.items():
+        for lack, remedy in store.missing_indexes(model):
+            logger.warning("%s %s", lack, remedy, extra={"action": "shortcoming"})
 
 
 def rescue_stranded(stores: Mapping[Any, Store]) -> None:
@@ -147,8 +150,8 @@ def _rescue_batch(store: Store, model: Any) -> int:
     """Lock some of them in the order of their keys, then write."""
     rows: StatorQuerySet[Any] = StatorQuerySet(model, using=store.alias)
     with store.transaction():
-        stranded = keys_and_states(locked(rows.stranded())[:RESCUE_BATCH])
-        keys = [key for key, _ in stranded]
+        stranded = lockable(rows.stranded()[:RESCUE_BATCH])
+        keys = [key for some in stranded for key, _ in keys_and_states(locked(some))]
         return rows.filter(with_keys(model, keys)).update(state_next=DatabaseNow()) if keys else 0
 
 

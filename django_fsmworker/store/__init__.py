@@ -19,7 +19,7 @@ STORES: dict[str, type[Store]] = {
     "mysql": MySQLStore,
     "sqlite": SQLiteStore,
 }
-NAMES = {"postgresql": "PostgreSQL", "mysql": "MariaDB or MySQL", "sqlite": "SQLite"}
+NAMES = "PostgreSQL, MariaDB, MySQL and SQLite"
 
 __all__ = ["Hold", "Kind", "Lane", "Outcome", "Store", "store_for", "stores_for"]
 
@@ -33,7 +33,7 @@ def store_for(alias: str) -> Store:
     vendor = connections[alias].vendor
     if vendor not in STORES:
         raise ConfigurationError(
-            f"The database {alias!r} is {vendor}; rows can be run on {' and '.join(STORES)}. "
+            f"The database {alias!r} is {vendor}; rows can be run on {NAMES}. "
             f"Move the models with a state graph to one of them."
         )
     return STORES[vendor](alias)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 
+from django_fsmworker.store.mysql_errors import AWAY_NUMBERS, LOST_NUMBERS, TRY_AGAIN_NUMBERS
+
 DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40P01", "40001", "55P03"
 TRY_AGAIN = {DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
 
@@ -14,9 +16,15 @@ SQLITE_ERROR = 1
 AWAY = ("08", "53", "57P", "58", "25006")
 
 
+def number(error: BaseException) -> int | None:
+    """The number by which MariaDB and MySQL name the error, if it was one of them."""
+    arguments = getattr(error.__cause__, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
 def sqlstate(error: BaseException) -> str | None:
     """The five letters by which PostgreSQL names the error, if it was PostgreSQL."""
-    return getattr(error.__cause__, "sqlstate", None)
+    return None if number(error) is not None else getattr(error.__cause__, "sqlstate", None)
 
 
 def is_statement(error: BaseException) -> bool:
@@ -27,16 +35,33 @@ def is_statement(error: BaseException) -> bool:
 def is_contention(error: BaseException) -> bool:
     """The same statement may well succeed in a moment."""
     busy = isinstance(error, OperationalError) and "locked" in str(error)
+    code = number(error)
+    if code is not None:
+        return code in TRY_AGAIN_NUMBERS
     return busy or sqlstate(error) in TRY_AGAIN
 
 
 def is_outage(error: BaseException) -> bool:
     """The database is away or cannot serve anybody; the statement itself is not to blame."""
-    state = sqlstate(error)
+    state, code = sqlstate(error), number(error)
+    if code is not None:
+        return code in AWAY_NUMBERS
     if state is not None:
         return state.startswith(AWAY)
     known = isinstance(error, OperationalError | InterfaceError)
     return known and not is_contention(error) and not is_statement(error)
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """MariaDB or MySQL ended the connection under a statement, and that led to this error.
+
+    (psycopg's connections know by themselves that they are broken.)
+    """
+    while error is not None:
+        if isinstance(error, DatabaseError | InterfaceError) and number(error) in LOST_NUMBERS:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_refusal(error: BaseException) -> bool:

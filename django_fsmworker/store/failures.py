@@ -12,18 +12,23 @@ from django.db.models import F
 
 from django_fsmworker import clock
 from django_fsmworker.models.records import FailureRecord, row_key
+from django_fsmworker.store.errors import is_lost
 
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in one attempt; ``noted``: it is on record already and counts once."""
+    """What went wrong in one attempt.
+
+    ``noted``: it is on record already and counts once. ``lost``: it was the connection that went.
+    """
 
     error: str
     message: str
     traceback: str = ""
     noted: bool = False
+    lost: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -37,6 +42,7 @@ class Failure:
             name[-200:],
             _storable(_text_of(error))[:LONGEST_MESSAGE],
             _storable(text)[-LONGEST_TRACEBACK:],
+            lost=is_lost(error),
         )
 
 

@@ -74,6 +74,10 @@ class Store(ABC):
         """Sentences that say why rows of ``model`` cannot be run on this database."""
         return []
 
+    def missing_indexes(self, model: Any) -> list[tuple[str, str]]:
+        """Sentences on a runner's indexes that a table lacks: that it does, and how to add each."""
+        return []
+
     @abstractmethod
     def now(self) -> datetime:
         """The database's time."""

@@ -16,16 +16,17 @@ from typing import Any
 from django.db import Error, transaction
 
 from django_fsmworker.models.keys import batched
+from django_fsmworker.store import mysql_tables
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
+from django_fsmworker.store.mysql_due import Due, leased
+from django_fsmworker.store.mysql_fence import held
 from django_fsmworker.store.mysql_sql import (
     BEGINNING,
     MOST_KEYS,
     Key,
     claim_sql,
     database_now,
-    holds_sql,
     keyed,
-    lane_sql,
     microseconds,
     peek_sql,
     settle_sql,
@@ -34,7 +35,6 @@ from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.tables import Table, table_for
 
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-LOCKING = "FOR UPDATE SKIP LOCKED"
 
 
 class MySQLStore(Store):
@@ -44,7 +44,13 @@ class MySQLStore(Store):
         return _read_committed(self.connection, self.alias)
 
     def shortcomings(self) -> list[str]:
-        return []
+        return list(mysql_tables.shortcomings(self.connection))
+
+    def refusals(self, model: Any) -> list[str]:
+        return list(mysql_tables.refusals(self.connection, model))
+
+    def missing_indexes(self, model: Any) -> list[tuple[str, str]]:
+        return list(mysql_tables.missing_indexes(self.connection, model))
 
     def now(self) -> datetime:
         ((moment,),) = self._fetch(f"SELECT {database_now()}", [])
@@ -53,23 +59,23 @@ class MySQLStore(Store):
     def claim(
         self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
     ) -> list[Any]:
-        table, token, now = table_for(model, self.alias), new_token(), database_now()
-        with self._at_once():
-            keys = self._lock_free(table, lanes, until, now)
-            for some in batched(keys, MOST_KEYS):
-                sql = claim_sql(table, now, len(some))
-                self._execute(sql, [token, token + 1, microseconds(lease), *_parts(some)])
+        table, token = table_for(model, self.alias), new_token()
+        due, found = Due(self._fetch, table, lanes, until), None
         try:
-            rows = table.load(self._read_whole(table, keys, (token, token + 1)))
+            found = self._claim(table, due, table.fields, token, lease)
+            rows = table.load(found)
         except Error:
             raise
-        except Exception:  # the claim stands; one of its rows cannot be read
-            self._stop_reading()
+        except Exception:  # one of the rows cannot be read
+            if found is None:  # not even by the driver
+                table.stop_reading()
+                self._claim(table, due, table.own_fields, token, lease)
             rows = table.load_claimed((token, token + 1), [lane.state for lane in lanes])
         return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
-        now, asked, parts = database_now(), [], []
+        now, parts = database_now(), []
+        asked: list[tuple[Any, str]] = []
         params: list[Any] = []
         for model, lane in [(model, lane) for model, some in lanes.items() for lane in some]:
             parts.append(peek_sql(table_for(model, self.alias), len(asked), now))
@@ -114,19 +120,20 @@ class MySQLStore(Store):
 
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         table = table_for(model, self.alias)
-        return {pk for pk, _ in self._held(table, holds, "", same_state=True)}
+        rows = held(self._fetch, table, holds, same_state=True, lock=False)
+        return {pk for pk, _ in rows}
 
-    def _lock_free(
-        self, table: Table, lanes: Sequence[Lane], until: datetime | None, now: str
-    ) -> list[Key]:
-        """The keys of due rows that nobody holds or has locked; they are locked now."""
-        by = [] if until is None else [self._moment(until)]
-        condition = f"AND {table.next} <= %s" if by else ""
-        params: list[Any] = []
-        for lane in lanes:
-            params += [lane.state, self._since(lane), *by, lane.limit]
-        parts = [lane_sql(table, now, condition)] * len(lanes)
-        return self._fetch(" UNION ALL ".join(parts), params)
+    def _claim(
+        self, table: Table, due: Due, fields: Sequence[Any], token: int, lease: float
+    ) -> list[list[Any]]:
+        """Lease what is due; returns the ``fields`` of each row."""
+        at = [fields.index(field) for field in table.key_fields]
+        with self._at_once():
+            rows, end = leased(fields, due.lock(fields), token, lease)
+            for some in batched(rows, MOST_KEYS):
+                keys = [row[position] for row in some for position in at]
+                self._execute(claim_sql(table, len(some)), [token, token + 1, end, *keys])
+        return rows
 
     def _settle(
         self, table: Table, outcomes: Sequence[Outcome], lease: str, claim: Sequence[Any]
@@ -135,8 +142,8 @@ class MySQLStore(Store):
         by_key = {each.pk: each for each in outcomes}
         holds = [Hold(each.pk, each.token, each.source) for each in outcomes]  # type: ignore[arg-type]
         groups: dict[tuple[str, bool, int], list[tuple[Key, Outcome]]] = {}
-        held = self._held(table, holds, LOCKING, same_state=True)
-        for pk, key in held:
+        rows = held(self._fetch, table, holds, same_state=True)
+        for pk, key in rows:
             outcome = by_key[pk]
             alike = (outcome.target, outcome.moved, outcome.failures)
             groups.setdefault(alike, []).append((key, outcome))
@@ -144,7 +151,7 @@ class MySQLStore(Store):
             for some in batched(group, MOST_KEYS):
                 sql, params = settle_sql(table, some, lease, database_now())
                 self._execute(sql, [*params, *claim, *_parts(key for key, _ in some)])
-        return [pk for pk, _ in held]
+        return [pk for pk, _ in rows]
 
     def _write_held(
         self,
@@ -156,31 +163,16 @@ class MySQLStore(Store):
     ) -> set[Any]:
         """Apply ``changes`` to the rows that still carry their token and that nobody has locked."""
         with self._at_once():
-            held = self._held(table, holds, LOCKING, same_state)
-            for keys in batched([key for _, key in held], MOST_KEYS):
+            rows = held(self._fetch, table, holds, same_state)
+            for keys in batched([key for _, key in rows], MOST_KEYS):
                 self._execute(
                     f"UPDATE {table.name} FORCE INDEX (PRIMARY) SET {changes} "
                     f"WHERE {keyed(table, len(keys))}",
                     [*params, *_parts(keys)],
                 )
-        return {pk for pk, _ in held}
+        return {pk for pk, _ in rows}
 
-    def _held(
-        self, table: Table, holds: Sequence[Hold], locking: str, same_state: bool
-    ) -> list[tuple[Any, Key]]:
-        """The rows that carry their token (and are in that state): their keys, in both forms."""
-        expected = {hold.pk: hold for hold in holds}
-        held = []
-        for keys in batched(table.prepare_keys(expected), MOST_KEYS):
-            rows = self._fetch(holds_sql(table, len(keys), locking), _parts(keys))
-            for pk, (*key, state, token) in zip(table.each_key(rows), rows, strict=True):
-                hold = expected.get(pk)
-                if hold is not None and token == hold.token:
-                    if state == hold.state or not same_state:
-                        held.append((pk, key))
-        return held
-
-    def _read_whole(self, table: Table, keys: list[Key], tokens: Sequence[int]) -> list[Any]:
+    def _read_whole(self, table: Table, keys: list[list[Any]], tokens: Sequence[int]) -> list[Any]:
         rows: list[Any] = []
         for some in batched(keys, MOST_KEYS):
             rows += self._fetch(
@@ -200,11 +192,6 @@ class MySQLStore(Store):
 
     def _moment(self, moment: datetime) -> Any:
         return self.connection.ops.adapt_datetimefield_value(moment)
-
-    def _stop_reading(self) -> None:
-        """A driver that could not read a value may have left the rest of the answer unread."""
-        if not self.connection.in_atomic_block:
-            self.connection.close()
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:

@@ -1,9 +1,9 @@
 """The longer statements for MariaDB and MySQL.
 
-Rows are reached by their keys in the primary index, whatever the optimizer thinks of the batch: it
-takes a list of keys for a reason to read the whole table once it deems the table small, and a
-locking read waits for every row on its way that somebody else has locked. And a key list stays below
-1,000, from where MariaDB joins it like a table.
+Rows are reached by their keys in the primary index, whatever the optimizer thinks of the batch:
+for a list of keys it may read a small table as a whole, and a locking read waits for every row on
+its way that somebody else has locked. A list of keys stays below 1,000, from where MariaDB joins it
+like a table.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MOST_KEYS = 500
 
 Key = Sequence[Any]
 
+LOCK = "FOR UPDATE SKIP LOCKED"
 BEGINNING = "1000-01-01"  # the first day that a column can hold
 
 
@@ -47,18 +48,44 @@ def keyed(table: Table, keys: int) -> str:
 
 
 @cache
-def lane_sql(table: Table, now: str, by: str) -> str:
-    """A lane walks its own stretch of the index, locks what is free, and stops at its limit."""
+def due_sql(table: Table, now: str, until: bool) -> str:
+    """The keys of a lane's free rows, oldest first: it walks its own stretch of the index."""
     t = table
+    by = f"AND {t.next} <= %s" if until else ""
     return f"""
-        (SELECT {t.returned_key} FROM {t.name}
+        SELECT {t.returned_key} FROM {t.name}
         WHERE {t.state} = %s AND {t.next} >= %s AND {t.next} <= {now} {by}
             AND ({t.lease} IS NULL OR {t.lease} <= {now})
-        ORDER BY {t.next} LIMIT %s
-        FOR UPDATE SKIP LOCKED)"""
+        ORDER BY {t.next} LIMIT %s"""
 
 
-def claim_sql(table: Table, now: str, keys: int) -> str:
+@cache
+def lock_due_sql(table: Table, columns: str, lane: int, now: str, until: bool) -> str:
+    """Lock the first free rows of a lane that nobody else has locked, and read them.
+
+    They are found without locks and locked by their keys. What a locking read walks over by way of
+    another index than the primary one stays locked until the commit, whether it is wanted or not:
+    held rows, too, which could not be settled meanwhile.
+    """
+    t = table
+    pairs = " AND ".join(f"{t.name}.{column} = due.{column}" for column in t.key)
+    return f"""
+        (SELECT {lane}, {now}, {columns}
+        FROM ({due_sql(table, now, until)}) AS due
+            STRAIGHT_JOIN {t.name} FORCE INDEX (PRIMARY) ON {pairs}
+        WHERE {t.name}.{t.state} = %s AND {t.name}.{t.next} <= {now}
+            AND ({t.name}.{t.lease} IS NULL OR {t.name}.{t.lease} <= {now})
+        LIMIT %s
+        {LOCK})"""
+
+
+@cache
+def count_due_sql(table: Table, lane: int, now: str, until: bool) -> str:
+    """How many free rows a lane has, as far as one looks."""
+    return f"(SELECT {lane}, COUNT(*) FROM ({due_sql(table, now, until)}) AS due)"
+
+
+def claim_sql(table: Table, keys: int) -> str:
     """A lease that is there has lapsed. (Assignments see what those before them have written.)"""
     t = table
     return f"""
@@ -66,7 +93,7 @@ def claim_sql(table: Table, now: str, keys: int) -> str:
             {t.claim} = CASE WHEN {t.lease} IS NULL THEN %s ELSE %s END,
             {t.failures} = CASE WHEN {t.lease} IS NULL THEN {t.failures}
                 ELSE LEAST({t.failures} + 1, {MOST_FAILURES}) END,
-            {t.lease} = {now} + INTERVAL %s MICROSECOND
+            {t.lease} = %s
         WHERE {keyed(t, keys)}"""
 
 
@@ -80,14 +107,27 @@ def peek_sql(table: Table, position: int, now: str) -> str:
         ORDER BY {t.next} LIMIT 1)"""
 
 
-def holds_sql(table: Table, keys: int, locking: str) -> str:
+def count_sql(table: Table, keys: Sequence[int], same_state: bool) -> str:
+    """Locks rows and tells how many there are: so many keys, a token and a state, and more such."""
+    t = table
+    fence = f"AND {t.claim} <=> %s"
+    if same_state:
+        fence += f" AND CAST({t.state} AS BINARY) = %s"
+    conditions = " OR ".join(f"({keyed(t, number)} {fence})" for number in keys)
+    return f"""
+        SELECT COUNT(*) FROM {t.name} FORCE INDEX (PRIMARY)
+        WHERE {conditions}
+        {LOCK}"""
+
+
+def holds_sql(table: Table, keys: int, lock: bool) -> str:
     """What the fence asks for, in the order of the keys."""
     t = table
     return f"""
         SELECT {t.returned_key}, {t.state}, {t.claim} FROM {t.name} FORCE INDEX (PRIMARY)
         WHERE {keyed(t, keys)}
         ORDER BY {t.returned_key}
-        {locking}"""
+        {LOCK if lock else ""}"""
 
 
 def settle_sql(

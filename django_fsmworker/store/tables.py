@@ -118,8 +118,7 @@ class Table:
         and no other row does.
         """
         rows: QuerySet[Any] = QuerySet(self.model, using=self.alias)
-        own = [field for field in self.fields if self._is_own(field)]
-        names = [field.attname for field in own]
+        names = [field.attname for field in self.own_fields]
         claimed = rows.filter(
             state__in=list(states), state_next__isnull=False, state_claim__in=list(tokens)
         )
@@ -140,7 +139,14 @@ class Table:
                 error,
                 extra={"action": "unreadable", "model": self.model._meta.label, "pk": bare.pk},
             )
+            self.stop_reading()
             return bare
+
+    def stop_reading(self) -> None:
+        """After a value that cannot be read: PyMySQL may have left the rest of the answer."""
+        connection = connections[self.alias]
+        if connection.vendor == "mysql" and not connection.in_atomic_block:
+            connection.close()
 
     @property
     def is_composite(self) -> bool:
@@ -154,15 +160,25 @@ class Table:
 
     @cached_property
     def whole_row(self) -> str:
-        """Every column, for a RETURNING clause, as its field wants it selected."""
+        """Every column, for a RETURNING clause."""
+        return self.select(self.fields)
+
+    @cached_property
+    def own_fields(self) -> list[Any]:
+        """The key's and the engine's."""
+        return [
+            field
+            for field in self.fields
+            if field in self.key_fields or field.attname in ENGINE_COLUMNS
+        ]
+
+    def select(self, fields: Iterable[Any]) -> str:
+        """The columns of these fields, each as the field wants it selected."""
         compiler = self._compiler
         return ", ".join(
             field.select_format(compiler, f"{self.name}.{self.quote(field.column)}", [])[0]
-            for field in self.fields
+            for field in fields
         )
-
-    def _is_own(self, field: Any) -> bool:
-        return field in self.key_fields or field.attname in ENGINE_COLUMNS
 
     @property
     def _compiler(self) -> Any:

@@ -16,6 +16,7 @@ LEASE = 6.0
 
 
 @pytest.mark.postgresql
+@pytest.mark.mysql
 @pytest.mark.django_db(transaction=True)
 def test_no_other_row_s_settling_or_renewal_waits_for_it(
     start_runner: Callable[..., Any], eventually: Callable[..., Any], locked: Callable[..., Any]

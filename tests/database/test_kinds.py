@@ -183,11 +183,11 @@ class TestMoving:
         assert [load(kind, row).state for row in rows] == ["new", *["stuck"] * 4]
 
     def test_slices_unions_and_distinct_rows(self, kind: KindOfModel) -> None:
-        for number in range(6):
-            kind.row(number)
+        rows = [kind.row(number) for number in range(6)]
         every: QuerySet[Any] = QuerySet(kind.model, using=kind.using)
-        pks = list(every.order_by("pk").values_list("pk", flat=True))
+        pks = list(every.order_by("pk").values_list("pk", flat=True))  # in the database's order
 
+        assert len(rows) == len(pks)
         assert kind.model.state_transition_queryset(every.order_by("pk")[:2], "stuck") == 2
         union = every.filter(pk=pks[2]).union(every.filter(pk=pks[3]))
         assert kind.model.state_transition_queryset(union, "stuck") == 2

@@ -27,7 +27,8 @@ def plain_insert(table, columns="", values=""):
         if columns:
             cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})")
         else:
-            cursor.execute(f"INSERT INTO {table} DEFAULT VALUES")
+            empty = "() VALUES ()" if connection.vendor == "mysql" else "DEFAULT VALUES"
+            cursor.execute(f"INSERT INTO {table} {empty}")
 
 
 @pytest.fixture(params=["create", "save", "bulk_create", "get_or_create"])

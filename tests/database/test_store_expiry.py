@@ -209,6 +209,7 @@ class TestRefusals:
 
 
 @pytest.mark.postgresql
+@pytest.mark.mysql
 @pytest.mark.django_db(transaction=True)
 class TestLockedRows:
     def test_are_left_for_later(self, store, start_thread):

@@ -27,6 +27,15 @@ class WordyStates(StateGraph):
     new.transitions_to(a_state_with_a_long_name)
 
 
+class AlikeStates(StateGraph):
+    cafe = State(manual=True)
+    Café = State(manual=True)
+    closed = State()
+
+    cafe.transitions_to(Café)
+    Café.transitions_to(closed)
+
+
 @pytest.fixture
 def apps(monkeypatch):
     """Only the models that the test declares."""
@@ -329,14 +338,52 @@ class TestDatabases:
         assert checks.check_databases(None) == []
 
     def test_e009_another_vendor(self, databases):
-        databases["default"] = Wrapper("mysql")
+        databases["default"] = Wrapper("oracle")
 
         assert checks.check_databases(None) == [
             Error(
-                "The database 'default' is mysql; rows with a state graph can be run on "
-                "postgresql and sqlite.",
+                "The database 'default' is oracle; rows with a state graph can be run on "
+                "PostgreSQL, MariaDB, MySQL and SQLite.",
                 hint="Route these models to such a database.",
                 id="fsmworker.E009",
+            )
+        ]
+
+    def test_mysql_as_django_configures_it(self, databases):
+        databases["default"] = Wrapper("mysql")
+
+        assert checks.check_databases(None) == []
+
+    def test_e013_local_times(self, databases):
+        databases["default"] = Wrapper("mysql")
+        databases["default"].settings_dict["TIME_ZONE"] = "Europe/Berlin"
+
+        assert checks.check_databases(None) == [
+            Error(
+                "The database 'default' has the TIME_ZONE 'Europe/Berlin', so its columns hold "
+                "local times, which are ambiguous for an hour a year.",
+                hint="Take TIME_ZONE out of DATABASES['default'].",
+                id="fsmworker.E013",
+            )
+        ]
+
+    def test_e014_states_that_a_collation_takes_for_equal(self, databases, monkeypatch):
+        databases["default"] = Wrapper("mysql")
+        with isolate_apps("testapp"):
+
+            class Shape(StatorModel):
+                __module__ = MODULE
+                state = StateField(AlikeStates)
+
+        monkeypatch.setattr(checks, "stator_models", lambda: [Shape])
+
+        assert checks.check_databases(None) == [
+            Error(
+                "MariaDB and MySQL take the states cafe and Café of testapp.Shape for the same "
+                "one.",
+                hint="Give them names that differ by more than case and accents.",
+                obj=Shape,
+                id="fsmworker.E014",
             )
         ]
 

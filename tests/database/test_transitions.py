@@ -316,7 +316,7 @@ class TestQuerysets:
         assert number == 1
         assert list(Expiring.objects.in_state("gone")) == [row]
 
-    def test_thousands_in_a_few_statements(self):
+    def test_thousands_in_a_few_statements(self, vendor):
         Order.objects.bulk_create([Order() for _ in range(5000)])
 
         with CaptureQueriesContext(connection) as queries:
@@ -324,7 +324,9 @@ class TestQuerysets:
 
         assert number == 5000
         assert Order.objects.in_state("paid").count() == 5000
-        assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 3
+        # MariaDB and MySQL read the keys first, and lock 500 rows at a time.
+        wanted = 13 if vendor == "mysql" else 3
+        assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == wanted
 
     def test_more_than_a_statement_takes(self, monkeypatch):
         monkeypatch.setattr("django_fsmworker.models.moving.MOST_KEYS", 2)

@@ -13,6 +13,7 @@ from tests.runner.embedded import Embedded
 from tests.runner.gate import Gate
 from tests.runner.locking import Locker
 from tests.runner.processes import Process
+from tests.runner.server import SERVERS
 
 
 @pytest.fixture
@@ -80,10 +81,8 @@ def start_process(database_env: dict[str, str]) -> Iterator[Callable[..., Proces
 
 @pytest.fixture
 def server(vendor: str) -> Iterator[Any]:
-    """PostgreSQL only: its connections can be ended, and new ones refused."""
-    from tests.runner.server import Server
-
-    server = Server()
+    """The database's server: its connections can be ended, and new ones refused."""
+    server = SERVERS[vendor]()
     yield server
     server.close()
     connection.close()

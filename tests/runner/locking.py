@@ -41,9 +41,19 @@ class Locker:
 
 
 class TableLocker(Locker):
-    """Holds the whole table of a model: nobody reads it (PostgreSQL) or writes it (SQLite)."""
+    """Holds the whole table of a model: nobody reads it (on SQLite: writes it)."""
 
     def _lock(self) -> None:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute(f'LOCK TABLE "{self._row._meta.db_table}" IN ACCESS EXCLUSIVE MODE')
+
+    def _hold(self) -> None:
+        if connection.vendor != "mysql":
+            super()._hold()
+            return
+        with connection.cursor() as cursor:  # it would end a transaction, and outlast it
+            cursor.execute(f"LOCK TABLES {self._row._meta.db_table} WRITE")
+            self._locked.set()
+            self._release.wait(60)
+            cursor.execute("UNLOCK TABLES")

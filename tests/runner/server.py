@@ -1,29 +1,33 @@
-"""The PostgreSQL server under test, taken away and given back."""
+"""The server under test, taken away and given back: PostgreSQL, or MariaDB and MySQL."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
-import psycopg
 from django.db import connections
 
 
-class Server:
-    """The PostgreSQL server, seen from a database that stays up."""
+class Server(ABC):
+    """Seen from a connection that stays up."""
+
+    # What a check may send.
+    sleep: str
+    end_this_connection: str
 
     def __init__(self) -> None:
         self._name = connections["default"].settings_dict["NAME"]
-        self._connection = psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True)
 
+    @abstractmethod
     def end_all_connections(self) -> int:
-        ended = self._connection.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s",
-            [self._name],
-        )
-        (number,) = ended.fetchone() or (0,)
-        return int(number)
+        """End all connections to the test's database; how many there were."""
+
+    @abstractmethod
+    def other_connections(self) -> int:
+        """How many there are beside the calling thread's."""
 
     def end_waiting(self) -> int:
         """End the connections that wait for a lock; how many there were."""
@@ -45,8 +49,87 @@ class Server:
         finally:
             self._allow_connections(True)
 
-    def _allow_connections(self, allowed: bool) -> None:
-        self._connection.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS {allowed}')
+    @abstractmethod
+    def _allow_connections(self, allowed: bool) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class PostgreSQLServer(Server):
+    """Seen from a database that stays up."""
+
+    sleep = "SELECT pg_sleep(30)"
+    end_this_connection = "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    def __init__(self) -> None:
+        import psycopg
+
+        super().__init__()
+        self._connection = psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True)
+
+    def end_all_connections(self) -> int:
+        return self._number(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+        )
+
+    def other_connections(self) -> int:
+        return self._number("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = %s")
 
     def close(self) -> None:
         self._connection.close()
+
+    def _number(self, sql: str) -> int:
+        (number,) = self._connection.execute(sql, [self._name]).fetchone() or (0,)
+        return int(number)
+
+    def _allow_connections(self, allowed: bool) -> None:
+        self._connection.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS {allowed}')
+
+
+class MySQLServer(Server):
+    """Seen from a connection without a database."""
+
+    sleep = "SELECT 1 FROM (SELECT SLEEP(30)) AS slept"
+    end_this_connection = "KILL CONNECTION_ID()"
+
+    def __init__(self) -> None:
+        from tests.mariadb import connect
+
+        super().__init__()
+        self._connection = connect(os.environ["TEST_MYSQL_URL"])
+
+    def end_all_connections(self) -> int:
+        import pymysql
+
+        threads = self._threads()
+        for thread in threads:
+            with suppress(pymysql.Error):  # it has ended meanwhile
+                self._execute(f"KILL {thread}")
+        return len(threads)
+
+    def other_connections(self) -> int:
+        return len(self._threads()) - 1
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _threads(self) -> list[int]:
+        rows = self._execute(
+            f"SELECT id FROM information_schema.processlist WHERE db = '{self._name}'"
+        )
+        return [number for (number,) in rows]
+
+    def _allow_connections(self, allowed: bool) -> None:
+        ((account,),) = self._execute("SELECT CURRENT_USER()")
+        user, _, host = account.partition("@")
+        assert user != "root", "name a user of the tests' own in TEST_MYSQL_URL: it is locked out"
+        self._execute(f"ALTER USER '{user}'@'{host}' ACCOUNT {'UNLOCK' if allowed else 'LOCK'}")
+
+    def _execute(self, sql: str) -> list[Any]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+
+SERVERS = {"postgresql": PostgreSQLServer, "mysql": MySQLServer}

@@ -17,6 +17,7 @@ from testapp.models import Errand
 from testapp.models.errands import ERRANDS
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import failure, fresh, reason, states
+from tests.runner.server import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -311,6 +312,7 @@ class TestDeadlines:
         assert reason(bad).startswith(OVERRAN)
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_statement_that_waits_is_cancelled(
         self,
         start_runner: Start,
@@ -336,15 +338,16 @@ class TestDeadlines:
 
 class TestOutages:
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_connection_that_is_lost_under_a_check_is_an_interruption(
-        self, start_runner: Start, eventually: Eventually, errand: Errands
+        self, start_runner: Start, eventually: Eventually, errand: Errands, server: Server
     ) -> None:
         tries: list[Any] = []
 
         @sync_to_async
         def lose() -> None:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                cursor.execute(server.end_this_connection)
 
         async def check(row: Errand) -> str:
             tries.append(row.pk)

@@ -66,6 +66,7 @@ def test_a_check_that_overruns_takes_it_back() -> None:
 
 
 @pytest.mark.postgresql  # On SQLite nobody else can write while the check's transaction lasts.
+@pytest.mark.mysql
 def test_a_superseded_attempt_leaves_nothing(start_runner: Start, eventually: Eventually) -> None:
     row = strict("sleep", value=2)
     runner = start_runner(Trouble, lease=30)

@@ -119,8 +119,9 @@ class TestStart:
     ) -> None:
         # A port where nobody listens; a folder where a file is wanted.
         url = f"sqlite:///{tmp_path}"
-        if vendor == "postgresql":
-            url = "postgres://nobody:secret@127.0.0.1:1/nowhere"
+        if vendor != "sqlite":
+            scheme = {"postgresql": "postgres", "mysql": "mysql"}[vendor]
+            url = f"{scheme}://nobody:secret@127.0.0.1:1/nowhere"
         began = time.monotonic()
 
         process = start_process("runstator", "--connect-timeout=1.5", DATABASE_URL=url)
@@ -184,9 +185,10 @@ class TestStart:
         self, start_process: Start, database_env: dict[str, str], tmp_path: Path, vendor: str
     ) -> None:
         url = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
-        if vendor == "postgresql":
+        if vendor != "sqlite":
             name = connection.settings_dict["NAME"]
-            url = database_env["DATABASE_URL"].replace(f"/{name}", "/postgres")
+            empty = {"postgresql": "postgres", "mysql": "mysql"}[vendor]
+            url = database_env["DATABASE_URL"].replace(f"/{name}", f"/{empty}")
 
         process = start_process("runstator", "testapp.Noop", DATABASE_URL=url)
 

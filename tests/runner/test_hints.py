@@ -68,7 +68,13 @@ class Said:
         return self._heard
 
 
+def hinted(test: Any) -> Any:
+    """Of databases that have hints; MariaDB and MySQL have none."""
+    return pytest.mark.postgresql(pytest.mark.sqlite(test))
+
+
 class TestWakeUp:
+    @hinted
     def test_a_new_row(self, start_hearing, start_thread):
         start_hearing(Noop)
 
@@ -76,6 +82,7 @@ class TestWakeUp:
 
         eventually(lambda: states([row]) == ["done"], SOON)
 
+    @hinted
     def test_rows_of_another_process(self, start_hearing, start_process):
         start_hearing(Noop)
 
@@ -85,6 +92,7 @@ class TestWakeUp:
 
         eventually(lambda: states(list(Noop.objects.all())) == ["done"] * 3, SOON)
 
+    @hinted
     def test_another_process_runs_it(self, start_process: Callable[..., Process]):
         process = start_process("runstator", "testapp.Noop", "--poll-interval", str(LONG))
         eventually(lambda: process.started)
@@ -94,6 +102,7 @@ class TestWakeUp:
 
         eventually(lambda: states([row]) == ["done"], SOON)
 
+    @hinted
     @pytest.mark.parametrize("how", ["save", "transition", "queryset"])
     def test_a_row_moved_by_hand(self, how, start_hearing, start_thread):
         row = Trouble.objects.create(state="waiting")
@@ -103,6 +112,7 @@ class TestWakeUp:
 
         eventually(lambda: states([row]) == ["done"], SOON)
 
+    @hinted
     def test_a_row_that_is_due_soon(self, start_hearing, start_thread):
         row = Trouble.objects.create(state="waiting")
         start_hearing(Trouble)
@@ -111,6 +121,7 @@ class TestWakeUp:
 
         eventually(lambda: states([row]) == ["failed"], SOON)
 
+    @hinted
     def test_rows_that_are_due_soon_one_after_the_other(self, start_hearing, start_thread):
         rows = [Trouble.objects.create(state="waiting") for _ in range(3)]
         start_hearing(Trouble)
@@ -120,6 +131,7 @@ class TestWakeUp:
 
         eventually(lambda: states(rows) == ["failed"] * 3, SOON)
 
+    @hinted
     def test_the_last_of_many(self, start_hearing, start_thread):
         start_hearing(Noop, concurrency=2)
 
@@ -127,6 +139,7 @@ class TestWakeUp:
 
         eventually(lambda: not Noop.objects.exclude(state="done").exists(), SOON)
 
+    @hinted
     def test_a_row_committed_in_the_quiet_after_a_hint(self, start_hearing, start_thread):
         start_hearing(Noop)
 
@@ -143,6 +156,25 @@ class TestWakeUp:
         assert not embedded.runner.hints.active
         assert embedded.runner.hints.received == 0
         assert states([row]) == ["new"]
+
+    @pytest.mark.mysql
+    def test_a_database_without_hints_is_polled(self, start_runner, start_thread, caplog):
+        caplog.set_level("INFO")
+        embedded = start_runner(Noop, poll_interval=0.5)
+        eventually(lambda: embedded.runner._claimer.exhausted)
+
+        row = start_thread(Noop.objects.create).result()
+
+        eventually(lambda: states([row]) == ["done"], SOON)
+        assert not embedded.runner.hints.active
+        assert (embedded.runner.hints.received, embedded.runner.hints.sent) == (0, 0)
+        assert (
+            caplog.messages.count(
+                "The database 'default' has no hints; what other processes make due is found by "
+                "polling."
+            )
+            == 1
+        )
 
     def test_one_pass_does_not_listen(self):
         runner = one_pass(Noop)

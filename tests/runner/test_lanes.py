@@ -137,6 +137,7 @@ class TestBelowTheMark:
         assert busy_until(claiming, row.pk) <= LEASE / 6 + 1.5
 
     @pytest.mark.postgresql  # SQLite has one writer: nobody else settles meanwhile
+    @pytest.mark.mysql
     def test_a_transaction_that_commits_late_loses_nothing(
         self, start_thread: Callable[..., Any], travel: Travel
     ) -> None:

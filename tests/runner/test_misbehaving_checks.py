@@ -124,6 +124,7 @@ def test_a_check_that_swallows_everything_keeps_its_row_until_it_ends(scene: Sce
 
 
 @pytest.mark.postgresql
+@pytest.mark.mysql
 def test_a_check_that_waits_for_a_lock(scene: Scene, locked: Callable[[Any], Any]) -> None:
     held = Trouble.objects.create(state="waiting")
 

@@ -40,7 +40,8 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.postgresql
-class TestPostgreSQL:
+@pytest.mark.mysql
+class TestServers:
     def test_connections_that_are_ended_again_and_again(
         self, start_runner: Start, eventually: Eventually, server: Server
     ) -> None:
@@ -118,7 +119,7 @@ class TestPostgreSQL:
             runs.append(row.pk)
             if len(runs) == 1:
                 with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_sleep(30)")
+                    cursor.execute(server.sleep)
             return "done"
 
         def in_a_transaction(row: Trouble) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.runner import StatorRunner
@@ -17,6 +16,7 @@ from testapp.models import BasicModel, Chain, Trouble
 from tests.runner.embedded import QUICK, Embedded, one_pass, working_threads
 from tests.runner.gate import Gate
 from tests.runner.rows import due_in, fresh, lapse, reason, states
+from tests.runner.server import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -140,23 +140,17 @@ class TestDraining:
         eventually(lambda: not left(), 2)
 
     @pytest.mark.postgresql
-    def test_no_connection_is_left(self, start_runner: Start, eventually: Eventually) -> None:
+    @pytest.mark.mysql
+    def test_no_connection_is_left(
+        self, start_runner: Start, eventually: Eventually, server: Server
+    ) -> None:
         rows = [Trouble.objects.create(mode=mode) for mode in ("succeed", "loop", "raise")]
         runner = start_runner(Trouble, deadline=0.3)
         eventually(lambda: runner.total("moved") == runner.total("timed_out") == 1)
 
         runner.stop()
 
-        def others() -> int:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT count(*) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-                (number,) = cursor.fetchone()
-            return int(number)
-
-        eventually(lambda: others() == 0, 3)
+        eventually(lambda: server.other_connections() == 0, 3)
         assert states(rows) == ["done", "new", "new"]
 
     def test_a_long_drain_is_no_stall(

@@ -16,6 +16,7 @@ HINTS: dict[str, type[Hints]] = {"postgresql": PostgreSQLHints, "sqlite": SQLite
 __all__ = ["EVERY_MODEL", "Hints", "Listener", "hints_for"]
 
 
-def hints_for(alias: str) -> Hints:
-    """The hints of the database behind ``alias``, which has to be one with a store."""
-    return HINTS[connections[alias].vendor](alias)
+def hints_for(alias: str) -> Hints | None:
+    """The hints of the database behind ``alias``; None where it has no way to tell (MySQL)."""
+    hints = HINTS.get(connections[alias].vendor)
+    return None if hints is None else hints(alias)

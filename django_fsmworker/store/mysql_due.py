@@ -1,0 +1,119 @@
+"""What a claim takes: the first due rows of each lane that nobody holds or has locked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db import connections
+
+from django_fsmworker.models.fields import MOST_FAILURES
+from django_fsmworker.store.interface import Lane
+from django_fsmworker.store.mysql_sql import BEGINNING, count_due_sql, database_now, lock_due_sql
+from django_fsmworker.store.tables import Table
+
+Fetch = Callable[[str, list[Any]], list[Any]]
+
+DATETIME = 12  # in the protocol
+
+
+class Due:
+    """Reads the lanes of one table."""
+
+    def __init__(
+        self, fetch: Fetch, table: Table, lanes: Sequence[Lane], until: datetime | None
+    ) -> None:
+        self._fetch = fetch
+        self._table = table
+        self._lanes = dict(enumerate(lanes))
+        self._connection: Any = connections[table.alias]
+        self._now = database_now()
+        self._by = [] if until is None else [self._moment(until)]
+
+    def lock(self, fields: Sequence[Any]) -> list[Any]:
+        """Lock up to each lane's limit; each row's lane, the database's time, and ``fields``."""
+        columns = self._table.select(fields)
+        found: dict[int, list[Any]] = {}
+        asked, beyond = self._lanes, 2
+        with reading_times_fast(self._connection):
+            while asked:
+                found |= self._lock(asked, columns, beyond)
+                short = {n: lane for n, lane in asked.items() if len(found[n]) < lane.limit}
+                # The first rows of a lane may be locked by others who claim at the same moment.
+                asked = self._not_exhausted(short, beyond)
+                beyond *= 4
+        return [row for rows in found.values() for row in rows]
+
+    def _lock(self, lanes: Mapping[int, Lane], columns: str, beyond: int) -> dict[int, list[Any]]:
+        parts, params = [], []
+        for number, lane in lanes.items():
+            parts.append(lock_due_sql(self._table, columns, number, self._now, bool(self._by)))
+            params += [*self._params(lane, beyond), lane.state, lane.limit]
+        found: dict[int, list[Any]] = {number: [] for number in lanes}
+        for row in self._fetch(" UNION ALL ".join(parts), params):
+            found[row[0]].append(row)
+        return found
+
+    def _not_exhausted(self, lanes: Mapping[int, Lane], beyond: int) -> dict[int, Lane]:
+        """Those with more due rows than were looked at."""
+        if not lanes:
+            return {}
+        parts, params = [], []
+        for number, lane in lanes.items():
+            parts.append(count_due_sql(self._table, number, self._now, bool(self._by)))
+            params += self._params(lane, beyond)
+        counted = dict(self._fetch(" UNION ALL ".join(parts), params))
+        return {n: lane for n, lane in lanes.items() if counted[n] >= beyond * lane.limit}
+
+    def _params(self, lane: Lane, beyond: int) -> list[Any]:
+        since = BEGINNING if lane.since is None else self._moment(lane.since)
+        return [lane.state, since, *self._by, beyond * lane.limit]
+
+    def _moment(self, moment: datetime) -> Any:
+        return self._connection.ops.adapt_datetimefield_value(moment)
+
+
+def leased(
+    fields: Sequence[Any], found: Sequence[Sequence[Any]], token: int, lease: float
+) -> tuple[list[list[Any]], Any]:
+    """Locked rows with token, failures and lease as they are written; and when the lease ends."""
+    if not found:
+        return [], None
+    at = {field.attname: position for position, field in enumerate(fields)}
+    lease_at, claim_at, failures_at = at["state_lease"], at["state_claim"], at["state_failures"]
+    end = found[0][1] + timedelta(seconds=lease)
+    rows = []
+    for _, _, *row in found:
+        row[claim_at] = token
+        if row[lease_at] is not None:  # it has lapsed
+            row[claim_at] = token + 1
+            row[failures_at] = min(row[failures_at] + 1, MOST_FAILURES)
+        row[lease_at] = end
+        rows.append(row)
+    return rows, end
+
+
+@contextmanager
+def reading_times_fast(connection: Any) -> Iterator[None]:
+    """PyMySQL takes a timestamp apart with a regular expression; a claim reads thousands."""
+    connection.ensure_connection()
+    raw = connection.connection
+    decoders = getattr(raw, "decoders", None)
+    if not decoders:  # mysqlclient reads them in C
+        yield
+        return
+    raw.decoders = {**decoders, DATETIME: partial(_moment, decoders[DATETIME])}
+    try:
+        yield
+    finally:
+        raw.decoders = decoders
+
+
+def _moment(otherwise: Callable[[str], Any], text: str) -> Any:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # such as 0000-00-00
+        return otherwise(text)

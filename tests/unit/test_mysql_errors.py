@@ -1,0 +1,85 @@
+"""What MariaDB's and MySQL's numbers mean for the work at hand."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+
+from django_fsmworker.store import errors
+
+
+def raised(kind, *arguments):
+    """As Django raises what a driver raised."""
+    try:
+        try:
+            raise Exception(*arguments)
+        except Exception as error:
+            raise kind(*arguments) from error
+    except kind as error:
+        return error
+
+
+def verdicts(error):
+    return errors.is_contention(error), errors.is_outage(error), errors.is_refusal(error)
+
+
+@pytest.mark.parametrize("number", [1020, 1205, 1213, 3572])
+def test_contention(number):
+    assert verdicts(raised(OperationalError, number, "try again")) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0, 1021, 1030, 1040, 1045, 1047, 1053, 1114, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 4031],
+)
+def test_outages(number):
+    assert verdicts(raised(OperationalError, number, "gone")) == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        (IntegrityError, 1062),  # a duplicate
+        (IntegrityError, 1451),  # a foreign key
+        (OperationalError, 4025),  # a CHECK constraint, which PyMySQL calls operational
+        (DataError, 1406),  # too long
+        (DataError, 1441),  # a moment out of range
+        (OperationalError, 1644),  # a trigger's SIGNAL
+        (OperationalError, 1153),  # a packet too large: a smaller batch fits
+        (OperationalError, 1317),  # interrupted
+        (OperationalError, 1969),  # max_statement_time
+    ],
+)
+def test_refusals(kind, number):
+    assert verdicts(raised(kind, number, "no")) == (False, False, True)
+
+
+def test_the_words_of_a_message_do_not_count():
+    error = raised(OperationalError, 1205, "Lock wait timeout exceeded; the table is locked")
+
+    assert errors.is_contention(error)
+    assert not errors.is_contention(raised(OperationalError, 1030, "the database is locked"))
+
+
+class TestLost:
+    @pytest.mark.parametrize("number", [0, 1053, 1927, 2006, 2013, 2055, 4031])
+    def test_numbers(self, number):
+        assert errors.is_lost(raised(InterfaceError, number, ""))
+
+    @pytest.mark.parametrize("number", [1040, 1205, 1213, 2003])
+    def test_others(self, number):
+        assert not errors.is_lost(raised(OperationalError, number, ""))
+
+    def test_behind_an_error_of_the_checks_own(self):
+        try:
+            try:
+                raise raised(OperationalError, 2013, "Lost connection")
+            except OperationalError as error:
+                raise RuntimeError("the shop is closed") from error
+        except RuntimeError as error:
+            assert errors.is_lost(error)
+
+    def test_only_a_database_speaks_of_it(self):
+        assert not errors.is_lost(raised(RuntimeError, 2013, "Lost connection"))
+        assert not errors.is_lost(raised(OperationalError, "the connection is closed"))
+        assert not errors.is_lost(None)
