@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import Warning
 from django.db import connection
 
-from django_fsmworker import mysql_checks
+from django_fsmworker import checks
 from django_fsmworker.runner import preflight
 from django_fsmworker.store import store_for
 from testapp.models import Noop, Order
@@ -130,7 +130,7 @@ class TestMissingIndexes:
 
     def test_none(self, store):
         assert store.missing_indexes(Order) == []
-        assert mysql_checks.check_tables(None, databases=["default"]) == []
+        assert checks.check_tables(None, databases=["default"]) == []
 
     def test_the_exact_one(self, store, without_index):
         assert store.missing_indexes(Order) == [(LACK, REMEDY)]
@@ -143,15 +143,15 @@ class TestMissingIndexes:
             execute("DROP INDEX mine ON testapp_order")
 
     def test_w004(self, without_index):
-        assert mysql_checks.check_tables(None, databases=["default"]) == [
+        assert checks.check_tables(None, databases=["default"]) == [
             Warning(LACK, hint=REMEDY, obj=Order, id="fsmworker.W004")
         ]
-        assert mysql_checks.check_tables(None, databases=None) == []
+        assert checks.check_tables(None, databases=None) == []
 
     def test_no_table_no_complaint(self, monkeypatch):
         monkeypatch.setattr(connection.introspection, "table_names", lambda: [])
 
-        assert mysql_checks.check_tables(None, databases=["default"]) == []
+        assert checks.check_tables(None, databases=["default"]) == []
 
     def test_a_runner_says_it_at_its_start(self, store, without_index, caplog):
         preflight.inspect({Order: store})

@@ -40,7 +40,7 @@ class AlikeStates(StateGraph):
 def apps(monkeypatch):
     """Only the models that the test declares."""
     with isolate_apps("testapp") as isolated:
-        monkeypatch.setattr(checks, "apps", isolated)
+        monkeypatch.setattr("django_fsmworker.checks.models.apps", isolated)
         yield isolated
 
 
@@ -66,8 +66,8 @@ def databases(monkeypatch):
         def allow_migrate_model(alias, model):
             return True
 
-    monkeypatch.setattr(checks, "connections", known)
-    monkeypatch.setattr(checks, "router", Router)
+    monkeypatch.setattr("django_fsmworker.checks.databases.connections", known)
+    monkeypatch.setattr("django_fsmworker.checks.databases.router", Router)
     return known
 
 
@@ -375,7 +375,7 @@ class TestDatabases:
                 __module__ = MODULE
                 state = StateField(AlikeStates)
 
-        monkeypatch.setattr(checks, "stator_models", lambda: [Shape])
+        monkeypatch.setattr("django_fsmworker.checks.databases.stator_models", lambda: [Shape])
 
         assert checks.check_databases(None) == [
             Error(
@@ -481,7 +481,7 @@ class TestDatabases:
         assert checks.check_databases(None) == []
 
     def test_w002_without_async_checks_a_runner_needs_fewer(self, databases, monkeypatch):
-        monkeypatch.setattr(checks, "stator_models", lambda: [BasicModel])
+        monkeypatch.setattr("django_fsmworker.checks.databases.stator_models", lambda: [BasicModel])
         databases["default"] = Wrapper("postgresql", pool={"max_size": 14})
 
         assert checks.check_databases(None) == []
@@ -504,7 +504,7 @@ class TestDatabases:
 
         graphs = {"checked": CheckedStates, "swept": SweptStates}
         model = type("Model", (), {"state_graph": graphs[graph]})
-        monkeypatch.setattr(checks, "stator_models", lambda: [model])
+        monkeypatch.setattr("django_fsmworker.checks.databases.stator_models", lambda: [model])
 
         databases["default"] = Wrapper("postgresql", pool={"max_size": wanted})
         assert checks.check_databases(None) == []

@@ -29,16 +29,6 @@ class Server(ABC):
     def other_connections(self) -> int:
         """How many there are beside the calling thread's."""
 
-    def end_waiting(self) -> int:
-        """End the connections that wait for a lock; how many there were."""
-        ended = self._connection.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE datname = %s AND wait_event_type = 'Lock'",
-            [self._name],
-        )
-        (number,) = ended.fetchone() or (0,)
-        return int(number)
-
     @contextmanager
     def away(self) -> Iterator[None]:
         """Nobody gets in while the ``with`` block runs."""
@@ -75,6 +65,13 @@ class PostgreSQLServer(Server):
 
     def other_connections(self) -> int:
         return self._number("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = %s")
+
+    def end_waiting(self) -> int:
+        """End the connections that wait for a lock; how many there were."""
+        return self._number(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = %s AND wait_event_type = 'Lock'"
+        )
 
     def close(self) -> None:
         self._connection.close()

@@ -1,4 +1,4 @@
-"""System checks that only concern MariaDB and MySQL."""
+"""What only concerns MariaDB and MySQL."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning
-from django.db import connections, router
-
-from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.store import store_for
+from django.core.checks import CheckMessage, Error
 
 
 def check_mysql(
     alias: str, database: dict[str, Any], models: Sequence[Any]
 ) -> Iterator[CheckMessage]:
-    """What the settings, and the graphs of ``models``, have to say; looks at no database."""
+    """What the settings, and the graphs of ``models``, have to say; no database is looked at."""
     zone = database.get("TIME_ZONE")
     if zone not in (None, "UTC"):
         yield Error(
@@ -47,22 +43,3 @@ def _check_names(model: Any) -> Iterator[CheckMessage]:
                 obj=model,
                 id="fsmworker.E014",
             )
-
-
-def check_tables(
-    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """What the tables lack; looks at these databases."""
-    found: list[CheckMessage] = []
-    for alias in databases or ():
-        if connections[alias].vendor == "mysql":
-            found += _check_tables(alias)
-    return found
-
-
-def _check_tables(alias: str) -> Iterator[CheckMessage]:
-    tables = connections[alias].introspection.table_names()
-    for model in stator_models():
-        if router.db_for_write(model) == alias and model._meta.db_table in tables:
-            for lack, remedy in store_for(alias).missing_indexes(model):
-                yield Warning(lack, hint=remedy, obj=model, id="fsmworker.W004")

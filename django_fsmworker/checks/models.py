@@ -1,0 +1,115 @@
+"""What a model with a life has to look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error
+from django.db import router
+
+from django_fsmworker.graph import StateGraph
+from django_fsmworker.models.fields import StateField
+from django_fsmworker.models.stator_model import StatorModel
+from django_fsmworker.store.guards import fault_of
+
+# Kinds of fields whose values are not told apart in a list of keys, or in a set.
+UNMATCHED = {"ArrayField", "BinaryField", "HStoreField", "JSONField"}
+
+
+def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Called by Django."""
+    found: list[CheckMessage] = []
+    for model in apps.get_models():
+        if issubclass(model, StatorModel) and not model._meta.proxy:
+            found += _check_model(model)
+    return found
+
+
+def _check_model(model: Any) -> Iterator[CheckMessage]:
+    meta = model._meta
+    fields = [field for field in meta.fields if isinstance(field, StateField)]
+    if not fields:
+        yield Error(
+            f"{meta.label} has no state field.",
+            hint="Declare 'state = StateField(YourGraph)' on it.",
+            obj=model,
+            id="fsmworker.E001",
+        )
+        return
+    field = fields[0]
+    if field.name != "state" or len(fields) > 1:
+        yield Error(
+            f"The state field of {meta.label} has to be a single one named 'state'.",
+            hint="Name it 'state'; a row has one life.",
+            obj=model,
+            id="fsmworker.E002",
+        )
+        return
+    if field.graph is None:
+        yield Error(
+            f"{meta.label}.state has no graph.",
+            hint="Declare 'state = StateField(YourGraph)'.",
+            obj=model,
+            id="fsmworker.E003",
+        )
+        return
+    if field.model is not model:
+        return  # A multi-table child: its parent is checked.
+    yield from _check_table(model)
+    yield from _check_guards(model, field.graph)
+    for name in field.graph.states:
+        if len(name) > (field.max_length or 0):
+            yield Error(
+                f"The state {name!r} of {meta.label} is longer than max_length={field.max_length}.",
+                hint=f"Shorten it, or declare StateField(..., max_length={len(name)}).",
+                obj=model,
+                id="fsmworker.E006",
+            )
+
+
+def _check_table(model: Any) -> Iterator[CheckMessage]:
+    """The columns of one life are in one table, whose key tells rows apart."""
+    meta = model._meta
+    owners = {each.name: meta.get_field(each.name).model for each in StatorModel._meta.fields}
+    elsewhere = [name for name, owner in owners.items() if owner is not model]
+    if elsewhere:
+        yield Error(
+            f"{meta.label} has the state in its own table, but {elsewhere[0]} in that of "
+            f"{owners[elsewhere[0]]._meta.label}.",
+            hint="Make the parent abstract, or declare 'state = StateField(YourGraph)' on it.",
+            obj=model,
+            id="fsmworker.E004",
+        )
+    for field in getattr(meta.pk, "fields", [meta.pk]):
+        kind = _value_field(field).get_internal_type()
+        if kind in UNMATCHED:
+            yield Error(
+                f"The primary key of {meta.label} has a {kind}, by which a runner cannot find a "
+                f"row again.",
+                hint="Give it another primary key, and a UniqueConstraint on what is now the key.",
+                obj=model,
+                id="fsmworker.E005",
+            )
+
+
+def _check_guards(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
+    """What only the model can tell: whether it has the fields that a condition names."""
+    alias = router.db_for_write(model)
+    for edge in [edge for state in graph.states.values() for edge in state.guards]:
+        fault = fault_of(edge, model, alias)
+        if fault is not None:
+            yield Error(
+                f"The guard from {edge.source!r} to {edge.target} cannot be asked about rows of "
+                f"{model._meta.label}: {fault}",
+                hint="Give when= a condition that filter() of the model takes, without aggregates; "
+                "count in a Subquery.",
+                obj=model,
+                id="fsmworker.E011",
+            )
+
+
+def _value_field(field: Any) -> Any:
+    """The field that a foreign key has its values from, or ``field`` itself."""
+    return _value_field(field.target_field) if field.remote_field else field

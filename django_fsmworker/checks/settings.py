@@ -1,0 +1,37 @@
+"""What the project's settings have to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.exceptions import ConfigurationError
+
+
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Called by Django."""
+    found: list[CheckMessage] = []
+    if not settings.USE_TZ:
+        found.append(
+            Error(
+                "USE_TZ is False, so due times would be ambiguous.",
+                hint="Set USE_TZ = True.",
+                id="fsmworker.E007",
+            )
+        )
+    try:
+        RunnerSettings.load()
+    except ConfigurationError as error:
+        found.append(Error(str(error), hint="Correct the setting.", id="fsmworker.E008"))
+    return found
+
+
+def runner_settings() -> RunnerSettings | None:
+    """The runner's settings; None where they are wrong."""
+    try:
+        return RunnerSettings.load()
+    except ConfigurationError:  # Reported by check_settings.
+        return None
