@@ -11,8 +11,8 @@ from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import CaseResult, Series
 from tests.benchmarks.statistics import median, ratio
 
-ROWS, RUNS, PEER_RUNS = 50_000, 5, 3
-PEER_SECONDS = 60.0
+ROWS, RUNS = 50_000, 5
+SECONDS = 60.0
 
 PYTHON = (
     "A row costs the engine an object, a thread's turn and a call of the check, which raw SQL does "
@@ -21,32 +21,15 @@ PYTHON = (
 
 
 def measure(bench: Bench) -> list[Series]:
-    return own(bench) + peers(bench)
-
-
-def own(bench: Bench, alias: str = "default") -> list[Series]:
-    """The engine and the floors, in turns."""
-    contenders: list[Contender] = [
-        RawSQL("Noop", alias),
-        RawSQL("Noop", alias, "tuned"),
-        Engine("Noop", alias),
-    ]
-    return bench.race(contenders, [bench.size(ROWS)] * 3, bench.times(RUNS))
-
-
-def peers(bench: Bench) -> list[Series]:
-    """Each peer at its default and at its best setting, and the engine among them, in turns."""
-    if not bench.peers:
-        return []
-    contenders = [
-        PeerContender(peer, setting, bench.server)
-        for peer in bench.peers
-        for setting in (peer.default, peer.best)
-    ]
+    """The floors, the engine, and each peer at its default and at its best setting, in turns."""
+    contenders: list[Contender] = [RawSQL("Noop"), RawSQL("Noop", settings="tuned"), Engine("Noop")]
     most = bench.size(ROWS)
-    numbers = [min(each.jobs, most) for each in contenders]
-    runs = min(PEER_RUNS, bench.times(RUNS))
-    return bench.race(contenders, numbers, runs, seconds=PEER_SECONDS)
+    numbers = [most] * len(contenders)
+    for peer in bench.peers:
+        for setting in (peer.default, peer.best):
+            contenders.append(PeerContender(peer, setting, bench.server))
+            numbers.append(min(setting.jobs, most))
+    return bench.race(contenders, numbers, bench.times(RUNS), seconds=SECONDS)
 
 
 def of_the_floor(result: CaseResult, settings: str = "plain") -> float:

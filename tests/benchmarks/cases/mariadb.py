@@ -14,15 +14,10 @@ from tests.benchmarks.results import Series
 ALIAS = "mariadb"
 ROWS, RUNS = 20_000, 3
 
-# What PostgreSQL has as a partial index; this package's documentation tells to add it.
-INDEX = "CREATE INDEX IF NOT EXISTS benchmarks_noop_due ON benchmarks_noop (state, state_next)"
-
 
 def measure(bench: Bench) -> list[Series]:
     if ALIAS not in connections:
         raise RuntimeError("there is no MariaDB server: install mariadbd, or set TEST_MYSQL_URL")
-    with connections[ALIAS].cursor() as cursor:
-        cursor.execute(INDEX)
     contenders = [RawSQL("Noop", ALIAS), Engine("Noop", ALIAS)]
     return bench.race(contenders, [bench.size(ROWS)] * 2, bench.times(RUNS))
 

@@ -17,6 +17,8 @@ class Contender(ABC):
     name: str
     settings: str = "default"
     peer = False
+    # Whoever is slow has enough of fewer runs than the others.
+    most_runs = 100
     # The database where its work lies.
     url: str
 

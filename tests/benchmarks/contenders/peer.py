@@ -25,17 +25,13 @@ class PeerContender(Contender):
     """One peer with one setting; each run has a database of its own, made afresh."""
 
     peer = True
+    most_runs = 3
 
     def __init__(self, peer: Peer, setting: Setting, server: str) -> None:
         self.name, self.settings = peer.name, setting.name
         self._peer, self._setting, self._server = peer, setting, server
         self._next = 1
         self._connection: psycopg.Connection[Any] | None = None
-
-    @property
-    def jobs(self) -> int:
-        """As many as this setting finishes within some seconds."""
-        return self._setting.jobs
 
     def install(self) -> None:
         """An empty queue in a fresh database."""
