@@ -54,7 +54,7 @@ class TestDeadlines:
         desk.takes = lambda rows: max(row.pause for row in rows)
         rows = [*desk.letters(4), *desk.letters(1, pause=60), *desk.letters(3)]
         slow = rows[4]
-        runner = start_runner(Letter, deadline=0.3, lease=3)
+        runner = start_runner(Letter, deadline=0.5, lease=3)
 
         eventually(lambda: fresh(slow).state_failures == 1)
         eventually(lambda: states(rows).count("done") == 7)
@@ -76,7 +76,7 @@ class TestDeadlines:
     ) -> None:
         desk.takes = lambda rows: max(row.pause for row in rows)
         bad = desk.letters(3, pause=60)
-        runner = start_runner(Letter, deadline=0.2, lease=3, **{desk.concurrency: 2})
+        runner = start_runner(Letter, deadline=0.5, lease=3, **{desk.concurrency: 2})
         eventually(lambda: all(fresh(row).state_failures for row in bad))
 
         good = desk.letters(50)
@@ -89,9 +89,9 @@ class TestDeadlines:
     def test_each_call_has_the_whole_deadline(
         self, desk: Desk, start_runner: Start, eventually: Eventually
     ) -> None:
-        desk.takes = lambda rows: 0.3 if len(rows) < 8 else 60
+        desk.takes = lambda rows: 0.4 if len(rows) < 8 else 60
         rows = desk.letters(8)
-        start_runner(Letter, deadline=0.6, lease=3)
+        start_runner(Letter, deadline=1, lease=3)
 
         eventually(lambda: set(states(rows)) == {"done"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db.models import Q
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph import State, StateGraph
@@ -72,6 +73,32 @@ def test_in_a_terminal_state():
 
     with pytest.raises(GraphError, match=r"^Graph\.done: no check runs in a terminal or manual"):
         type("Graph", (StateGraph,), {"new": new, "done": done, "check_new": check})
+
+
+def guarded(new, *others):
+    """A graph in which ``new`` leads to ``done`` by a guard, and to others by a check."""
+    done = State()
+    new.transitions_to(done, when=Q(pk=1))
+    members = {"new": new, "done": done}
+    for number, other in enumerate(others):
+        new.transitions_to(other)
+        members[f"other{number}"] = other
+    with pytest.raises(GraphError) as caught:
+        type("Graph", (StateGraph,), members)
+    return str(caught.value)
+
+
+def test_with_guards_only():
+    assert guarded(State(batch=5)) == (
+        "Graph.new: batch is for a check, and it has only guards; remove batch, or write a check."
+    )
+
+
+def test_with_guards_and_a_check_that_is_missing():
+    assert guarded(State(batch=5), State()) == (
+        "Graph.new: nobody would take its transition to other0, which has no when=, because it has"
+        " no check; write a classmethod check_new(cls, rows), or give that transition a when=."
+    )
 
 
 def test_without_a_check():

@@ -13,7 +13,7 @@ def automatic_has_a_check(state: State) -> str | None:
         return None
     return (
         "it is automatic but has no check; write a classmethod"
-        f" {state.transition_function}({_parameters(state)}), or declare it manual=True."
+        f" {state.transition_function}({parameters(state)}), or declare it manual=True."
     )
 
 
@@ -30,9 +30,7 @@ def check_is_bound(state: State) -> str | None:
     if not state.checked or isinstance(check_of(state), classmethod | staticmethod):
         return None
     name = state.transition_function
-    return (
-        f"{name} is not a classmethod; write it as @classmethod def {name}({_parameters(state)})."
-    )
+    return f"{name} is not a classmethod; write it as @classmethod def {name}({parameters(state)})."
 
 
 def check_is_no_generator(state: State) -> str | None:
@@ -61,15 +59,14 @@ def check_takes_a_row(state: State) -> str | None:
         inspect.signature(state.handler).bind(object())
     except TypeError:
         given = "a row" if state.batch is None else "a list of rows"
-        return (
-            f"{name} cannot be called with {given}; write it as def {name}({_parameters(state)})."
-        )
+        return f"{name} cannot be called with {given}; write it as def {name}({parameters(state)})."
     except ValueError:  # Written in C, without a signature to look at.
         return None
     return None
 
 
-def _parameters(state: State) -> str:
+def parameters(state: State) -> str:
+    """Those of a check, as sentences show them."""
     return "cls, instance" if state.batch is None else "cls, rows"
 
 

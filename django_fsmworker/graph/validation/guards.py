@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django_fsmworker.graph.states import State
-from django_fsmworker.graph.validation.functions import check_of
+from django_fsmworker.graph.validation.functions import check_of, parameters
 
 
 def manual_has_no_guard(state: State) -> str | None:
@@ -28,7 +28,12 @@ def swept_runs_nothing(state: State) -> str | None:
     """A sweep asks about many rows at once: there is no attempt that one could bound or wrap."""
     if not state.swept:
         return None
-    given = "deadline" if state.deadline is not None else "atomic=True" if state.atomic else None
+    options = {
+        "deadline": state.deadline is not None,
+        "atomic=True": state.atomic,
+        "batch": state.batch is not None,
+    }
+    given = next((name for name, is_given in options.items() if is_given), None)
     if given is None:
         return None
     return f"{given} is for a check, and it has only guards; remove {given}, or write a check."
@@ -41,6 +46,6 @@ def another_way_has_a_check(state: State) -> str | None:
         return None
     return (
         f"nobody would take its transition to {without[0]}, which has no when=, because it has no"
-        f" check; write a classmethod {state.transition_function}(cls, instance), or give that"
-        " transition a when=."
+        f" check; write a classmethod {state.transition_function}({parameters(state)}), or give"
+        " that transition a when=."
     )
