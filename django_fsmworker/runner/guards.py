@@ -13,9 +13,10 @@ from django_fsmworker.models.keys import key_of
 from django_fsmworker.runner.judging import failed, too_early
 from django_fsmworker.runner.verdicts import Verdict
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_contention, is_outage, sqlstate
+from django_fsmworker.store.errors import is_contention, is_outage, number, sqlstate
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.guards import first_true
+from django_fsmworker.store.mysql_errors import STATEMENT_NUMBERS
 
 Answer = Transition | Exception
 
@@ -49,7 +50,8 @@ def is_of_the_guard(error: Exception) -> bool:
     if not isinstance(error, DatabaseError) or sqlstate(error) == QUERY_CANCELED:
         return True
     unknown = str(error).startswith("no such ")  # a table, a column or a function, says SQLite
-    return isinstance(error, ProgrammingError | NotSupportedError) or unknown
+    known = unknown or number(error) in STATEMENT_NUMBERS
+    return isinstance(error, ProgrammingError | NotSupportedError) or known
 
 
 def decided(row: Any, pk: Any, token: int | None, age: float, answer: Answer) -> Outcome:

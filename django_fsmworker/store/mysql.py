@@ -14,8 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import Error, transaction
+from django.db.models import QuerySet
 
-from django_fsmworker.models.keys import batched
+from django_fsmworker.graph import State
+from django_fsmworker.models.discovery import declaring_model
+from django_fsmworker.models.keys import batched, key_name, with_keys
+from django_fsmworker.models.moving import entering
 from django_fsmworker.store import mysql_tables
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.mysql_due import Due, leased
@@ -26,6 +30,7 @@ from django_fsmworker.store.mysql_sql import (
     Key,
     claim_sql,
     database_now,
+    holds_sql,
     keyed,
     microseconds,
     peek_sql,
@@ -122,6 +127,24 @@ class MySQLStore(Store):
         table = table_for(model, self.alias)
         rows = held(self._fetch, table, holds, same_state=True, lock=False)
         return {pk for pk, _ in rows}
+
+    def sweep(self, rows: QuerySet[Any], target: State) -> set[Any]:
+        # Locked alone: the condition may join other tables, whose rows would be locked along.
+        model: Any = rows.model
+        table, name = table_for(model, self.alias), key_name(model)
+        found = list(set(rows.values_list(name, flat=True)))
+        moved: set[Any] = set()
+        for some in batched(found, MOST_KEYS):
+            with self.transaction():
+                keys = _parts(table.prepare_keys(some))
+                free = table.each_key(self._fetch(holds_sql(table, len(some), lock=True), keys))
+                still = set(rows.filter(with_keys(model, free)).values_list(name, flat=True))
+                if still:
+                    known: QuerySet[Any] = QuerySet(declaring_model(model), using=self.alias)
+                    known = known.filter(with_keys(known.model, list(still)))
+                    known.update(**entering(model, target))
+                moved |= still
+        return moved
 
     def _claim(
         self, table: Table, due: Due, fields: Sequence[Any], token: int, lease: float

@@ -13,6 +13,7 @@ from django_fsmworker.store.errors import is_contention, is_outage, is_refusal
 pytestmark = pytest.mark.django_db
 
 ON_SQLITE, ON_POSTGRESQL = pytest.mark.sqlite, pytest.mark.postgresql
+ON_MYSQL = pytest.mark.mysql
 
 
 def error_of(*sqls: str) -> DatabaseError:
@@ -36,6 +37,8 @@ def case(sql: str, mark: Any) -> Any:
         case("SELECT abs(-9223372036854775807 - 1)", ON_SQLITE),
         case("SELECT 1 / 0", ON_POSTGRESQL),
         case("SELECT 'x'::int", ON_POSTGRESQL),
+        case("SELECT EXP(1000)", ON_MYSQL),
+        case("SELECT 9223372036854775807 + 1", ON_MYSQL),
     ],
 )
 def test_of_a_row_s_data(sql):
@@ -45,7 +48,7 @@ def test_of_a_row_s_data(sql):
     assert not (is_outage(error) or is_contention(error) or is_of_the_guard(error))
 
 
-@pytest.mark.parametrize("mark", [case("", ON_SQLITE), case("", ON_POSTGRESQL)])
+@pytest.mark.parametrize("mark", [case("", ON_SQLITE), case("", ON_POSTGRESQL), case("", ON_MYSQL)])
 @pytest.mark.parametrize(
     "sql",
     [
@@ -64,6 +67,20 @@ def test_of_the_statement(sql, mark):
 @pytest.mark.postgresql
 def test_of_a_statement_that_took_too_long():
     error = error_of("SET LOCAL statement_timeout = 10", "SELECT pg_sleep(5)")
+
+    assert is_of_the_guard(error)
+    assert not (is_outage(error) or is_contention(error))
+
+
+@pytest.mark.mysql
+def test_of_a_statement_that_took_mariadb_too_long():
+    if not connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+        pytest.skip("MySQL has max_execution_time")
+    error = error_of(
+        "SET STATEMENT max_statement_time = 0.05 FOR SELECT COUNT(*) FROM "
+        "information_schema.columns AS a, information_schema.columns AS b, "
+        "information_schema.columns AS c"
+    )
 
     assert is_of_the_guard(error)
     assert not (is_outage(error) or is_contention(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,10 @@ class Server(ABC):
     @abstractmethod
     def other_connections(self) -> int:
         """How many there are beside the calling thread's."""
+
+    @abstractmethod
+    def end_waiting(self) -> int:
+        """End the connections that wait for a lock; how many there were."""
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -63,15 +68,14 @@ class PostgreSQLServer(Server):
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
         )
 
-    def other_connections(self) -> int:
-        return self._number("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = %s")
-
     def end_waiting(self) -> int:
-        """End the connections that wait for a lock; how many there were."""
         return self._number(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
             "WHERE datname = %s AND wait_event_type = 'Lock'"
         )
+
+    def other_connections(self) -> int:
+        return self._number("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = %s")
 
     def close(self) -> None:
         self._connection.close()
@@ -97,19 +101,31 @@ class MySQLServer(Server):
         self._connection = connect(os.environ["TEST_MYSQL_URL"])
 
     def end_all_connections(self) -> int:
-        import pymysql
+        return self._kill(self._threads())
 
-        threads = self._threads()
-        for thread in threads:
-            with suppress(pymysql.Error):  # it has ended meanwhile
-                self._execute(f"KILL {thread}")
-        return len(threads)
+    def end_waiting(self) -> int:
+        time.sleep(0.15)  # the view is made anew when nobody has looked for 0.1 s
+        waiting = self._execute(
+            "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx "
+            "WHERE trx_state = 'LOCK WAIT' UNION "
+            "SELECT id FROM information_schema.processlist "
+            "WHERE state LIKE 'Waiting for table%lock'"
+        )
+        return self._kill([number for (number,) in waiting])
 
     def other_connections(self) -> int:
         return len(self._threads()) - 1
 
     def close(self) -> None:
         self._connection.close()
+
+    def _kill(self, threads: list[int]) -> int:
+        import pymysql
+
+        for thread in threads:
+            with suppress(pymysql.Error):  # it has ended meanwhile
+                self._execute(f"KILL {thread}")
+        return len(threads)
 
     def _threads(self) -> list[int]:
         rows = self._execute(

@@ -16,6 +16,7 @@ from testapp.models import Letter
 from tests.runner.desk import STATES, Desk
 from tests.runner.embedded import Embedded, working_threads
 from tests.runner.rows import due_in, failure, fresh, path, reason, states
+from tests.runner.server import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -257,6 +258,7 @@ class TestLeases:
         assert (first.total("superseded"), second.total("moved")) == (0, 0)
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_row_whose_lease_cannot_be_renewed_holds_up_no_others(
         self,
         desk: Desk,
@@ -359,8 +361,9 @@ class TestConnections:
         assert [fresh(row).value for row in rows] == [0] * 5 + [1]
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_connection_that_ends_is_an_interruption_and_the_rows_run_alone_next(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, desk: Desk, start_runner: Start, eventually: Eventually, server: Server
     ) -> None:
         from django.db import connection
 
@@ -368,7 +371,7 @@ class TestConnections:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
                 if len(desk.calls) == 1:
-                    cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                    cursor.execute(server.end_this_connection)
             return "done"
 
         desk.on_a_thread = True
@@ -386,8 +389,9 @@ class TestConnections:
         assert desk.sizes[-1] == 5, "together again"
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_row_that_ends_its_connection_again_and_again_fails_alone(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, desk: Desk, start_runner: Start, eventually: Eventually, server: Server
     ) -> None:
         from django.db import connection
 
@@ -395,7 +399,7 @@ class TestConnections:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
                 if any(row.value for row in rows):
-                    cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                    cursor.execute(server.end_this_connection)
             return "done"
 
         desk.on_a_thread = True

@@ -360,6 +360,7 @@ class TestApart:
     """A guard may look at any table; what happens there is no other model's affair."""
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_table_that_is_locked(
         self, start_runner: Start, eventually: Eventually, start_thread: Callable[..., Any]
     ) -> None:
@@ -378,6 +379,7 @@ class TestApart:
         assert runner.total("moved") == 3
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_runner_that_stops_meanwhile_hands_the_rows_back(
         self,
         start_runner: Start,
@@ -400,6 +402,7 @@ class TestApart:
         assert fresh(row).state == "held"
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_connection_that_is_ended_while_the_guard_is_asked(
         self,
         start_runner: Start,
@@ -420,13 +423,15 @@ class TestApart:
         assert failure(row) is None
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_slow_guard(
         self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its lease is renewed while it is asked."""
+        asleep = {"postgresql": "pg_sleep(2)::text = ''", "mysql": "SLEEP(2) = 0"}
         sleep = Func(
             F("amount"),
-            template="(pg_sleep(2)::text = '' AND %(expressions)s = 7)",
+            template=f"({asleep[connection.vendor]} AND %(expressions)s = 7)",
             output_field=BooleanField(),
         )
         monkeypatch.setitem(PENDING.place.__dict__, "guards", guards_of(PENDING, (HELD, sleep)))

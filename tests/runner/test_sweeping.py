@@ -113,6 +113,7 @@ class TestOneSweep:
         assert states([claimed, other]) == ["held", "pending"]
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_locked_row_waits_for_the_next_sweep(self, locked: Callable[[Any], Locker]) -> None:
         open_ = endpoint()
         rows = [delivery("held", endpoint=open_) for _ in range(3)]
@@ -500,6 +501,7 @@ class TestTrouble:
         assert failure(held) is None
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_guard_that_the_database_does_not_understand(
         self, other_guards: Callable[..., None], caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -516,6 +518,7 @@ class TestTrouble:
         assert states(held) == ["held"] * 3
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_database_that_goes_away(
         self,
         start_runner: Start,
@@ -542,6 +545,7 @@ class TestTrouble:
         assert failure(row) is None
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_locked_table_holds_up_no_check(
         self, start_runner: Start, eventually: Eventually, start_thread: Callable[..., Any]
     ) -> None:
