@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import is_contention, is_outage
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.sweeps import Window, movable, next_window, rows_in
+
+logger = logging.getLogger(__name__)
 
 WINDOW_ROWS = 5000
 
@@ -100,3 +103,10 @@ class Sweep:
             if not not_taken:
                 return
             outcome = refused(*not_taken[0])
+        logger.error(
+            "The database refuses every write to %s %s; its guards are asked again in the next "
+            "sweep.",
+            self._model._meta.label,
+            key,
+            extra={"action": "refused", "model": self._model._meta.label, "pk": key},
+        )

@@ -58,12 +58,12 @@ def fault_of(edge: Transition, model: Any, alias: str) -> str | None:
     """Why a guard cannot be asked about rows of ``model``, in a sentence; the database is not."""
     rows: QuerySet[Any] = QuerySet(model, using=alias)
     try:
-        where = rows.filter(edge.when).query.where
-        rows.filter(edge.when).query.get_compiler(alias).as_sql()
+        query = rows.filter(edge.when).query
+        query.get_compiler(alias).as_sql()
     except EmptyResultSet:  # never true, which is nothing wrong
         return None
     except Exception as error:
         return str(error) or type(error).__name__
-    if where.contains_aggregate or where.contains_over_clause:
+    if query.where.contains_aggregate or query.where.contains_over_clause:
         return "It looks at many rows together, by an aggregate or a window."
     return None

@@ -288,12 +288,30 @@ class TestFailing:
         assert states(rows) == ["gone", "held", "gone"]
         assert "django.db.utils.IntegrityError" in reason(rows[1])
 
+    def test_a_row_that_the_database_lets_nobody_write(
+        self, other_guards: Callable[..., None], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        other_guards(HELD, (GONE, Q(amount__gt=0)))
+        rows = [delivery("held", amount=amount) for amount in (1, 13, 2)]
+
+        with constraint("amount <> 13", valid=False):
+            one_pass(Delivery)
+
+        assert states(rows) == ["gone", "held", "gone"]
+        assert fresh(rows[1]).state_failures == 0
+        said = (
+            f"The database refuses every write to testapp.Delivery {rows[1].pk}; its guards are "
+            f"asked again in the next sweep."
+        )
+        assert caplog.messages.count(said) == 1
+
 
 class constraint:
     """``with constraint(condition):`` the table of deliveries has it."""
 
-    def __init__(self, condition: str) -> None:
+    def __init__(self, condition: str, valid: bool = True) -> None:
         self._condition = condition
+        self._valid = "" if valid else "NOT VALID"
 
     def __enter__(self) -> None:
         trigger = f"""
@@ -303,6 +321,7 @@ class constraint:
         """
         added = f"""
             ALTER TABLE testapp_delivery ADD CONSTRAINT delivery_refused CHECK ({self._condition})
+            {self._valid}
         """
         self._execute(trigger if connection.vendor == "sqlite" else added)
 
