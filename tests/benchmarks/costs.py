@@ -25,8 +25,9 @@ WORKERS = """
 OF_A_TABLE = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s"
 
 
-# What a session of ours has not reported yet would be counted to the next run.
-REPORT = "SELECT pg_stat_force_next_flush()"
+# What a session of ours has not reported yet would be counted to the next run. Before version 15,
+# a session reports by itself soon enough.
+REPORT, REPORTS_SINCE = "SELECT pg_stat_force_next_flush()", 150_000
 
 
 def counters(url: str, table: str | None = None) -> Counters:

@@ -62,7 +62,8 @@ class PeerContender(Contender):
 
     def counters(self) -> costs.Counters:
         assert self._connection is not None
-        self._connection.execute(costs.REPORT)
+        if self._connection.info.server_version >= costs.REPORTS_SINCE:
+            self._connection.execute(costs.REPORT)
         return super().counters()
 
     def left(self) -> int:

@@ -72,8 +72,9 @@ class RowContender(Contender):
         return number
 
     def counters(self) -> costs.Counters:
-        if connections[self.alias].vendor == "postgresql":
-            with connections[self.alias].cursor() as cursor:
+        connection = connections[self.alias]
+        if getattr(connection, "pg_version", 0) >= costs.REPORTS_SINCE:
+            with connection.cursor() as cursor:
                 cursor.execute(costs.REPORT)
         return costs.counters(self._direct, self.model._meta.db_table)
 
