@@ -38,6 +38,9 @@ class _EngineColumn(Field):  # type: ignore[type-arg]
 
     descriptor_class = TrackedAttribute
     plain: type[Field[Any, Any]]
+    # What is inserted is worked out here: nothing has to be read back because the column has a
+    # default in the database, which is for rows that plain SQL inserts.
+    db_returning = False
 
     def deconstruct(self) -> Any:
         name, _, args, kwargs = super().deconstruct()
