@@ -159,7 +159,7 @@ class TestStopping:
     def test_it_ends_cleanly(
         self, number: int, environment: dict[str, str], folder: Path, eventually: Any
     ) -> None:
-        for name in range(3000):
+        for name in range(10_000):
             (folder / f"more {name}").write_text(str(name))
         with subprocess.Popen(
             [*DEMO, str(folder)], cwd=ROOT, env=environment, stdout=-1, stderr=-1, text=True
