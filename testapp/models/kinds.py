@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from django.db import models
+from django.db.models import Q
 
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import StateField, StatorModel
@@ -16,12 +17,15 @@ class KindStates(StateGraph):
 
     new = State(retry_after=60, max_attempts=1)
     stuck = State(retry_after=60, max_attempts=1)
+    asked = State(retry_after=60)
     done = State(delete_after=3600)
     failed = State()
 
+    new.transitions_to(asked, when=Q(wish="ask"))
     new.transitions_to(done, stuck)
     new.fails_to(failed)
     stuck.transitions_to(done)
+    asked.transitions_to(done, when=Q(wish="end"))
 
     @classmethod
     def check_new(cls, row: Any) -> Any:

@@ -21,6 +21,7 @@ from django_fsmworker.store import stores_for
 from testapp.models import BigKind, ChildKind, Document, InvoiceKind, KindStates, RoutedKind
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.processes import Process
+from tests.runner.server import Server
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -57,6 +58,23 @@ class TestRouters:
 
         eventually(lambda: stored(BigKind, "default").get(pk=here.pk).state == "failed")
         eventually(lambda: stored(RoutedKind, "other").get(pk=there.pk).state == "failed")
+
+    @pytest.mark.postgresql
+    def test_one_that_is_away_holds_up_no_other(
+        self, start_runner: Start, eventually: Eventually, server: Server
+    ) -> None:
+        def run(model: Any, using: str) -> None:
+            row = model.objects.create()
+            eventually(lambda: stored(model, using).get(pk=row.pk).state == "done", 20)
+
+        start_runner(BigKind, RoutedKind)
+        run(BigKind, "default")
+        connections["default"].close()
+
+        with server.away():
+            for _ in range(3):
+                run(RoutedKind, "other")
+        run(BigKind, "default")
 
     def test_records_are_in_the_row_s_own_database(self) -> None:
         BigKind.objects.create(wish="fail")

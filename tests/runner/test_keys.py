@@ -117,6 +117,19 @@ class TestEveryKind:
             row.save()
             assert kind.stored(row).state == "done"
 
+    def test_guards_of_claimed_and_of_swept_rows(self, kind: KindOfModel) -> None:
+        claimed, swept, stays = [
+            kind.row(1, wish="ask"),
+            kind.row(2, state="asked", wish="end"),
+            kind.row(3, state="asked"),
+        ]
+
+        one_pass(kind.runs)
+
+        assert kind.stored(claimed).state == "asked"
+        assert end(kind, swept) == ("done", False, 0)
+        assert kind.stored(stays).state == "asked"
+
     def test_a_long_check_keeps_its_lease(
         self, kind: KindOfModel, start_runner: Start, eventually: Eventually, gate: Gate
     ) -> None:
