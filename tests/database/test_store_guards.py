@@ -135,13 +135,13 @@ class TestFirstTrue:
         }
 
     @pytest.mark.parametrize("guards", [1, 2, 3])
-    def test_is_one_statement(self, rows, guards):
+    def test_is_one_statement(self, rows, guards, vendor):
         edges = [guard(Q(amount=number)) for number in range(guards)]
 
         with statements() as sent:
             first_true(Delivery, edges, [row.pk for row in rows.values()], "default")
 
-        assert len(sent) == 1
+        assert len(sent) == (guards if vendor == "mysql" else 1)
 
     def test_only_rows_of_that_state(self, rows):
         put(rows["plain"], state="gone")
@@ -156,6 +156,7 @@ class TestFirstTrue:
         assert set(found) == {rows["plain"].pk}
 
     @pytest.mark.postgresql
+    @pytest.mark.mysql
     def test_a_guard_is_not_asked_after_one_that_is_true(self, rows):
         """The second would divide by zero."""
         Delivery.objects.filter(pk=rows["plain"].pk).update(amount=0)

@@ -290,7 +290,7 @@ class TestFailing:
         assert record is not None
         assert record.resolved is not None
 
-    def test_halved_until_the_row_to_blame_stands_alone(self) -> None:
+    def test_halved_until_the_row_to_blame_stands_alone(self, vendor: str) -> None:
         keys = [delivery(amount=UNASKABLE if number == 5 else 0).pk for number in range(64)]
         connection.ensure_connection()
         sent: list[str] = []
@@ -304,7 +304,9 @@ class TestFailing:
 
         assert list(found) == [keys[5]]
         assert isinstance(found[keys[5]], Exception)
-        assert len(sent) == 13  # all, and at each of six levels the half with it, and the other one
+        # All, and at each of six levels the half with it, and the other one. MariaDB and MySQL are
+        # asked about one guard after the other.
+        assert len(sent) == (26 if vendor == "mysql" else 13)
 
     def test_a_guard_that_is_wrong_fails_all_and_asks_once(
         self, monkeypatch: pytest.MonkeyPatch
@@ -326,7 +328,9 @@ class TestCost:
         with statements() as sent:
             one_pass(Delivery, concurrency=200)
 
-        asked = [sql for sql in sent.sent if "COALESCE" in sql and sql.startswith("SELECT")]
+        # Two guards in one statement; MariaDB and MySQL are asked about each by itself.
+        word = "ABS" if connection.vendor == "mysql" else "COALESCE"
+        asked = [sql for sql in sent.sent if word in sql and sql.startswith("SELECT")]
         assert 1 <= len(asked) <= most
         assert not Delivery.objects.exclude(state="delivered").exists()
 
@@ -376,7 +380,7 @@ class TestApart:
             assert fresh(row).state_claim is not None
         eventually(lambda: fresh(row).state == "held")
 
-        assert runner.total("moved") == 3
+        eventually(lambda: runner.total("moved") == 3)
 
     @pytest.mark.postgresql
     @pytest.mark.mysql
@@ -440,6 +444,6 @@ class TestApart:
         runner = start_runner(Delivery, lease=1.0)
         eventually(lambda: fresh(row).state == "held")
 
-        assert runner.total("moved") == 1
+        eventually(lambda: runner.total("moved") == 1)
         assert runner.total("superseded") == 0
         assert fresh(row).state_failures == 0

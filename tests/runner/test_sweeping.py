@@ -366,6 +366,8 @@ class TestRunning:
 
         eventually(lambda: path(row) == ["held", "signing", "delivered"], SOON)
 
+    @pytest.mark.postgresql  # MariaDB and MySQL have no hints
+    @pytest.mark.sqlite
     @pytest.mark.parametrize("how", ["create", "bulk", "save", "transition", "queryset"])
     def test_soon_when_another_process_brings_it_in(
         self, start_runner: Start, eventually: Eventually, how: str, start_thread: Any
