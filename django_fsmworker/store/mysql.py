@@ -8,7 +8,7 @@ gaps between rows, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,7 @@ from django_fsmworker.store.mysql_sql import (
     microseconds,
     peek_sql,
     settle_sql,
+    update_sql,
 )
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.tables import Table, table_for
@@ -68,7 +69,7 @@ class MySQLStore(Store):
         due, found = Due(self._fetch, table, lanes, until), None
         try:
             found = self._claim(table, due, table.fields, token, lease)
-            rows = table.load(found)
+            rows = table.load(found, aware=due.aware)
         except Error:
             raise
         except Exception:  # one of the rows cannot be read
@@ -99,7 +100,7 @@ class MySQLStore(Store):
         end = f"{database_now()} + INTERVAL %s MICROSECOND"
         with self._at_once():
             keys = self._settle(table, outcomes, end, [microseconds(lease), token])
-            found = self._read_whole(table, table.prepare_keys(keys), (token,))
+            found = self._read_whole(table, table.prepare_keys(keys), token)
         try:
             return table.load(found)
         except Exception:  # the write stands; one of its rows cannot be read
@@ -136,8 +137,8 @@ class MySQLStore(Store):
         moved: set[Any] = set()
         for some in batched(found, MOST_KEYS):
             with self.transaction():
-                keys = _parts(table.prepare_keys(some))
-                free = table.each_key(self._fetch(holds_sql(table, len(some), lock=True), keys))
+                keys = table.prepare_keys(some)
+                free = table.each_key(self._fetch(*holds_sql(table, keys, lock=True)))
                 still = set(rows.filter(with_keys(model, free)).values_list(name, flat=True))
                 if still:
                     known: QuerySet[Any] = QuerySet(declaring_model(model), using=self.alias)
@@ -154,8 +155,8 @@ class MySQLStore(Store):
         with self._at_once():
             rows, end = leased(fields, due.lock(fields), token, lease)
             for some in batched(rows, MOST_KEYS):
-                keys = [row[position] for row in some for position in at]
-                self._execute(claim_sql(table, len(some)), [token, token + 1, end, *keys])
+                keys = [[row[position] for position in at] for row in some]
+                self._execute(*claim_sql(table, keys, token, self._moment(end)))
         return rows
 
     def _settle(
@@ -172,8 +173,7 @@ class MySQLStore(Store):
             groups.setdefault(alike, []).append((key, outcome))
         for group in groups.values():
             for some in batched(group, MOST_KEYS):
-                sql, params = settle_sql(table, some, lease, database_now())
-                self._execute(sql, [*params, *claim, *_parts(key for key, _ in some)])
+                self._execute(*settle_sql(table, some, lease, claim, database_now()))
         return [pk for pk, _ in rows]
 
     def _write_held(
@@ -188,21 +188,17 @@ class MySQLStore(Store):
         with self._at_once():
             rows = held(self._fetch, table, holds, same_state)
             for keys in batched([key for _, key in rows], MOST_KEYS):
-                self._execute(
-                    f"UPDATE {table.name} FORCE INDEX (PRIMARY) SET {changes} "
-                    f"WHERE {keyed(table, len(keys))}",
-                    [*params, *_parts(keys)],
-                )
+                self._execute(*update_sql(table, keys, changes, params))
         return {pk for pk, _ in rows}
 
-    def _read_whole(self, table: Table, keys: list[list[Any]], tokens: Sequence[int]) -> list[Any]:
+    def _read_whole(self, table: Table, keys: list[list[Any]], token: int) -> list[Any]:
         rows: list[Any] = []
         for some in batched(keys, MOST_KEYS):
+            condition, params = keyed(table, some)
             rows += self._fetch(
                 f"SELECT {table.whole_row} FROM {table.name} FORCE INDEX (PRIMARY) "
-                f"WHERE {keyed(table, len(some))} "
-                f"AND {table.claim} IN ({', '.join(['%s'] * len(tokens))})",
-                [*_parts(some), *tokens],
+                f"WHERE {condition} AND {table.claim} = %s",
+                [*params, token],
             )
         return rows
 
@@ -236,10 +232,6 @@ class MySQLStore(Store):
             with suppress(Error):
                 self._execute("ROLLBACK", [])
             raise
-
-
-def _parts(keys: Iterable[Key]) -> list[Any]:
-    return [part for key in keys for part in key]
 
 
 @contextmanager

@@ -49,13 +49,7 @@ def _all_held(
         fences.setdefault(fence, []).append(key)
     if len(fences) > MOST_FENCES:
         return False
-    sql = count_sql(table, [len(some) for some in fences.values()], same_state)
-    params = [
-        each
-        for fence, some in fences.items()
-        for each in (*(p for key in some for p in key), *fence)
-    ]
-    ((number,),) = fetch(sql, params)
+    ((number,),) = fetch(*count_sql(table, fences, same_state))
     return bool(number == len(holds))
 
 
@@ -68,7 +62,7 @@ def _each_held(
     lock: bool,
 ) -> Iterator[tuple[Any, Key]]:
     expected = {hold.pk: hold for hold in holds}
-    rows = fetch(holds_sql(table, len(keys), lock), [part for key in keys for part in key])
+    rows = fetch(*holds_sql(table, keys, lock))
     for pk, (*key, state, token) in zip(table.each_key(rows), rows, strict=True):
         hold = expected.get(pk)
         if hold is not None and token == hold.token:
