@@ -126,7 +126,8 @@ class MySQLStore(Store):
 
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         table = table_for(model, self.alias)
-        rows = held(self._fetch, table, holds, same_state=True, lock=False)
+        fences = [(hold.pk, hold.token, hold.state) for hold in holds]
+        rows = held(self._fetch, table, fences, lock=False)
         return {pk for pk, _ in rows}
 
     def sweep(self, rows: QuerySet[Any], target: State) -> set[Any]:
@@ -164,9 +165,9 @@ class MySQLStore(Store):
     ) -> list[Any]:
         """Write the outcomes whose rows carry what the fence asks for; returns their keys."""
         by_key = {each.pk: each for each in outcomes}
-        holds = [Hold(each.pk, each.token, each.source) for each in outcomes]  # type: ignore[arg-type]
+        fences = [(each.pk, each.token, each.source) for each in outcomes]
         groups: dict[tuple[str, bool, int], list[tuple[Key, Outcome]]] = {}
-        rows = held(self._fetch, table, holds, same_state=True)
+        rows = held(self._fetch, table, fences)
         for pk, key in rows:
             outcome = by_key[pk]
             alike = (outcome.target, outcome.moved, outcome.failures)
@@ -185,8 +186,9 @@ class MySQLStore(Store):
         same_state: bool,
     ) -> set[Any]:
         """Apply ``changes`` to the rows that still carry their token and that nobody has locked."""
+        fences = [(hold.pk, hold.token, hold.state if same_state else None) for hold in holds]
         with self._at_once():
-            rows = held(self._fetch, table, holds, same_state)
+            rows = held(self._fetch, table, fences)
             for keys in batched([key for _, key in rows], MOST_KEYS):
                 self._execute(*update_sql(table, keys, changes, params))
         return {pk for pk, _ in rows}

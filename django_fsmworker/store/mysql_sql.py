@@ -116,18 +116,18 @@ def peek_sql(table: Table, position: int, now: str) -> str:
 
 
 def count_sql(
-    table: Table, fences: Mapping[tuple[Any, ...], Sequence[Key]], same_state: bool
+    table: Table, fences: Mapping[tuple[int | None, str | None], Sequence[Key]]
 ) -> Statement:
     """Locks rows and tells how many there are: for each token (and state) those with these keys."""
     t = table
-    fence = f"{t.claim} <=> %s"
-    if same_state:
-        fence += f" AND CAST({t.state} AS BINARY) = %s"
     conditions, params = [], []
-    for values, keys in fences.items():
+    for (token, state), keys in fences.items():
         condition, own = keyed(t, keys)
-        conditions.append(f"({condition} AND {fence})")
-        params += [*own, *values]
+        params += [*own, token]
+        if state is not None:
+            params.append(state)
+        same_state = "" if state is None else f" AND CAST({t.state} AS BINARY) = %s"
+        conditions.append(f"({condition} AND {t.claim} <=> %s{same_state})")
     sql = f"""
         SELECT COUNT(*) FROM {t.name} FORCE INDEX (PRIMARY)
         WHERE {" OR ".join(conditions)}
