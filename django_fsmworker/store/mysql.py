@@ -8,7 +8,7 @@ gaps between rows, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,7 @@ from django_fsmworker.store.mysql_sql import (
     microseconds,
     peek_sql,
     settle_sql,
+    update_sql,
 )
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.tables import Table, table_for
@@ -68,7 +69,7 @@ class MySQLStore(Store):
         due, found = Due(self._fetch, table, lanes, until), None
         try:
             found = self._claim(table, due, table.fields, token, lease)
-            rows = table.load(found)
+            rows = table.load(found, aware=due.aware)
         except Error:
             raise
         except Exception:  # one of the rows cannot be read
@@ -99,7 +100,7 @@ class MySQLStore(Store):
         end = f"{database_now()} + INTERVAL %s MICROSECOND"
         with self._at_once():
             keys = self._settle(table, outcomes, end, [microseconds(lease), token])
-            found = self._read_whole(table, table.prepare_keys(keys), (token,))
+            found = self._read_whole(table, table.prepare_keys(keys), token)
         try:
             return table.load(found)
         except Exception:  # the write stands; one of its rows cannot be read
@@ -125,7 +126,8 @@ class MySQLStore(Store):
 
     def still_held(self, model: Any, holds: Sequence[Hold]) -> set[Any]:
         table = table_for(model, self.alias)
-        rows = held(self._fetch, table, holds, same_state=True, lock=False)
+        fences = [(hold.pk, hold.token, hold.state) for hold in holds]
+        rows = held(self._fetch, table, fences, lock=False)
         return {pk for pk, _ in rows}
 
     def sweep(self, rows: QuerySet[Any], target: State) -> set[Any]:
@@ -136,8 +138,8 @@ class MySQLStore(Store):
         moved: set[Any] = set()
         for some in batched(found, MOST_KEYS):
             with self.transaction():
-                keys = _parts(table.prepare_keys(some))
-                free = table.each_key(self._fetch(holds_sql(table, len(some), lock=True), keys))
+                keys = table.prepare_keys(some)
+                free = table.each_key(self._fetch(*holds_sql(table, keys, lock=True)))
                 still = set(rows.filter(with_keys(model, free)).values_list(name, flat=True))
                 if still:
                     known: QuerySet[Any] = QuerySet(declaring_model(model), using=self.alias)
@@ -154,8 +156,8 @@ class MySQLStore(Store):
         with self._at_once():
             rows, end = leased(fields, due.lock(fields), token, lease)
             for some in batched(rows, MOST_KEYS):
-                keys = [row[position] for row in some for position in at]
-                self._execute(claim_sql(table, len(some)), [token, token + 1, end, *keys])
+                keys = [[row[position] for position in at] for row in some]
+                self._execute(*claim_sql(table, keys, token, self._moment(end)))
         return rows
 
     def _settle(
@@ -163,17 +165,16 @@ class MySQLStore(Store):
     ) -> list[Any]:
         """Write the outcomes whose rows carry what the fence asks for; returns their keys."""
         by_key = {each.pk: each for each in outcomes}
-        holds = [Hold(each.pk, each.token, each.source) for each in outcomes]  # type: ignore[arg-type]
+        fences = [(each.pk, each.token, each.source) for each in outcomes]
         groups: dict[tuple[str, bool, int], list[tuple[Key, Outcome]]] = {}
-        rows = held(self._fetch, table, holds, same_state=True)
+        rows = held(self._fetch, table, fences)
         for pk, key in rows:
             outcome = by_key[pk]
             alike = (outcome.target, outcome.moved, outcome.failures)
             groups.setdefault(alike, []).append((key, outcome))
         for group in groups.values():
             for some in batched(group, MOST_KEYS):
-                sql, params = settle_sql(table, some, lease, database_now())
-                self._execute(sql, [*params, *claim, *_parts(key for key, _ in some)])
+                self._execute(*settle_sql(table, some, lease, claim, database_now()))
         return [pk for pk, _ in rows]
 
     def _write_held(
@@ -185,24 +186,21 @@ class MySQLStore(Store):
         same_state: bool,
     ) -> set[Any]:
         """Apply ``changes`` to the rows that still carry their token and that nobody has locked."""
+        fences = [(hold.pk, hold.token, hold.state if same_state else None) for hold in holds]
         with self._at_once():
-            rows = held(self._fetch, table, holds, same_state)
+            rows = held(self._fetch, table, fences)
             for keys in batched([key for _, key in rows], MOST_KEYS):
-                self._execute(
-                    f"UPDATE {table.name} FORCE INDEX (PRIMARY) SET {changes} "
-                    f"WHERE {keyed(table, len(keys))}",
-                    [*params, *_parts(keys)],
-                )
+                self._execute(*update_sql(table, keys, changes, params))
         return {pk for pk, _ in rows}
 
-    def _read_whole(self, table: Table, keys: list[list[Any]], tokens: Sequence[int]) -> list[Any]:
+    def _read_whole(self, table: Table, keys: list[list[Any]], token: int) -> list[Any]:
         rows: list[Any] = []
         for some in batched(keys, MOST_KEYS):
+            condition, params = keyed(table, some)
             rows += self._fetch(
                 f"SELECT {table.whole_row} FROM {table.name} FORCE INDEX (PRIMARY) "
-                f"WHERE {keyed(table, len(some))} "
-                f"AND {table.claim} IN ({', '.join(['%s'] * len(tokens))})",
-                [*_parts(some), *tokens],
+                f"WHERE {condition} AND {table.claim} = %s",
+                [*params, token],
             )
         return rows
 
@@ -236,10 +234,6 @@ class MySQLStore(Store):
             with suppress(Error):
                 self._execute("ROLLBACK", [])
             raise
-
-
-def _parts(keys: Iterable[Key]) -> list[Any]:
-    return [part for key in keys for part in key]
 
 
 @contextmanager

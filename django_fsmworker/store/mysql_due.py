@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -17,7 +16,7 @@ from django_fsmworker.store.tables import Table
 
 Fetch = Callable[[str, list[Any]], list[Any]]
 
-DATETIME = 12  # in the protocol
+TIMESTAMP, DATETIME = 7, 12  # in the protocol
 
 
 class Due:
@@ -32,13 +31,14 @@ class Due:
         self._connection: Any = connections[table.alias]
         self._now = database_now()
         self._by = [] if until is None else [self._moment(until)]
+        self.aware = False  # whether the moments that were read have their time zone
 
     def lock(self, fields: Sequence[Any]) -> list[Any]:
         """Lock up to each lane's limit; each row's lane, the database's time, and ``fields``."""
         columns = self._table.select(fields)
         found: dict[int, list[Any]] = {}
         asked, beyond = self._lanes, 2
-        with reading_times_fast(self._connection):
+        with reading_times_fast(self._connection) as self.aware:
             while asked:
                 found |= self._lock(asked, columns, beyond)
                 short = {n: lane for n, lane in asked.items() if len(found[n]) < lane.limit}
@@ -97,23 +97,22 @@ def leased(
 
 
 @contextmanager
-def reading_times_fast(connection: Any) -> Iterator[None]:
-    """PyMySQL takes a timestamp apart with a regular expression; a claim reads thousands."""
+def reading_times_fast(connection: Any) -> Iterator[bool]:
+    """PyMySQL takes a timestamp apart with a regular expression, Django gives it a time zone in
+    several calls; a claim reads thousands. Whether they are read at once, with their time zone.
+    """
     connection.ensure_connection()
     raw = connection.connection
     decoders = getattr(raw, "decoders", None)
-    if not decoders:  # mysqlclient reads them in C
-        yield
+    if not decoders or connection.timezone_name != "UTC":  # another driver's; somebody's own
+        yield False
         return
-    raw.decoders = {**decoders, DATETIME: partial(_moment, decoders[DATETIME])}
+    raw.decoders = {**decoders, TIMESTAMP: _moment, DATETIME: _moment}
     try:
-        yield
+        yield True
     finally:
         raw.decoders = decoders
 
 
-def _moment(otherwise: Callable[[str], Any], text: str) -> Any:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # such as 0000-00-00
-        return otherwise(text)
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text + "+00:00")

@@ -9,69 +9,54 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django_fsmworker.models.keys import batched
-from django_fsmworker.store.interface import Hold
 from django_fsmworker.store.mysql_sql import MOST_KEYS, Key, count_sql, holds_sql
 from django_fsmworker.store.tables import Table
 
 Fetch = Callable[[str, list[Any]], list[Any]]
+# A primary key, the token, and the state; None where the state does not matter.
+Fence = tuple[Any, int | None, str | None]
 
 MOST_FENCES = 8
 
 
 def held(
-    fetch: Fetch, table: Table, holds: Sequence[Hold], same_state: bool, lock: bool = True
+    fetch: Fetch, table: Table, fences: Sequence[Fence], lock: bool = True
 ) -> list[tuple[Any, Key]]:
-    """The rows that carry their token and, with ``same_state``, are in their state.
+    """The rows that carry their token and are in their state.
 
     Returns their keys, as Python and the driver have them. Rows locked by others are left out,
     unless nothing is to be locked.
     """
     found: list[tuple[Any, Key]] = []
-    for some in batched(list(holds), MOST_KEYS):
-        keys = table.prepare_keys(hold.pk for hold in some)
-        if lock and _all_held(fetch, table, some, keys, same_state):
-            found += [(hold.pk, key) for hold, key in zip(some, keys, strict=True)]
+    for some in batched(list(fences), MOST_KEYS):
+        keys = table.prepare_keys([pk for pk, _, _ in some])
+        if lock and _all_held(fetch, table, some, keys):
+            found += [(fence[0], key) for fence, key in zip(some, keys, strict=True)]
         else:
-            found += _each_held(fetch, table, some, keys, same_state, lock)
+            found += _each_held(fetch, table, some, keys, lock)
     return found
 
 
-def _all_held(
-    fetch: Fetch, table: Table, holds: Sequence[Hold], keys: Sequence[Key], same_state: bool
-) -> bool:
+def _all_held(fetch: Fetch, table: Table, fences: Sequence[Fence], keys: Sequence[Key]) -> bool:
     """Lock them by counting: mostly all are there, and a row of an answer costs more than a lock.
 
     Those of a few claims, that is; each has a condition of its own.
     """
-    fences: dict[tuple[Any, ...], list[Key]] = {}
-    for hold, key in zip(holds, keys, strict=True):
-        fence = (hold.token, hold.state) if same_state else (hold.token,)
-        fences.setdefault(fence, []).append(key)
-    if len(fences) > MOST_FENCES:
+    alike: dict[tuple[int | None, str | None], list[Key]] = {}
+    for (_, token, state), key in zip(fences, keys, strict=True):
+        alike.setdefault((token, state), []).append(key)
+    if len(alike) > MOST_FENCES:
         return False
-    sql = count_sql(table, [len(some) for some in fences.values()], same_state)
-    params = [
-        each
-        for fence, some in fences.items()
-        for each in (*(p for key in some for p in key), *fence)
-    ]
-    ((number,),) = fetch(sql, params)
-    return bool(number == len(holds))
+    ((number,),) = fetch(*count_sql(table, alike))
+    return bool(number == len(fences))
 
 
 def _each_held(
-    fetch: Fetch,
-    table: Table,
-    holds: Sequence[Hold],
-    keys: Sequence[Key],
-    same_state: bool,
-    lock: bool,
+    fetch: Fetch, table: Table, fences: Sequence[Fence], keys: Sequence[Key], lock: bool
 ) -> Iterator[tuple[Any, Key]]:
-    expected = {hold.pk: hold for hold in holds}
-    rows = fetch(holds_sql(table, len(keys), lock), [part for key in keys for part in key])
+    expected = {pk: (token, state) for pk, token, state in fences}
+    rows = fetch(*holds_sql(table, keys, lock))
     for pk, (*key, state, token) in zip(table.each_key(rows), rows, strict=True):
-        hold = expected.get(pk)
-        if hold is not None and token == hold.token:
-            # Compared here, a state is no other one that the column's collation takes for equal.
-            if state == hold.state or not same_state:
-                yield pk, key
+        # Compared here, a state is no other one that the column's collation takes for equal.
+        if expected.get(pk) in ((token, state), (token, None)):
+            yield pk, key

@@ -8,7 +8,7 @@ like a table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ from django_fsmworker.store.tables import Table
 MOST_KEYS = 500
 
 Key = Sequence[Any]
+Statement = tuple[str, list[Any]]  # or a part of one, with its parameters
 
 LOCK = "FOR UPDATE SKIP LOCKED"
 BEGINNING = "1000-01-01"  # the first day that a column can hold
@@ -39,12 +40,17 @@ def microseconds(seconds: float) -> int:
     return timedelta(seconds=seconds) // timedelta(microseconds=1)
 
 
-def keyed(table: Table, keys: int) -> str:
-    """The condition that reaches so many rows by their keys, whose parts are the parameters."""
+def keyed(table: Table, keys: Sequence[Key]) -> Statement:
+    """The condition that reaches these rows by their keys.
+
+    Numbers are written out: a driver in Python takes as long for each as for all the rest of them.
+    """
     columns, key = table.returned_key, ", ".join(["%s"] * len(table.key))
     if table.is_composite:
         columns, key = f"({columns})", f"({key})"
-    return f"{columns} IN ({', '.join([key] * keys)})"
+    elif all(type(part) is int for (part,) in keys):
+        return f"{columns} IN ({', '.join([str(part) for (part,) in keys])})", []
+    return f"{columns} IN ({', '.join([key] * len(keys))})", [part for key in keys for part in key]
 
 
 @cache
@@ -85,16 +91,18 @@ def count_due_sql(table: Table, lane: int, now: str, until: bool) -> str:
     return f"(SELECT {lane}, COUNT(*) FROM ({due_sql(table, now, until)}) AS due)"
 
 
-def claim_sql(table: Table, keys: int) -> str:
+def claim_sql(table: Table, keys: Sequence[Key], token: int, end: Any) -> Statement:
     """A lease that is there has lapsed. (Assignments see what those before them have written.)"""
     t = table
-    return f"""
+    condition, params = keyed(t, keys)
+    sql = f"""
         UPDATE {t.name} FORCE INDEX (PRIMARY) SET
             {t.claim} = CASE WHEN {t.lease} IS NULL THEN %s ELSE %s END,
             {t.failures} = CASE WHEN {t.lease} IS NULL THEN {t.failures}
                 ELSE LEAST({t.failures} + 1, {MOST_FAILURES}) END,
             {t.lease} = %s
-        WHERE {keyed(t, keys)}"""
+        WHERE {condition}"""
+    return sql, [token, token + 1, end, *params]
 
 
 @cache
@@ -107,33 +115,56 @@ def peek_sql(table: Table, position: int, now: str) -> str:
         ORDER BY {t.next} LIMIT 1)"""
 
 
-def count_sql(table: Table, keys: Sequence[int], same_state: bool) -> str:
-    """Locks rows and tells how many there are: so many keys, a token and a state, and more such."""
+def count_sql(
+    table: Table, fences: Mapping[tuple[int | None, str | None], Sequence[Key]]
+) -> Statement:
+    """Locks rows and tells how many there are: for each token (and state) those with these keys."""
     t = table
-    fence = f"AND {t.claim} <=> %s"
-    if same_state:
-        fence += f" AND CAST({t.state} AS BINARY) = %s"
-    conditions = " OR ".join(f"({keyed(t, number)} {fence})" for number in keys)
-    return f"""
+    conditions, params = [], []
+    for (token, state), keys in fences.items():
+        condition, own = keyed(t, keys)
+        params += [*own, token]
+        if state is not None:
+            params.append(state)
+        same_state = "" if state is None else f" AND CAST({t.state} AS BINARY) = %s"
+        conditions.append(f"({condition} AND {t.claim} <=> %s{same_state})")
+    sql = f"""
         SELECT COUNT(*) FROM {t.name} FORCE INDEX (PRIMARY)
-        WHERE {conditions}
+        WHERE {" OR ".join(conditions)}
         {LOCK}"""
+    return sql, params
 
 
-def holds_sql(table: Table, keys: int, lock: bool) -> str:
+def holds_sql(table: Table, keys: Sequence[Key], lock: bool) -> Statement:
     """What the fence asks for, in the order of the keys."""
     t = table
-    return f"""
+    condition, params = keyed(t, keys)
+    sql = f"""
         SELECT {t.returned_key}, {t.state}, {t.claim} FROM {t.name} FORCE INDEX (PRIMARY)
-        WHERE {keyed(t, keys)}
+        WHERE {condition}
         ORDER BY {t.returned_key}
         {LOCK if lock else ""}"""
+    return sql, params
+
+
+def update_sql(table: Table, keys: Sequence[Key], changes: str, values: list[Any]) -> Statement:
+    """The same changes to all of these rows."""
+    condition, params = keyed(table, keys)
+    sql = f"UPDATE {table.name} FORCE INDEX (PRIMARY) SET {changes} WHERE {condition}"
+    return sql, [*values, *params]
 
 
 def settle_sql(
-    table: Table, outcomes: Sequence[tuple[Key, Outcome]], lease: str, now: str
-) -> tuple[str, list[Any]]:
-    """Write outcomes that differ in their due times only, each with its key; and the parameters."""
+    table: Table,
+    outcomes: Sequence[tuple[Key, Outcome]],
+    lease: str,
+    claim: Sequence[Any],
+    now: str,
+) -> Statement:
+    """Write outcomes that differ in their due times only, each with its key.
+
+    ``claim`` has what the lease's expression asks for and, last, the new token.
+    """
     t = table
     _, like = outcomes[0]
     entered, history = t.changed, ""
@@ -148,21 +179,21 @@ def settle_sql(
             )
             params.append(like.target)
     next_, next_params = _next_sql(t, outcomes, entered, now)
-    sql = f"""
-        UPDATE {t.name} FORCE INDEX (PRIMARY) SET {history}
+    changes = f"""{history}
             {t.next} = {next_},
             {t.changed} = {entered},
             {t.state} = %s,
             {t.failures} = %s,
             {t.lease} = {lease},
-            {t.claim} = %s
-        WHERE {keyed(t, len(outcomes))}"""
-    return sql, [*params, *next_params, like.target, min(like.failures, MOST_FAILURES)]
+            {t.claim} = %s"""
+    failures = min(like.failures, MOST_FAILURES)
+    values = [*params, *next_params, like.target, failures, *claim]
+    return update_sql(t, [key for key, _ in outcomes], changes, values)
 
 
 def _next_sql(
     table: Table, outcomes: Sequence[tuple[Key, Outcome]], entered: str, now: str
-) -> tuple[str, list[Any]]:
+) -> Statement:
     """One expression for all due times, or one for each key where backoff sets them apart."""
     expressions = [(key, *_due_sql(outcome, entered, now)) for key, outcome in outcomes]
     if len({(sql, *params) for _, sql, params in expressions}) == 1:
@@ -173,7 +204,7 @@ def _next_sql(
     return f"CASE {cases} END", [each for key, _, own in expressions for each in (*key, *own)]
 
 
-def _due_sql(outcome: Outcome, entered: str, now: str) -> tuple[str, list[Any]]:
+def _due_sql(outcome: Outcome, entered: str, now: str) -> Statement:
     moments, params = [], []
     if outcome.delay is not None:
         moments.append(f"{now} + INTERVAL %s MICROSECOND")

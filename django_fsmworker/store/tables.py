@@ -83,9 +83,12 @@ class Table:
             return [tuple(row[: len(self.key)]) for row in converted]
         return [row[0] for row in converted]
 
-    def load(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
-        """Model instances from rows that hold every column in the order of ``whole_row``."""
-        loaded = self._convert(rows, self.fields)
+    def load(self, rows: Iterable[Sequence[Any]], aware: bool = False) -> list[Any]:
+        """Model instances from rows that hold every column in the order of ``whole_row``.
+
+        ``aware``: timestamps have their time zone already.
+        """
+        loaded = self._convert(rows, self.fields, aware)
         if self.inherited:
             loaded = self._with_inherited([tuple(row) for row in loaded])
         names = [field.attname for field in self.model._meta.concrete_fields]
@@ -184,11 +187,24 @@ class Table:
     def _compiler(self) -> Any:
         return QuerySet(self.model, using=self.alias).query.get_compiler(self.alias)
 
-    def _convert(self, rows: Iterable[Sequence[Any]], fields: Sequence[Any]) -> Iterable[Any]:
+    def _convert(
+        self, rows: Iterable[Sequence[Any]], fields: Sequence[Any], aware: bool = False
+    ) -> Iterable[Any]:
         compiler = self._compiler
         expressions = [field.get_col(self.model._meta.db_table) for field in fields]
         converters = compiler.get_converters(expressions)
+        if aware:
+            converters = self._without_time_zones(converters)
         return compiler.apply_converters(rows, converters) if converters else rows
+
+    def _without_time_zones(self, converters: dict[int, Any]) -> dict[int, Any]:
+        """``converters`` less Django's own of timestamps."""
+        own: Any = connections[self.alias].ops
+        kept = {
+            position: ([each for each in some if each != own.convert_datetimefield_value], column)
+            for position, (some, column) in converters.items()
+        }
+        return {position: found for position, found in kept.items() if found[0]}
 
 
 @cache
