@@ -448,9 +448,9 @@ class TestDatabases:
 
         assert checks.check_databases(None) == [
             Warning(
-                f"The connection pool of 'default' holds {held} connections; a runner uses up to "
-                f"21.",
-                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 21}.",
+                f"The connection pool of 'default' holds {held} connections; the checks of a "
+                f"runner use up to 14.",
+                hint="Set DATABASES['default']['OPTIONS']['pool'] = {'max_size': 14}.",
                 id="fsmworker.W002",
             )
         ]
@@ -474,7 +474,7 @@ class TestDatabases:
             )
         ]
 
-    @pytest.mark.parametrize("pool", [False, None, {"max_size": 21}, {"min_size": 21}])
+    @pytest.mark.parametrize("pool", [False, None, {"max_size": 14}, {"min_size": 14}])
     def test_w002_large_enough(self, databases, pool):
         databases["default"] = Wrapper("postgresql", pool=pool)
 
@@ -482,7 +482,7 @@ class TestDatabases:
 
     def test_w002_without_async_checks_a_runner_needs_fewer(self, databases, monkeypatch):
         monkeypatch.setattr("django_fsmworker.checks.databases.stator_models", lambda: [BasicModel])
-        databases["default"] = Wrapper("postgresql", pool={"max_size": 14})
+        databases["default"] = Wrapper("postgresql", pool={"max_size": 10})
 
         assert checks.check_databases(None) == []
 

@@ -20,6 +20,7 @@ from django_fsmworker.runner.batch import (
 )
 from django_fsmworker.runner.concluding import Losses
 from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.passing_on import PassOn
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.room import Room
@@ -76,7 +77,7 @@ class TestBatched:
         assert sizes(batched(rows, lambda attempt: False)) == [1, 1, 1, 1, 2]
 
     def test_so_are_rows_whose_last_check_lost_its_connection(self) -> None:
-        rows, losses = attempts(3), Losses()
+        rows, losses = attempts(3), Losses(Outages())
         losses.is_outage(rows[1])
 
         assert sizes(batched(rows, losses.known)) == [1, 2]
