@@ -1,4 +1,4 @@
-"""Passes over several databases at once: each mostly waits, so two cores are busy with two.
+"""Passes over several databases at once: each mostly waits, so two cores are busy with three.
 
 Each is a ``python -m tests --database NAME`` of its own. What one prints is shown when it ends.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.passes import Outcome
 
-AT_ONCE = max(2, os.cpu_count() or 1)
+AT_ONCE = max(3, os.cpu_count() or 1)
 GRACE = 60
 
 
