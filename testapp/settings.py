@@ -9,6 +9,7 @@ Settings of the runnable project. It reads its environment:
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,11 @@ def sqlite_file(path: Path) -> dict[str, Any]:
 
 
 def mysql_server(database: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a database on MariaDB or MySQL, with PyMySQL as its driver."""
-    import pymysql
+    """The configuration of a database on MariaDB or MySQL; mysqlclient or PyMySQL drives it."""
+    if find_spec("MySQLdb") is None:
+        import pymysql
 
-    pymysql.install_as_MySQLdb()
+        pymysql.install_as_MySQLdb()
     return {**database, "OPTIONS": {**MYSQL_OPTIONS, **database.get("OPTIONS", {})}}
 
 

@@ -52,7 +52,7 @@ def test_a_time_of_day_that_is_none(model: Any, caplog: pytest.LogCaptureFixture
 
 
 def test_a_moment_that_is_none(model: Any) -> None:
-    """PyMySQL gives it back as text, which Django cannot convert."""
+    """To mysqlclient it is no moment, PyMySQL cannot read it."""
     row = model.objects.create(opens=time(8))
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION sql_mode = ''")
@@ -61,5 +61,5 @@ def test_a_moment_that_is_none(model: Any) -> None:
     (read,) = store_for("default").claim(model, [Lane("new", 10)], LEASE)
 
     assert read.pk == row.pk
-    assert "since" in read.get_deferred_fields()
+    assert "since" in read.get_deferred_fields() or read.since is None
     connection.close()
