@@ -25,6 +25,7 @@ from django_fsmworker.runner.passing_on import PassOn
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.room import Room
 from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.store import store_for
 from testapp.models import Letter, LetterStates, Trouble
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,6 +79,7 @@ class TestBatched:
 
     def test_so_are_rows_whose_last_check_lost_its_connection(self) -> None:
         rows, losses = attempts(3), Losses(Outages())
+        rows[1].store = store_for("default")
         losses.is_outage(rows[1])
 
         assert sizes(batched(rows, losses.known)) == [1, 2]
