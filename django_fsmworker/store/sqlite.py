@@ -34,8 +34,6 @@ HELD, SETTLED = 2, 6
 class SQLiteStore(Store):
     """The embedded default: every process on one machine."""
 
-    interruptible = False  # SQLite waits for a lock as long as ``timeout`` says
-
     def transaction(self) -> AbstractContextManager[None]:
         return _immediately(self.connection, self.alias)
 
