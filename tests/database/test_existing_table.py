@@ -274,6 +274,7 @@ class TestNobodyWaits:
             execute("SET lock_timeout = '50ms'")  # as PGOPTIONS does
             with pytest.raises(OperationalError, match="lock timeout"):
                 shop.migrate("AddColumns")
+            execute("RESET lock_timeout")
             self.write(start_thread)
         shop.migrate("AddColumns")
 

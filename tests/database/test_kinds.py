@@ -17,7 +17,7 @@ from django_fsmworker.models.keys import key_of, recorded_as
 from django_fsmworker.signals import state_changed
 from django_fsmworker.store.tables import table_for
 from django_fsmworker.testing import assert_path, run_until_idle, step
-from testapp.models import Document, LabelledKind, ProxyKind
+from testapp.models import Document, InvoiceKind, LabelledKind, ProxyKind
 from tests.database.rows import claim, statements
 from tests.kinds import KINDS, KindOfModel, every_kind, values
 
@@ -345,6 +345,18 @@ class TestChildrenOfTheDeclaringTable:
             assert str(caught.value) == self.sentence(kind)
 
 
+@pytest.mark.parametrize("number", [1, 30])
+def test_a_claim_asks_once_for_what_is_in_a_parents_table(number: int) -> None:
+    for _ in range(number):
+        InvoiceKind.objects.create()
+
+    with statements() as sent:
+        found = claim(InvoiceKind)
+
+    assert len(found) == number
+    assert len([sql for sql, _ in sent if "testapp_document" in sql]) == 1
+
+
 def test_a_proxy_is_claimed_and_deleted_as_itself_and_as_its_model() -> None:
     old, due = ProxyKind.objects.create(state="done"), ProxyKind.objects.create()
     ProxyKind.objects.filter(pk=old.pk).update(state_changed=clock.now() - timedelta(days=1))
@@ -353,4 +365,5 @@ def test_a_proxy_is_claimed_and_deleted_as_itself_and_as_its_model() -> None:
 
     assert (type(claimed), claimed.pk) == (ProxyKind, due.pk)
     assert ProxyKind.state_do_deletes() == 1
+    assert run_until_idle(ProxyKind) == 0
     assert list(ProxyKind.objects.all()) == [claimed]

@@ -18,7 +18,15 @@ from django_fsmworker.models import FailureRecord, StatorLog
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import StatorRunner, preflight
 from django_fsmworker.store import stores_for
-from testapp.models import BigKind, ChildKind, Document, InvoiceKind, KindStates, RoutedKind
+from testapp.models import (
+    BigKind,
+    ChildKind,
+    Document,
+    InvoiceKind,
+    KindStates,
+    ProxyKind,
+    RoutedKind,
+)
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.processes import Process
 from tests.runner.server import Server
@@ -256,6 +264,9 @@ class TestLabels:
             call_command("runstator", label, "--once", stdout=StringIO())
 
         assert str(refused.value) == f"{label!r} has its state in the table of {owner}; name that."
+
+    def test_a_proxy_stands_for_its_model(self) -> None:
+        assert list(StatorRunner([ProxyKind, BigKind]).stores) == [BigKind]
 
     def test_children_are_refused_by_the_runner_itself(self) -> None:
         with pytest.raises(ConfigurationError) as refused:
