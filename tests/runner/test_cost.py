@@ -53,15 +53,17 @@ def test_claim_and_settle_are_one_statement_each_whatever_the_batch(
     assert (len(claiming), len(settling)) == wanted
 
 
-def test_a_runner_s_statements_are_per_batch_not_per_row() -> None:
+def test_a_runner_s_statements_are_per_batch_not_per_row(vendor: str) -> None:
     Noop.objects.bulk_create(Noop() for _ in range(3000))
 
     with statements() as sent:
         one_pass(Noop)
 
     assert not Noop.objects.exclude(state="done").exists()
-    # Measured: 5 to 8 statements for 1,000 rows on PostgreSQL, 14 to 17 on SQLite.
-    assert len(sent) < 3 * 50, f"{len(sent)} statements for 3,000 rows"
+    # Measured: 5 to 8 statements for 1,000 rows on PostgreSQL, 14 to 17 on SQLite, and 40 to 75 on
+    # MariaDB, where a claim is five and a settling four.
+    most = 150 if vendor == "mysql" else 50
+    assert len(sent) < 3 * most, f"{len(sent)} statements for 3,000 rows"
 
 
 def test_an_idle_runner_sends_at_most_a_statement_every_two_seconds(
