@@ -157,6 +157,33 @@ class TestAbandoned:
         eventually(lambda: pool.abandoned == 0)
         assert runner.total("superseded") == 0
 
+    def test_a_row_that_has_moved_on_is_not_noted(
+        self, desk: Desk, start_runner: Start, eventually: Eventually
+    ) -> None:
+        def swallow(rows: list[Letter]) -> str:
+            while not released.is_set():
+                try:
+                    time.sleep(0.01)
+                except BaseException:
+                    continue
+            return "done"
+
+        released = threading.Event()
+        desk.on_a_thread = True
+        desk.answer = swallow
+        rows = desk.letters(3)
+        runner = start_runner(Letter, deadline=1.5, abandon_after=0.1, lease=0.8)
+        try:
+            eventually(lambda: desk.calls)
+            rows[1].state_transition("waiting")
+            eventually(lambda: runner.total("superseded") == 1)
+
+            eventually(lambda: failure(rows[0]) and failure(rows[2]))
+
+            assert failure(rows[1]) is None
+        finally:
+            released.set()
+
 
 class TestCancelled:
     def test_one_row_that_moves_ends_no_call_and_its_result_is_dropped(

@@ -114,6 +114,20 @@ class TestCancel:
         eventually(lambda: fresh(row).state == "done", 5)
         assert path(row) == ["new", "patient", "done"]
 
+    def test_a_check_that_does_not_end_although_its_row_moved_is_no_failure_of_the_row(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        row = Trouble.objects.create(mode="swallow", value=4)
+        runner = start_runner(Trouble, lease=0.6, deadline=2, abandon_after=0.1)
+        eventually(lambda: runner.runner._pool.running())
+
+        row.state_transition("waiting")
+        eventually(lambda: runner.runner._pool.abandoned == 1)
+        eventually(lambda: runner.runner._pool.abandoned == 0)
+
+        assert (fresh(row).state, runner.total("superseded")) == ("waiting", 1)
+        assert not FailureRecord.objects.exists()
+
 
 class TestFence:
     def test_the_result_of_a_check_whose_row_moved_changes_nothing(
