@@ -32,11 +32,16 @@ def running_in(process: Process, model: type[Chain | Letter] = Chain) -> int:
 
 @dataclass
 class Fleet:
-    """So many runners; one that is killed is replaced at once."""
+    """So many runners; one that is killed is replaced at once.
+
+    Killed is who holds ``least`` rows: with two or more, no row is killed again and again that runs
+    alone since its process died, until it is given up as it should be.
+    """
 
     start: Callable[[], Process]
     size: int
     model: type[Chain | Letter] = Chain
+    least: int = 1
     processes: list[Process] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
     kills: Counter[int] = field(default_factory=Counter)
@@ -46,7 +51,7 @@ class Fleet:
         self.processes = [self.start() for _ in range(self.size)]
 
     def kill_while_it_holds_rows(self, number: int) -> bool:
-        """Freeze the runner, look at what it holds, and kill it if that is anything.
+        """Freeze the runner, look at what it holds, and kill it if that is enough.
 
         What it held is counted when it is dead: a frozen process may still have a write on its
         way. Returns whether it did hold something then; only such a kill counts.
@@ -54,7 +59,7 @@ class Fleet:
         process = self.processes[number]
         process.send(signal.SIGSTOP)
         try:
-            holds = running_in(process, self.model)
+            holds = running_in(process, self.model) >= self.least
         finally:
             process.send(signal.SIGKILL if holds else signal.SIGCONT)
         if not holds:

@@ -48,6 +48,7 @@ def test_nothing_is_lost_and_nothing_happens_twice(
         ),
         RUNNERS,
         Letter,
+        least=2,
     )
 
     def killed(number: int) -> bool:
