@@ -37,43 +37,48 @@ class Due:
         """Lock up to each lane's limit; each row's lane, the database's time, and ``fields``."""
         columns = self._table.select(fields)
         found: dict[int, list[Any]] = {}
-        asked, beyond = self._lanes, 2
+        asked, times = self._lanes, 1
         with reading_times_fast(self._connection) as self.aware:
             while asked:
-                found |= self._lock(asked, columns, beyond)
+                found |= self._lock(asked, columns, times)
                 short = {n: lane for n, lane in asked.items() if len(found[n]) < lane.limit}
                 # The first rows of a lane may be locked by others who claim at the same moment.
-                asked = self._not_exhausted(short, beyond)
-                beyond *= 4
+                asked = self._not_exhausted(short, times)
+                times *= 4
         return [row for rows in found.values() for row in rows]
 
-    def _lock(self, lanes: Mapping[int, Lane], columns: str, beyond: int) -> dict[int, list[Any]]:
+    def _lock(self, lanes: Mapping[int, Lane], columns: str, times: int) -> dict[int, list[Any]]:
         parts, params = [], []
         for number, lane in lanes.items():
             parts.append(lock_due_sql(self._table, columns, number, self._now, bool(self._by)))
-            params += [*self._params(lane, beyond), lane.state, lane.limit]
+            params += [*self._params(lane, times), lane.state, lane.limit]
         found: dict[int, list[Any]] = {number: [] for number in lanes}
         for row in self._fetch(" UNION ALL ".join(parts), params):
             found[row[0]].append(row)
         return found
 
-    def _not_exhausted(self, lanes: Mapping[int, Lane], beyond: int) -> dict[int, Lane]:
+    def _not_exhausted(self, lanes: Mapping[int, Lane], times: int) -> dict[int, Lane]:
         """Those with more due rows than were looked at."""
         if not lanes:
             return {}
         parts, params = [], []
         for number, lane in lanes.items():
             parts.append(count_due_sql(self._table, number, self._now, bool(self._by)))
-            params += self._params(lane, beyond)
+            params += self._params(lane, times)
         counted = dict(self._fetch(" UNION ALL ".join(parts), params))
-        return {n: lane for n, lane in lanes.items() if counted[n] >= beyond * lane.limit}
+        return {n: lane for n, lane in lanes.items() if counted[n] >= _looked_at(lane, times)}
 
-    def _params(self, lane: Lane, beyond: int) -> list[Any]:
+    def _params(self, lane: Lane, times: int) -> list[Any]:
         since = BEGINNING if lane.since is None else self._moment(lane.since)
-        return [lane.state, since, *self._by, beyond * lane.limit]
+        return [lane.state, since, *self._by, _looked_at(lane, times)]
 
     def _moment(self, moment: datetime) -> Any:
         return self._connection.ops.adapt_datetimefield_value(moment)
+
+
+def _looked_at(lane: Lane, times: int) -> int:
+    """How many free rows to find for so many to be locked: some may be locked by others."""
+    return times * (lane.limit + lane.limit // 4 + 10)
 
 
 def leased(
