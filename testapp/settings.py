@@ -9,6 +9,7 @@ Settings of the runnable project. It reads its environment:
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,16 @@ def sqlite_file(path: Path) -> dict[str, Any]:
 
 def mysql_server(database: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a database on MariaDB or MySQL; mysqlclient or PyMySQL drives it."""
-    if find_spec("MySQLdb") is None:
+    options = {**MYSQL_OPTIONS, **database.get("OPTIONS", {})}
+    if find_spec("MySQLdb") is None or "pymysql" in sys.modules:
         import pymysql
 
         pymysql.install_as_MySQLdb()
-    return {**database, "OPTIONS": {**MYSQL_OPTIONS, **database.get("OPTIONS", {})}}
+        if database["HOST"] in ("", "127.0.0.1", "localhost"):
+            # PyMySQL reads all certificates of the system for every connection, which takes longer
+            # than all the rest of it.
+            options.setdefault("ssl_disabled", True)
+    return {**database, "OPTIONS": options}
 
 
 def database_from(variable: str) -> dict[str, Any]:
