@@ -1,8 +1,9 @@
 """Django signals, sent after the commit that they tell of.
 
-``state_changed``: ``pk``, ``source``, ``target``, ``cause`` ("check", "timeout", "failure" or
-"forced") and ``using``. ``check_failed``: ``pk``, ``source``, ``error`` (a sentence), ``failures``
-and ``using``. ``row_expired``: ``pk``, ``source`` and ``using``. The sender is the row's model.
+``state_changed``: ``pk``, ``source``, ``target``, ``cause`` ("check", "guard", "timeout", "failure"
+or "forced") and ``using``. ``check_failed``: ``pk``, ``source``, ``error`` (a sentence),
+``failures`` and ``using``. ``row_expired``: ``pk``, ``source`` and ``using``. The sender is the
+row's model.
 """
 
 from __future__ import annotations

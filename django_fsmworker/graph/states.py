@@ -29,8 +29,8 @@ class State(ComparesAsName):
 
     Durations are seconds or a ``timedelta`` and are kept as seconds:
 
-    * ``start_after``: from entering the state to the first check,
-    * ``retry_after``: from a check that returned nothing to the next one,
+    * ``start_after``: from entering the state to the first check, or until guards count,
+    * ``retry_after``: from a check that returned nothing to the next one, or between two sweeps,
     * ``delete_after``: from entering the state to the row's deletion; terminal and manual only,
     * ``deadline``: how long one attempt may take; without it the runner's own.
 
