@@ -21,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out tests/unit, which does not depend on the database",
     )
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run the tests marked `long`, too, and the others as long as they may take",
+    )
 
 
 def pytest_report_header() -> str:
@@ -37,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _left_out(item: pytest.Item, config: pytest.Config) -> bool:
     if config.getoption("without_unit") and UNIT in item.path.parents:
         return True
+    if item.get_closest_marker("long") and not config.getoption("long"):
+        return True
     marked = [vendor for vendor in VENDORS if item.get_closest_marker(vendor)]
     return bool(marked) and chosen_vendor() not in marked
 
@@ -48,11 +55,17 @@ def vendor() -> str:
 
 
 @pytest.fixture
-def database_env(django_db_setup: None) -> dict[str, str]:
+def database_env(database_environment: dict[str, str]) -> dict[str, str]:
     """
     The environment in which a process started by the test works on the *test* databases. The rows
     it is to see have to be committed: ``@pytest.mark.django_db(transaction=True)``.
     """
+    return dict(database_environment)
+
+
+@pytest.fixture(scope="session")
+def database_environment(django_db_setup: None) -> dict[str, str]:
+    """The same for fixtures that outlast a test."""
     return {
         **os.environ,
         "DATABASE_URL": database_url(connections["default"].settings_dict),

@@ -38,6 +38,13 @@ def reach(url: str) -> None:
 @contextmanager
 def running_server() -> Iterator[str]:
     """Start a server on a free port of the loopback interface and yield its URL; stop it after."""
+    with own_server() as server:
+        yield server.url
+
+
+@contextmanager
+def own_server(**settings: Any) -> Iterator[Server]:
+    """A server to do with as one likes, with these settings beside its usual ones."""
     installation = _installation()
     with ExitStack() as stack:
         folder = stack.enter_context(private.folder("postgresql"))
@@ -47,30 +54,34 @@ def running_server() -> Iterator[str]:
             account = private.account()
             installation = _copy(installation, folder)
             os.chown(folder, account["user"], account["group"])
-        server = Server(installation / "bin", folder, account)
+        server = Server(installation / "bin", folder, account, settings)
         server.initialise()
         stack.callback(server.stop)
         server.start()
-        yield server.url
+        yield server
 
 
 class Server:
     """One server: its programs, its data in `folder`, and the account it runs under."""
 
-    def __init__(self, programs: Path, folder: Path, account: dict[str, Any]) -> None:
+    def __init__(
+        self, programs: Path, folder: Path, account: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
         self._programs = programs
+        self._folder = folder
+        self._settings = settings
         self._data = folder / "data"
         self._log = folder / "log"
         self._password_file = folder / "password"
         self._password = secrets.token_hex(16)
-        self._port = 0
+        self.port = 0
         self._process: subprocess.Popen[Any] | None = None
         # Not the current folder, which the account may not enter; no settings of the caller's.
         self._options: dict[str, Any] = {"cwd": folder, "env": {"LC_ALL": "C"}, **account}
 
     @property
     def url(self) -> str:
-        return f"postgres://{USER}:{self._password}@127.0.0.1:{self._port}/postgres"
+        return f"postgres://{USER}:{self._password}@127.0.0.1:{self.port}/postgres"
 
     def initialise(self) -> None:
         self._password_file.write_text(self._password)
@@ -94,19 +105,45 @@ class Server:
     def start(self) -> None:
         # Between finding a free port and listening on it, somebody else may take it.
         for _ in range(3):
-            self._port = private.free_port()
-            self._launch()
-            if self._answers():
+            self.port = private.free_port()
+            if self._launch():
                 return
         raise ServerUnavailable(f"the server did not start: {self._last_words()}")
 
-    def _launch(self) -> None:
+    def restart(self, **settings: Any) -> None:
+        """``pg_ctl restart -m immediate``: as if it had crashed, and on the same port."""
+        self._settings |= settings
+        self.stop()
+        if not self._launch():
+            raise ServerUnavailable(f"the server did not come back: {self._last_words()}")
+
+    def copy(self, seconds_ahead: float) -> Server:
+        """A standby that has every commit before its client hears of it, with a clock of its own.
+
+        It takes writes once it was promoted: ``SELECT pg_promote()``.
+        """
+        folder = self._folder / "copy"
+        folder.mkdir()
+        if "user" in self._options:
+            os.chown(folder, self._options["user"], self._options["group"])
+        other = Server(self._programs, folder, {}, self._settings)
+        other._password = self._password
+        other._options = {**self._options, "cwd": folder, "env": _with_clock(seconds_ahead)}
+        command = [str(self._programs / "pg_basebackup"), f"--pgdata={other._data}"]
+        command += [f"--dbname={self.url}", "--write-recovery-conf", "--checkpoint=fast"]
+        subprocess.run(command, check=True, capture_output=True, **self._options)
+        other.start()
+        return other
+
+    def _launch(self) -> bool:
+        """Start it; whether it answers."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "max_connections": 200,
-            "port": self._port,
+            "port": self.port,
             "timezone": "UTC",
             "unix_socket_directories": "",
+            **self._settings,
         }
         command = [str(self._programs / "postgres"), "-D", str(self._data)]
         for name, value in settings.items():
@@ -116,6 +153,7 @@ class Server:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, start_new_session=True, **self._options
             )
+        return self._answers()
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -144,6 +182,19 @@ class Server:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _with_clock(seconds_ahead: float) -> dict[str, str]:
+    """The environment of a server whose clock is so many seconds ahead."""
+    library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+    if library is None:
+        raise ServerUnavailable("libfaketime is not installed; install Debian's package faketime")
+    return {
+        "LC_ALL": "C",
+        "LD_PRELOAD": str(library),
+        "FAKETIME": f"{seconds_ahead:+g}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def _installation() -> Path:

@@ -10,8 +10,6 @@ from django.core.checks import CheckMessage, Warning
 from django_fsmworker.checks.settings import runner_settings
 from django_fsmworker.conf import RunnerSettings
 
-CONNECTIONS_BESIDE_THREADS = 4
-
 
 def check_postgresql(
     alias: str, database: dict[str, Any], models: Sequence[Any]
@@ -28,16 +26,15 @@ def check_postgresql(
     wanted = connections_of(configured, models)
     if size < wanted:
         yield Warning(
-            f"The connection pool of {alias!r} holds {size} connections; a runner uses up to "
-            f"{wanted}.",
+            f"The connection pool of {alias!r} holds {size} connections; the checks of a runner "
+            f"use up to {wanted}.",
             hint=f"Set DATABASES[{alias!r}]['OPTIONS']['pool'] = {{'max_size': {wanted}}}.",
             id="fsmworker.W002",
         )
 
 
 def connections_of(runner: RunnerSettings, models: Sequence[Any]) -> int:
-    """How many connections to one database a runner uses at most."""
+    """How many connections the checks of a runner use; the engine's own are beside the pool."""
     states = [state for model in models for state in model.state_graph.states.values()]
-    for_async = runner.async_threads + 1 if any(state.is_async for state in states) else 0
-    for_guards = any(state.guards for state in states) + any(state.swept for state in states)
-    return runner.concurrency + for_async + for_guards + CONNECTIONS_BESIDE_THREADS
+    for_async = runner.async_threads if any(state.is_async for state in states) else 0
+    return runner.concurrency + for_async

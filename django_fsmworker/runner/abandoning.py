@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.batch import Batch, Work, attempts_of
 from django_fsmworker.runner.concluding import overran
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.connections import ThreadConnections
 from django_fsmworker.store.failures import record
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ def note_abandoned(work: Work, worker: str) -> None:
 
 
 def _note(work: Work, worker: str) -> None:
+    own = ThreadConnections(beside_pool=True)
     # Where a row has moved on, nobody asks why its check does not end.
     failure, attempts = overran(work), [each for each in attempts_of(work) if not each.superseded]
     noted = [(each.pk, str(each.state), failure) for each in attempts]
@@ -34,4 +35,4 @@ def _note(work: Work, worker: str) -> None:
     except (DatabaseError, InterfaceError) as error:
         logger.warning("An abandoned check was not recorded (%s).", error)
     finally:
-        discard(connections[work.store.alias])
+        own.close()

@@ -41,9 +41,9 @@ class AsyncPool:
         self._pass_on = pass_on
         self._losses = losses
         self._on_abandon = on_abandon
-        self._threads = CallThreads(settings.async_threads)
+        self._threads = CallThreads(settings.async_threads, losses.outages)
         self._slots = threading.Semaphore(settings.async_concurrency)
-        self._feeder = Feeder(ready, self._slots, self._begin, pass_on, worker)
+        self._feeder = Feeder(ready, self._slots, self._begin, pass_on, worker, losses.outages)
         self._lock = threading.Lock()
         self._loops: list[EventLoop] = []
         self._blocked: dict[EventLoop, Work | None] = {}

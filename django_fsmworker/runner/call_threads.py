@@ -17,14 +17,16 @@ from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.runner.calls import Call, Calls, Line
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.interrupting import NOTHING, cancel_statement, set_async_exc
-from django_fsmworker.store.errors import is_lost
+from django_fsmworker.runner.outages import Outages
+from django_fsmworker.store.errors import is_outage, tells_of
 
 
 class CallThread(threading.Thread):
     """Runs the calls of one line, one after the other, each in a transaction state of its own."""
 
-    def __init__(self, number: int, line: Line) -> None:
+    def __init__(self, number: int, line: Line, outages: Outages) -> None:
         super().__init__(name=f"fsmworker-call-{number}", daemon=True)
+        self._outages = outages
         self._line = line
         self._lock = threading.Lock()
         self._call: Call | None = None
@@ -49,8 +51,9 @@ class CallThread(threading.Thread):
     def _run_one(self, call: Call, connections: ThreadConnections) -> None:
         if not call.future.set_running_or_notify_cancel():
             return
+        connections.drop_older_than(self._outages.doubted_before)
         result, error = self._outcome(call)
-        lost = error is not None and (is_lost(error) or connections.lost())
+        lost = error is not None and (tells_of(error, is_outage) or connections.lost())
         call.note(lost=lost, open=connections.left_open())
         if self._interrupted:
             connections.close()  # they may be in any state
@@ -108,7 +111,8 @@ class CallThread(threading.Thread):
 class CallThreads:
     """A fixed number of lines with a thread each, started when somebody first calls."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, outages: Outages) -> None:
+        self._outages = outages
         self._lines = [Line() for _ in range(number)]
         self._lock = threading.Lock()
         self._started = 0
@@ -149,6 +153,8 @@ class CallThreads:
         """A call of that attempt does not end: others go on in a new thread."""
         for line in self._lines:
             if line.thread is not None and line.thread.runs(calls):
+                if line.thread.connections is not None:
+                    line.thread.connections.cut()
                 self._start(line, instead_of=line.thread)
 
     def stop(self, timeout: float) -> None:
@@ -164,5 +170,5 @@ class CallThreads:
         with self._lock:
             if line.thread is instead_of:
                 self._started += 1
-                line.thread = CallThread(self._started, line)
+                line.thread = CallThread(self._started, line, self._outages)
                 line.thread.start()

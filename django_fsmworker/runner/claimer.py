@@ -23,7 +23,7 @@ from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.room import Room
 from django_fsmworker.runner.throughput import Throughput
 from django_fsmworker.store import Lane, Outcome, Store
-from django_fsmworker.store.errors import is_contention, is_outage
+from django_fsmworker.store.errors import is_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +169,9 @@ class Claimer:
             except Exception:  # one model spoils the common question
                 for model in models:
                     self._try(model, self._peek_at, store, [model])
+            retry_at = self._backoffs[store.alias].retry_at
+            if retry_at > now:
+                self._next_peek = min(self._next_peek, retry_at)
 
     def _ask(self, store: Store, question: Callable[..., Any], *arguments: Any) -> Any:
         """Ask one database; None while it is away, which keeps nobody from asking the others."""
@@ -176,11 +179,10 @@ class Claimer:
         if time.monotonic() < backoff.retry_at:
             return None
         try:
-            answer = question(*arguments)
+            with backoff.asking():
+                answer = question(*arguments)
         except (DatabaseError, InterfaceError) as error:
-            if is_contention(error):
-                return None
-            if not is_outage(error):
+            if is_refusal(error):
                 raise
             backoff.failed(error)
             return None

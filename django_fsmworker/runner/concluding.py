@@ -10,6 +10,7 @@ from typing import Any
 from django_fsmworker.runner.attempt import Attempt
 from django_fsmworker.runner.batch import Again, Batch, Result, Work
 from django_fsmworker.runner.judging import failed
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Kind, Outcome
 
@@ -83,16 +84,22 @@ def overran(work: Work, *, noted: bool = False) -> Failure:
 
 
 class Losses:
-    """Rows whose check lost its database connection: an interruption, the first few times.
+    """Rows whose check lost its database: an interruption, the first few times.
 
-    A row whose checks lose their connection again and again does that to it itself.
+    A row whose checks lose it again and again, and never end, may well do that to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outages: Outages) -> None:
+        self.outages = outages
         self._rows: Counter[tuple[Any, Any]] = Counter()
+
+    def explains(self, work: Work, failure: Failure) -> bool:
+        """Whether the check met an outage; a lock that lasts is one, too."""
+        return failure.lost or (failure.locked and self.outages.is_away(work.store.alias))
 
     def is_outage(self, attempt: Attempt) -> bool:
         """Note a loss; False once it is the row's own doing."""
+        self.outages.doubt(attempt.store.alias)
         row = attempt.model, attempt.pk
         if len(self._rows) >= MOST_ROWS:
             self._rows.clear()
@@ -107,5 +114,20 @@ class Losses:
         return bool(self._rows) and (attempt.model, attempt.pk) in self._rows
 
     def forget(self, attempt: Attempt) -> None:
-        """The row's check has ended and kept its connection."""
-        self._rows.pop((attempt.model, attempt.pk), None)
+        """The row's check has ended and did not lose its database."""
+        if self._rows:
+            self._rows.pop((attempt.model, attempt.pk), None)
+
+    def seconds_left(self, work: Work, deadline: float) -> float:
+        """Until its deadline; where nobody can end a wait for the database, that does not count."""
+        alias, now = work.store.alias, time.monotonic()
+        since = work.started or now
+        if not work.store.interruptible:
+            since = now if self.outages.is_away(alias) else max(since, self.outages.back_at(alias))
+        return since + deadline - now
+
+    def why_ended(self, work: Work) -> str:
+        """The flag of a check past its deadline: through an outage it may have waited in vain."""
+        alias, since = work.store.alias, work.started or 0.0
+        waited = self.outages.is_away(alias) or since < self.outages.away_at(alias)
+        return "cancelled" if waited else "overran"

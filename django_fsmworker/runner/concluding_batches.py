@@ -27,7 +27,7 @@ def came_to(
     if batch.overran or batch.cancelled:
         return None  # it was ended from outside: what that comes to is decided elsewhere
     if isinstance(judged, Failure):
-        if not (judged.lost or lost()):
+        if not (losses.explains(batch, judged) or lost()):
             return halved(batch, judged)
         # Which row did it, if any did, will show: each of them is noted, and runs alone next time.
         outages = [losses.is_outage(each) for each in batch.attempts]
@@ -35,7 +35,8 @@ def came_to(
     if left_open():
         return halved(batch, LEFT_OPEN)
     failures = [each.failure for each in judged if each.failure is not None]
-    if not any(each.lost for each in failures) and not (failures and lost()):
+    explained = any(losses.explains(batch, each) for each in failures)
+    if not explained and not (failures and lost()):
         return judged
     return [
         None if each.failure is not None and losses.is_outage(attempt) else each

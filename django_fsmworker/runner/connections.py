@@ -7,8 +7,11 @@ four connections by default), or when the thread has had nothing to do for long.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.db import Error, connections
@@ -20,12 +23,52 @@ SERVER_STATUS_IN_TRANS = 1
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
 
+# Seconds in which a connection has to open; the drivers' own patience is minutes.
+CONNECT_TIMEOUT = 3
+
+
+def use_own_connections(*, beside_pool: bool) -> list[Any]:
+    """Give the calling thread connections that do not take minutes to open, one a database.
+
+    Those of the engine's own threads are opened beside Django's pool: it may be small, it is the
+    checks', and after an outage it may take a minute to try again.
+    """
+    for alias in connections:
+        connections[alias] = _own(connections[alias], beside_pool)
+    return [connections[alias] for alias in connections]
+
+
+@contextmanager
+def own_connections(aliases: Collection[str]) -> Iterator[None]:
+    """The same for a thread that has other things to do afterwards: what was there is put back."""
+    before = {alias: connections[alias] for alias in connections}
+    use_own_connections(beside_pool=True)
+    try:
+        yield
+    finally:
+        for alias in aliases:
+            discard(connections[alias])
+        for alias, wrapper in before.items():
+            connections[alias] = wrapper
+
+
+def _own(wrapper: Any, beside_pool: bool) -> Any:
+    if wrapper.vendor not in ("mysql", "postgresql"):
+        return wrapper
+    own = wrapper.copy()
+    own.execute_wrappers = wrapper.execute_wrappers
+    options = own.settings_dict["OPTIONS"]
+    options.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    if beside_pool:
+        options.pop("pool", None)
+    return own
+
 
 class ThreadConnections:
     """The calling thread's connections; create it in the thread that uses it."""
 
-    def __init__(self) -> None:
-        self._all = [connections[alias] for alias in connections]
+    def __init__(self, *, beside_pool: bool = False) -> None:
+        self._all = use_own_connections(beside_pool=beside_pool)
         self._since: dict[int, tuple[Any, float]] = {}
 
     def after_attempt(self, keep: bool = False) -> None:
@@ -45,6 +88,16 @@ class ThreadConnections:
                 wrapper.close()
             elif wrapper.errors_occurred:
                 wrapper.close_if_unusable_or_obsolete()
+
+    def drop_older_than(self, moment: Callable[[str], float]) -> None:
+        """Give up those from before a moment of their database's, when others were lost.
+
+        They may be lost, too, and nobody knows: who uses one finds out, or waits in vain.
+        """
+        for wrapper in self._all:
+            raw, since = self._since.get(id(wrapper), (None, 0.0))
+            if raw is not None and raw is wrapper.connection and since < moment(wrapper.alias):
+                discard(wrapper)
 
     def close(self) -> None:
         """Give all of them up; a broken one is forgotten."""
@@ -73,6 +126,10 @@ class ThreadConnections:
                 _kill_statement(wrapper, raw.thread_id())
             elif hasattr(raw, "cancel_safe"):
                 raw.cancel_safe(timeout=1.0)
+
+    def cut(self) -> bool:
+        """Let go of those that can be let go of, for a thread that waits for a server in vain."""
+        return True in [cut(wrapper) for wrapper in self._all]
 
     def _was_lost(self, wrapper: Any) -> bool:
         # Leaving a transaction that could not be rolled back, Django has reconnected already. A
@@ -143,3 +200,27 @@ def discard(wrapper: Any) -> None:
     wrapper.run_on_commit = []
     with suppress(Error):  # PyMySQL refuses to close a connection twice
         wrapper.close()
+
+
+def cut(wrapper: Any) -> bool:
+    """End whatever another thread waits for on its connection; False if there is no way to.
+
+    Shutting the socket down is safe beside the driver: it reads that the server has gone.
+    """
+    raw = wrapper.connection
+    with suppress(wrapper.Database.Error, OSError):  # it was closed meanwhile
+        if (number := _socket_number(raw)) is not None:
+            with socket.socket(fileno=os.dup(number)) as same:
+                if _socket_number(raw) == number:  # otherwise it may be somebody else's by now
+                    same.shutdown(socket.SHUT_RDWR)
+                    return True
+    return False
+
+
+def _socket_number(raw: Any) -> int | None:
+    """The number of a connection's socket; PyMySQL alone does not tell it."""
+    if hasattr(raw, "fileno"):
+        number: int = raw.fileno()
+        return number
+    own = getattr(raw, "_sock", None)
+    return None if own is None else own.fileno()

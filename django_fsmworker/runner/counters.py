@@ -42,5 +42,11 @@ class Counters:
             self._reported.update(news)
         return {name: number for (_, name), number in news.items() if number}
 
+    def not_told(self, model: Any, numbers: dict[str, int]) -> None:
+        """They could not be written down: they are news still."""
+        with self._lock:
+            for name, number in numbers.items():
+                self._reported[model, name] -= number
+
     def __str__(self) -> str:
         return " ".join(f"{name}={self.total(name)}" for name in NAMES)

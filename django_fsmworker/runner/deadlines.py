@@ -10,6 +10,7 @@ from typing import Any
 
 from django_fsmworker.runner.async_pool import AsyncPool
 from django_fsmworker.runner.batch import Work
+from django_fsmworker.runner.concluding import Losses
 from django_fsmworker.runner.interrupting import interrupt, log_interrupted
 from django_fsmworker.runner.pool import CheckThread, Pool
 
@@ -28,6 +29,7 @@ class Deadlines(threading.Thread):
         self,
         pool: Pool,
         async_pool: AsyncPool,
+        losses: Losses,
         default: float,
         shortest: float,
         abandon_after: float,
@@ -36,6 +38,7 @@ class Deadlines(threading.Thread):
         super().__init__(name="fsmworker-deadlines", daemon=True)
         self._pool = pool
         self._async_pool = async_pool
+        self._losses = losses
         self._default = default
         self._longest_sleep = shortest / 2
         self._abandon_after = abandon_after
@@ -67,12 +70,11 @@ class Deadlines(threading.Thread):
             if thread.given_up_at is not None:
                 left = thread.given_up_at - now
                 if left <= 0:
-                    self._abandon(thread, work)
-                    continue
+                    left = self._give_up(thread, work)
             else:
-                left = work.started + (work.state.deadline or self._default) - now
+                left = self._losses.seconds_left(work, work.state.deadline or self._default)
                 if left <= 0:
-                    self.end(thread, work, "overran")
+                    self.end(thread, work, self._losses.why_ended(work))
                     left = self._abandon_after
             sleep = min(sleep, left)
         return max(sleep, 0.001)
@@ -82,6 +84,15 @@ class Deadlines(threading.Thread):
         if interrupt(work, thread.ident or 0, thread.connections, flag):
             thread.given_up_at = time.monotonic() + self._abandon_after
             log_interrupted(work, flag)
+
+    def _give_up(self, thread: CheckThread, work: Work) -> float:
+        """It did not notice: it may wait for a server that is gone. Then it is stuck elsewhere."""
+        if not thread.cut and thread.connections is not None and thread.connections.cut():
+            thread.cut = True
+            thread.given_up_at = time.monotonic() + self._abandon_after
+            return self._abandon_after
+        self._abandon(thread, work)
+        return self._longest_sleep
 
     def _abandon(self, thread: CheckThread, work: Work) -> None:
         self._pool.abandon(thread, work)

@@ -148,11 +148,10 @@ class EventLoop(threading.Thread):
     def _begin(self, work: Work) -> None:
         work.started = time.monotonic()
         calls = Calls(self._threads, work)
-        deadline = work.state.deadline or self._default_deadline
         self._running[work] = Running(
             self._loop.create_task(self._run(work, calls), context=contextvars.Context()),
             calls,
-            self._loop.call_later(deadline, self._overdue, work, self._loop.time() + deadline),
+            self._expect_end(work, self._deadline_of(work)),
         )
 
     async def _run(self, work: Work, calls: Calls) -> None:
@@ -180,11 +179,12 @@ class EventLoop(threading.Thread):
         if isinstance(work, Batch):
             return await self._judge_batch(work, calls)
         outcome = await judge_async(work.row, work.age(work.started or 0.0))
-        if outcome.failure is not None and calls.lost and self._losses.is_outage(work):
-            return None  # the database went away under the check: interrupted, not failed
-        if work.state.batch is not None:
+        failure = outcome.failure
+        if failure is None or not (calls.lost or self._losses.explains(work, failure)):
             self._losses.forget(work)
-        if outcome.failure is None and calls.left_open:
+        elif self._losses.is_outage(work):
+            return None  # the database went away under the check: interrupted, not failed
+        if failure is None and calls.left_open:
             return failed_attempt(work, LEFT_OPEN)
         return outcome
 
@@ -196,10 +196,22 @@ class EventLoop(threading.Thread):
     def _overdue(self, work: Work, due: float) -> None:
         """Its deadline has passed; time in which another had the loop does not count, once."""
         late = self._loop.time() - due
-        if late <= SHORTEST_BLOCK:
-            self.end(work, "overran")
+        left = self._losses.seconds_left(work, self._deadline_of(work))
+        if late > SHORTEST_BLOCK:
+            self._running[work].deadline = self._loop.call_later(late, self._end, work)
+        elif left > 0:
+            self._running[work].deadline = self._expect_end(work, left)
         else:
-            self._running[work].deadline = self._loop.call_later(late, self.end, work, "overran")
+            self._end(work)
+
+    def _end(self, work: Work) -> None:
+        self.end(work, self._losses.why_ended(work))
+
+    def _expect_end(self, work: Work, within: float) -> asyncio.TimerHandle:
+        return self._loop.call_later(within, self._overdue, work, self._loop.time() + within)
+
+    def _deadline_of(self, work: Work) -> float:
+        return work.state.deadline or self._default_deadline
 
     def _cancel(self, work: Work) -> None:
         running = self._running.get(work)

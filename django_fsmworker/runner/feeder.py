@@ -10,10 +10,12 @@ from collections.abc import Callable
 from django.db import Error
 
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.backing_off import Backoffs
 from django_fsmworker.runner.batch import Result, Work
 from django_fsmworker.runner.concluding import of_failure
 from django_fsmworker.runner.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.loading_again import load_again
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.suspects import examine_if_possible
 from django_fsmworker.store.failures import Failure
@@ -31,6 +33,7 @@ class Feeder(threading.Thread):
         begin: Callable[[Work], None],
         pass_on: Callable[[Work, Result], None],
         worker: str,
+        outages: Outages,
     ) -> None:
         super().__init__(name="fsmworker-feeder", daemon=True)
         self._ready = ready
@@ -38,9 +41,10 @@ class Feeder(threading.Thread):
         self._begin = begin
         self._pass_on = pass_on
         self._worker = worker
+        self._backoffs = Backoffs(outages)
 
     def run(self) -> None:
-        connections = ThreadConnections()
+        connections = ThreadConnections(beside_pool=True)
         try:
             while not self._ready.closed:
                 self._slots.acquire()
@@ -59,9 +63,13 @@ class Feeder(threading.Thread):
     def _begin_with_a_past(self, work: Work) -> None:
         """What has to be read or noted in the database first may show that it is not to be run."""
         work.started = time.monotonic()
+        backoff = self._backoffs[work.store.alias]
         try:
-            runs, result = self._look_back(work)
+            with backoff.asking():
+                runs, result = self._look_back(work)
+            backoff.succeeded()
         except Error as error:
+            backoff.failed(error)
             logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
             runs, result = False, None
         except Exception as error:  # a row that cannot be loaded

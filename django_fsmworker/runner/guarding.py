@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from django_fsmworker.graph import State
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.backing_off import Backoffs
 from django_fsmworker.runner.batch import Work, attempts_of, together
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.connections import ThreadConnections
 from django_fsmworker.runner.guards import Answer, answers, decided
 from django_fsmworker.runner.judging import too_early
-from django_fsmworker.runner.outages import Backoff, Outages
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_contention
 
 Settle = Callable[[tuple[Attempt, Outcome | None]], None]
 
@@ -35,10 +35,9 @@ class Guarding(threading.Thread):
         super().__init__(name="fsmworker-guarding", daemon=True)
         self._ready = ready
         self._settle = settle
-        self._outages = outages
         self._inbox: queue.SimpleQueue[list[Work] | None] = queue.SimpleQueue()
         self._asking: list[Work] = []
-        self._backoffs: dict[str, Backoff] = {}
+        self._backoffs = Backoffs(outages)
 
     def waiting(self, is_async: bool = False) -> int:
         """How many rows of one kind are ready."""
@@ -63,6 +62,7 @@ class Guarding(threading.Thread):
         self._inbox.put(None)  # the first may have been among the rest
 
     def run(self) -> None:
+        own = ThreadConnections(beside_pool=True)
         try:
             while (works := self._inbox.get()) is not None:
                 self._asking = works
@@ -70,19 +70,18 @@ class Guarding(threading.Thread):
                     self._ask(store, state, some)
                 self._asking = []
         finally:
-            for alias in self._backoffs:
-                discard(connections[alias])
+            own.close()
 
     def _ask(self, store: Store, state: State, works: list[Work]) -> None:
-        backoff = self._backoffs.setdefault(store.alias, self._outages.backoff(store.alias))
+        backoff = self._backoffs[store.alias]
         now, attempts = time.monotonic(), [each for work in works for each in attempts_of(work)]
         keys = [attempt.pk for attempt in attempts if _in_time(attempt, attempt.age(now))]
         try:
-            found = answers(store, attempts[0].model, state.guards, keys)
+            with backoff.asking(patiently=True):
+                found = answers(store, attempts[0].model, state.guards, keys)
             backoff.succeeded()
         except (DatabaseError, InterfaceError) as error:
-            if not is_contention(error):
-                backoff.failed(error)
+            backoff.failed(error)
             self._hand_back(attempts)  # nothing was decided
         else:
             for attempt in attempts:

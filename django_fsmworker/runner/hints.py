@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.models.hinting import NOW, SWEEP, WINDOW, sent
 from django_fsmworker.runner.claimer import Claimer
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.connections import discard, use_own_connections
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.store import Store
 from django_fsmworker.store.errors import is_contention, is_outage
@@ -135,6 +135,7 @@ class Hearing(threading.Thread):
         self._on_sweep = on_sweep
         self._wake = wake
         self._backoff = outages.backoff(source.alias)
+        self._probing = outages.backoff(source.alias)
         self._listener: Listener | None = None
         self._said_deaf = False
         self._expected: str | None = None
@@ -146,6 +147,7 @@ class Hearing(threading.Thread):
 
     def run(self) -> None:
         wait = 0.0
+        use_own_connections(beside_pool=True)
         while not self._stopped.wait(wait):
             try:
                 wait = self._listen()
@@ -174,10 +176,13 @@ class Hearing(threading.Thread):
         self._answer_by = now + PROBE_PATIENCE
         self._expected = f"{PROBE} {secrets.token_hex(8)}"
         try:
-            if self._source.notify(self._expected):
-                return
+            with self._probing.asking():
+                if self._source.notify(self._expected):
+                    return
         except Exception as error:
             logger.debug("A probe was not sent (%s).", error, extra={"action": "hint"})
+        finally:
+            self._probing.rest()
         self._expected, self._next_probe = None, now + RECONNECT_WAIT
 
     def _listen(self) -> float:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import Error, connections
 
 from django_fsmworker import clock
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models.records import FailureRecord, StatorLog
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.connections import ThreadConnections, discard
 from django_fsmworker.runner.counters import EXPIRED, Counters
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.writing import tell_expired
 from django_fsmworker.store import Store
-from django_fsmworker.store.errors import is_contention
+from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.expiry import expire, with_overdue_rows
 
 logger = logging.getLogger(__name__)
@@ -58,13 +58,13 @@ class Housekeeping(threading.Thread):
 
     def run(self) -> None:
         """Look after whatever is due, then sleep until something is again."""
+        own = ThreadConnections(beside_pool=True)
         try:
             wait = 0.0
             while not self._stopped.wait(wait):
                 wait = self._look_after()
         finally:
-            for alias in self._backoffs:
-                discard(connections[alias])
+            own.close()
 
     def stop(self) -> None:
         """End the thread."""
@@ -76,7 +76,7 @@ class Housekeeping(threading.Thread):
 
     def delete_all_expired(self) -> None:
         """What the thread does from time to time, once."""
-        self._try(self.delete_expired)
+        self._try(self.delete_expired, patiently=True)
 
     def delete_expired(self, alias: str) -> None:
         """Delete everything that has outlived its state, batch by batch."""
@@ -95,13 +95,17 @@ class Housekeeping(threading.Thread):
         for model, store in self._stores_of(alias):
             numbers = self._counters.since_last_summary(model)
             if numbers:
-                StatorLog.objects.using(store.alias).create(
-                    model=model._meta.label,
-                    worker=self._worker,
-                    since=since,
-                    until=until,
-                    **numbers,
-                )
+                try:
+                    StatorLog.objects.using(store.alias).create(
+                        model=model._meta.label,
+                        worker=self._worker,
+                        since=since,
+                        until=until,
+                        **numbers,
+                    )
+                except Error:
+                    self._counters.not_told(model, numbers)
+                    raise
         self._since[alias] = until
 
     def _stores_of(self, alias: str) -> list[tuple[Any, Store]]:
@@ -112,7 +116,7 @@ class Housekeeping(threading.Thread):
         now = time.monotonic()
         if now >= self._next_delete:
             self._next_delete = now + self._settings.delete_interval
-            self._try(self.delete_expired)
+            self._try(self.delete_expired, patiently=True)  # cascades and receivers take a while
         if now >= self._next_summary:
             self._next_summary = now + SUMMARY_INTERVAL
             self._try(self.write_summaries)
@@ -122,18 +126,20 @@ class Housekeeping(threading.Thread):
         due = min(self._next_delete, self._next_summary, self._next_purge)
         return max(0.0, due - time.monotonic())
 
-    def _try(self, task: Callable[[str], None]) -> None:
+    def _try(self, task: Callable[[str], None], *, patiently: bool = False) -> None:
         """Do the task on each database; what fails on one waits there for its next turn."""
         for alias in self._backoffs:
             try:
-                task(alias)
+                with self._backoffs[alias].asking(patiently=patiently):
+                    task(alias)
                 self._backoffs[alias].succeeded()
-            except (DatabaseError, InterfaceError) as error:
-                if is_contention(error):
-                    continue
-                self._backoffs[alias].failed(error)
-            except Exception:
-                logger.exception("Housekeeping failed.", extra={"action": "housekeeping"})
+            except Exception as error:
+                if isinstance(error, Error) and not is_refusal(error):
+                    self._backoffs[alias].failed(error)
+                    self._backoffs[alias].rest()  # its next turn is far away
+                else:
+                    discard(connections[alias])
+                    logger.exception("Housekeeping failed.", extra={"action": "housekeeping"})
 
     def _delete_batch(self, store: Store, model: Any, state: Any) -> bool:
         """Delete one batch; whether there may be more."""

@@ -12,6 +12,7 @@ from django.db import Error
 from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.runner.atomic import judge_and_write
 from django_fsmworker.runner.attempt import Attempt
+from django_fsmworker.runner.backing_off import Backoffs
 from django_fsmworker.runner.batch import Batch, Result, Work
 from django_fsmworker.runner.concluding import (
     LEFT_OPEN,
@@ -55,11 +56,14 @@ class CheckThread(threading.Thread):
         super().__init__(name=f"fsmworker-check-{number}", daemon=True)
         self._on_end = on_end
         self._losses = losses
+        self._backoffs = Backoffs(losses.outages)
+        self._lost: str | None = None
         self._ready = ready
         self._pass_on = pass_on
         self._worker = worker
         self.work: Work | None = None
         self.given_up_at: float | None = None
+        self.cut = False
         self.abandoned = False
         self.connections: ThreadConnections | None = None
 
@@ -72,24 +76,35 @@ class CheckThread(threading.Thread):
                     self.connections.close()
                 elif self._run_one(work):
                     return
+                elif self._lost is not None:
+                    self._wait_for_database(self._lost, self.connections)
         finally:
             self.connections.close()
             self._on_end(self)
 
     def _run_one(self, work: Work) -> bool:
         """Run one check and pass on what it came to; whether it was interrupted."""
+        assert self.connections is not None
+        self.connections.drop_older_than(self._losses.outages.doubted_before)
         work.started = time.monotonic()
         self.work = work
         result, interrupted = self._result(work)
         self.work = None
         try:
-            if not interrupted and self.connections is not None:
+            if not interrupted:
                 self.connections.after_attempt()
         finally:
             self._pass_on(work, result)
             if not self.abandoned:
                 self._ready.done(work)
         return interrupted
+
+    def _wait_for_database(self, alias: str, connections: ThreadConnections) -> None:
+        """Take no other row before the database is back: its check would only lose it, too."""
+        while not self._ready.closed and (wait := self._backoffs[alias].connect()):
+            time.sleep(wait)
+        connections.after_attempt()
+        self._lost = None
 
     def _result(self, work: Work) -> tuple[Result, bool]:
         """What the work came to, None if it counts for nothing, and if it was interrupted.
@@ -104,6 +119,7 @@ class CheckThread(threading.Thread):
                 pass
             except Error as error:
                 # The engine's own statements, not the check's: nothing was decided.
+                self._lost = work.store.alias
                 logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
             except BaseException as error:
                 # Whatever it is, every row that was taken is settled.
@@ -127,16 +143,23 @@ class CheckThread(threading.Thread):
                 return verdict
         outcome = self._run_check(attempt, age)
         if outcome is None:
+            self._lost = attempt.store.alias
             return None
         failure = outcome.failure
-        lost = failure is not None and (failure.lost or self.connections.lost())
-        if lost and self._losses.is_outage(attempt):
-            return None  # the database went away under the check: interrupted, not failed
-        if attempt.state.batch is not None:
+        if failure is None or not self._is_lost(attempt, failure):
             self._losses.forget(attempt)
+        elif self._losses.is_outage(attempt):
+            return None  # the database went away under the check: interrupted, not failed
         if failure is None and self.connections.left_open():
             return failed_attempt(attempt, LEFT_OPEN)
         return outcome
+
+    def _is_lost(self, work: Work, failure: Failure) -> bool:
+        assert self.connections is not None
+        if not self._losses.explains(work, failure) and not self.connections.lost():
+            return False
+        self._lost = work.store.alias
+        return True
 
     def _run_check(self, attempt: Attempt, age: float) -> Outcome | None:
         if not attempt.state.atomic:

@@ -17,9 +17,11 @@ from django_fsmworker.models.keys import with_keys
 from django_fsmworker.models.moving import keys_and_states, lockable, locked
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, StatorLog
+from django_fsmworker.runner.backing_off import FIRST_WAIT
 from django_fsmworker.runner.connections import discard
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.store import Store
+from django_fsmworker.store.errors import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +55,38 @@ def refuse_transaction(stores: Mapping[Any, Store]) -> None:
             )
 
 
-def wait_for_databases(
+def make_ready(
     stores: Mapping[Any, Store], timeout: float, wakeup: Wakeup, stopping: Callable[[], bool]
+) -> bool:
+    """Wait for the databases, then inspect them; False if the runner was told to stop meanwhile.
+
+    Raises ``ConfigurationError`` if one is not there, or goes away again, for ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        wait_for_databases(stores, end, wakeup, stopping)
+        if stopping():
+            return False
+        try:
+            inspect(stores)
+            return True
+        except (DatabaseError, InterfaceError) as error:
+            if not is_outage(error) or time.monotonic() > end:
+                raise
+        for store in stores.values():
+            discard(store.connection)
+        wakeup.wait(FIRST_WAIT)
+
+
+def wait_for_databases(
+    stores: Mapping[Any, Store], end: float, wakeup: Wakeup, stopping: Callable[[], bool]
 ) -> None:
-    """Try each database until it answers, for at most ``timeout`` seconds.
+    """Try each database until it answers, or ``end`` has come (``time.monotonic()`` seconds).
 
     Raises ``ConfigurationError`` with the database's last word.
     """
-    end = time.monotonic() + timeout
     for store in {store.alias: store for store in stores.values()}.values():
-        wait = 0.1
+        wait = FIRST_WAIT
         while not stopping():
             try:
                 connections[store.alias].ensure_connection()
@@ -97,6 +121,8 @@ def check_tables(stores: Mapping[Any, Store]) -> None:
                 columns: QuerySet[Any] = QuerySet(model, using=alias)
                 list(columns.extra(where=["1 = 0"]))
             except DatabaseError as error:
+                if is_outage(error):
+                    raise
                 discard(connections[alias])
                 raise ConfigurationError(
                     f"The table of {model._meta.label} in the database {alias!r} is not as the "

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from django_fsmworker.runner.attempt import Attempt
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.backing_off import Backoffs
+from django_fsmworker.runner.connections import ThreadConnections
 from django_fsmworker.runner.holdings import Holdings
-from django_fsmworker.runner.outages import Backoff, Outages
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.store import Store
-from django_fsmworker.store.errors import is_contention
 
 logger = logging.getLogger(__name__)
 
@@ -39,20 +39,19 @@ class Renewer(threading.Thread):
         super().__init__(name="fsmworker-renewer", daemon=True)
         self._holdings = holdings
         self._ready = ready
-        self._outages = outages
         self._lease = lease
         self._on_lost = on_lost
         self._stopped = threading.Event()
-        self._backoffs: dict[str, Backoff] = {}
+        self._backoffs = Backoffs(outages)
 
     def run(self) -> None:
+        own = ThreadConnections(beside_pool=True)
         try:
             wait = self._lease / 6
             while not self._stopped.wait(wait):
                 wait = self._renew_all()
         finally:
-            for alias in self._backoffs:
-                discard(connections[alias])
+            own.close()
 
     def stop(self) -> None:
         """End the thread."""
@@ -67,18 +66,24 @@ class Renewer(threading.Thread):
                 groups.setdefault((attempt.store, attempt.model), []).append(attempt)
         wait = self._lease / 6
         for (store, model), attempts in groups.items():
-            backoff = self._backoffs.setdefault(store.alias, self._outages.backoff(store.alias))
+            backoff = self._backoffs[store.alias]
             try:
-                self._renew(store, model, attempts)
+                with backoff.asking():
+                    lost = self._renew(store, model, attempts)
                 backoff.succeeded()
+                self._on_lost(lost)
             except (DatabaseError, InterfaceError) as error:
-                wait = 0.1 if is_contention(error) else min(wait, backoff.failed(error))
+                wait = min(wait, backoff.failed(error))
             except Exception:
                 logger.exception("Renewing failed.", extra={"action": "renew_failed"})
+        asked = {store.alias for store, _ in groups}
+        for alias in self._backoffs.keys() - asked:
+            self._backoffs[alias].rest()
         self._ready.recover()
         return wait
 
-    def _renew(self, store: Store, model: Any, attempts: list[Attempt]) -> None:
+    def _renew(self, store: Store, model: Any, attempts: list[Attempt]) -> list[Attempt]:
+        """Renew what is still ours; returns what is not."""
         attempts.sort(key=lambda attempt: attempt.lease_until)
         sent = time.monotonic()
         renewed = store.renew(model, [attempt.hold for attempt in attempts], self._lease)
@@ -88,9 +93,10 @@ class Renewer(threading.Thread):
                 attempt.lease_until = sent + self._lease
             else:
                 missing.append(attempt)
-        if missing:
-            held = store.still_held(model, [attempt.hold for attempt in missing])
-            lost = [each for each in missing if each.pk not in held and not each.finished]
-            if lost:
-                store.hand_back(model, [attempt.hold for attempt in lost])
-                self._on_lost(lost)
+        if not missing:
+            return []
+        held = store.still_held(model, [attempt.hold for attempt in missing])
+        lost = [each for each in missing if each.pk not in held and not each.finished]
+        if lost:
+            store.hand_back(model, [attempt.hold for attempt in lost])
+        return lost

@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.attempt import Attempt
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.backing_off import Backoffs
+from django_fsmworker.runner.connections import ThreadConnections
 from django_fsmworker.runner.counters import INTERRUPTED, SUPERSEDED, Counters
 from django_fsmworker.runner.holdings import Holdings
-from django_fsmworker.runner.outages import Backoff, Outages
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.running_on import Pair, RunOn
 from django_fsmworker.runner.writing import log_failures, refused, tell, write_split
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_contention, is_refusal
+from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import take_back_death
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,13 @@ class Settler(threading.Thread):
         super().__init__(name="fsmworker-settler", daemon=True)
         self._holdings = holdings
         self._counters = counters
-        self._outages = outages
         self._worker = worker
         self._on_settled = on_settled
         self._run_on = run_on
         self._on_go_on = on_go_on
         # What attempts came to is put in by the threads that ran them.
         self.inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
-        self._backoffs: dict[str, Backoff] = {}
+        self._backoffs = Backoffs(outages)
         self._again: list[Item] = []
         self._give_up_at: float | None = None
         self.settled = [0, 0]  # shares of places: of sync checks, of async ones
@@ -71,6 +71,7 @@ class Settler(threading.Thread):
         self.join(timeout + 1)
 
     def run(self) -> None:
+        own = ThreadConnections(beside_pool=True)
         try:
             stopping = False
             while not stopping or (self._again and not self._out_of_time()):
@@ -81,8 +82,7 @@ class Settler(threading.Thread):
             if self._again:
                 self._lose(self._again, "the database did not take them in time")
         finally:
-            for alias in self._backoffs:
-                discard(connections[alias])
+            own.close()
 
     def _next_batch(self, block: bool) -> tuple[list[Item], bool]:
         """Everything that is ready. What has to be tried again goes with it, or after a while."""
@@ -112,10 +112,11 @@ class Settler(threading.Thread):
         return {key: list(group.values()) for key, group in groups.items()}
 
     def _settle_group(self, store: Store, model: Any, items: list[Item]) -> None:
-        backoff = self._backoffs.setdefault(store.alias, self._outages.backoff(store.alias))
+        backoff = self._backoffs[store.alias]
         live = [item for item in items if not (item[0].superseded or item[0].settled)]
         self._holdings.remove(attempt for attempt, _ in items if attempt.superseded)
         if not live:
+            backoff.rest()
             return
         if time.monotonic() < backoff.retry_at:
             self._again += live
@@ -125,8 +126,7 @@ class Settler(threading.Thread):
             backoff.succeeded()
         except (DatabaseError, InterfaceError) as error:
             # An outage keeps outcomes: the fence decides when the database is back.
-            if not is_contention(error):
-                backoff.failed(error)
+            backoff.failed(error)
             self._again += live
         except Exception as error:
             # Not the database's doing: trying again would not help, and other rows wait.
@@ -134,7 +134,9 @@ class Settler(threading.Thread):
             self._lose(live, error)
 
     def _write(self, store: Store, model: Any, items: list[Item]) -> None:
-        self._hand_back(store, model, [attempt for attempt, outcome in items if outcome is None])
+        asking = self._backoffs[store.alias].asking
+        with asking():
+            self._hand_back(store, model, [each for each, outcome in items if outcome is None])
         pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
         self._conclude(store, model, [pair for pair in pairs if pair[1].written])
         pairs = [pair for pair in pairs if not pair[1].written]
@@ -142,19 +144,23 @@ class Settler(threading.Thread):
         pairs += self._go_on(store, model, onward)
         if not pairs:
             return
-        keys, replaced, lost = self._write_all(store, model, [outcome for _, outcome in pairs])
+        with asking():
+            outcomes = [outcome for _, outcome in pairs]
+            keys, replaced, lost = self._write_all(store, model, outcomes)
         self._drop(model, lost, pairs)
         pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
         self._conclude(store, model, [pair for pair in pairs if pair[1].pk in keys])
         missing = [pair for pair in pairs if pair[1].pk not in keys]
-        self._look_again(store, model, [pair for pair in missing if not pair[0].superseded])
+        with asking():
+            self._look_again(store, model, [pair for pair in missing if not pair[0].superseded])
 
     def _go_on(self, store: Store, model: Any, pairs: list[Pair]) -> list[Pair]:
         """Write what goes on at once; returns what has to be written like any other outcome."""
         if not pairs:
             return []
         try:
-            attempts = self._run_on.write(store, model, pairs)
+            with self._backoffs[store.alias].asking():
+                attempts = self._run_on.write(store, model, pairs)
         except DatabaseError as error:
             if not is_refusal(error):
                 raise

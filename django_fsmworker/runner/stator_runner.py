@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import connections
-
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner import preflight
 from django_fsmworker.runner.abandoning import note_abandoned
@@ -18,7 +16,7 @@ from django_fsmworker.runner.batch import Work, attempts_of
 from django_fsmworker.runner.cancelling import Cancelling
 from django_fsmworker.runner.claimer import Claimer
 from django_fsmworker.runner.concluding import Losses
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.connections import own_connections
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
 from django_fsmworker.runner.guard_parts import GuardParts
@@ -28,6 +26,7 @@ from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import worker_name
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.passing_on import PassOn
+from django_fsmworker.runner.patience import Patience, patience_of
 from django_fsmworker.runner.pool import Pool
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.renewer import Renewer
@@ -91,13 +90,11 @@ class StatorRunner:
         transaction of the caller, which the runner's threads could not see into.
         """
         preflight.refuse_transaction(self.stores)
-        try:
-            preflight.wait_for_databases(
+        with own_connections({store.alias for store in self.stores.values()}):
+            if not preflight.make_ready(
                 self.stores, self.settings.connect_timeout, self._wake, lambda: self._stopping
-            )
-            if self._stopping:
+            ):
                 return
-            preflight.inspect(self.stores)
             if run_for == 0:
                 self._claimer.only_what_is_due_now()
                 self._guards.sweep_once(lambda: self._stopping)
@@ -106,9 +103,6 @@ class StatorRunner:
                 self._loop(run_for)
             finally:
                 self._shut_down(one_pass=run_for == 0 and not self._stopping)
-        finally:
-            for alias in {store.alias for store in self.stores.values()}:
-                discard(connections[alias])
 
     def stop(self, timeout: float | None = None) -> None:
         """Ask the runner to stop; running checks get ``timeout`` seconds (None: as configured)."""
@@ -120,7 +114,8 @@ class StatorRunner:
     def _build(self, on_stall: Callable[[], None], on_progress: Callable[[], None] | None) -> None:
         settings = self.settings
         self._drain_timeout = settings.drain_timeout
-        self._outages = Outages()
+        self._outages = Outages(patience_of(settings))
+        self._patience = Patience(self._outages)
         self._holdings = Holdings(on_remove=self._wake.set)
         self._settler = Settler(
             self._holdings,
@@ -143,7 +138,7 @@ class StatorRunner:
         }
         settle, wake = self._settler.inbox.put, self._wake.set
         self._pass_on = PassOn(settle, self._ready.put).over
-        losses = Losses()
+        losses = Losses(self._outages)
         self._pool = Pool(settings.concurrency, self._ready, self._pass_on, self.worker, losses)
         self._async_pool = AsyncPool(
             settings, self._ready, self._pass_on, self.worker, losses, self._abandoned
@@ -167,6 +162,7 @@ class StatorRunner:
         self._deadlines = Deadlines(
             self._pool,
             self._async_pool,
+            losses,
             settings.deadline,
             shortest_deadline(self.stores, settings.deadline),
             settings.abandon_after,
@@ -179,6 +175,7 @@ class StatorRunner:
         self._housekeeping = Housekeeping(
             self.stores, settings, self.counters, self._outages, self.worker
         )
+        self._essential = (self._settler, self._renewer, self._deadlines, self._patience)
         self._watchdog = Watchdog(settings.watchdog_interval, on_stall)
         self._liveness = Liveness(settings.liveness_file, on_progress)
 
@@ -193,7 +190,7 @@ class StatorRunner:
         self._pool.fill()
         if self._runs_async:
             self._async_pool.start()
-        for part in (self._settler, self._renewer, self._deadlines, self._watchdog):
+        for part in (*self._essential, self._watchdog):
             part.start()
         self._guards.start(self._claimer.single_pass)
         if not self._claimer.single_pass:
@@ -219,7 +216,7 @@ class StatorRunner:
 
     def _check_parts(self) -> None:
         """Without one of its parts a runner would look alive and do nothing."""
-        for part in (self._settler, self._renewer, self._deadlines, *self._guards.threads):
+        for part in (*self._essential, *self._guards.threads):
             if not part.is_alive():
                 raise RuntimeError(f"The thread {part.name} has ended; this runner ends, too.")
         if self._runs_async and not self._async_pool.is_alive():
@@ -264,6 +261,7 @@ class StatorRunner:
             if part.is_alive():
                 part.join(5)
         self._housekeeping.finish()
+        self._patience.stop()
         logger.info(
             "Stopped: %s.", self.counters, extra={"action": "stopped", "worker": self.worker}
         )

@@ -15,7 +15,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.models.announcing import announce_moved
 from django_fsmworker.models.timing import first_due
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.connections import ThreadConnections, discard
 from django_fsmworker.runner.counters import FAILED, MOVED, Counters
 from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.sweep import Sweep
@@ -23,11 +23,9 @@ from django_fsmworker.runner.sweep_times import SweepTimes
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.runner.writing import log_failures, tell
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_contention, is_outage
+from django_fsmworker.store.errors import is_refusal
 
 logger = logging.getLogger(__name__)
-
-CONTENTION_WAIT = 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -70,12 +68,12 @@ class Sweeping(threading.Thread):
         self._stopped = False
 
     def run(self) -> None:
+        own = ThreadConnections(beside_pool=True)
         try:
             while not self._stopped:
                 self._wake.wait(self._round())
         finally:
-            for alias in self._backoffs:
-                discard(connections[alias])
+            own.close()
 
     def stop(self) -> None:
         """End the thread after the window that it looks at."""
@@ -121,16 +119,14 @@ class Sweeping(threading.Thread):
             place.sweep = self._sweep(place)
         began = time.monotonic()
         try:
-            place.sweep.step()
+            with backoff.asking(patiently=True):  # a guard may look at anything
+                place.sweep.step()
             backoff.succeeded()
         except (DatabaseError, InterfaceError) as error:
-            if is_contention(error):
-                place.times.rest_until(began + CONTENTION_WAIT)
-            elif is_outage(error):
-                backoff.failed(error)
-                place.times.rest_until(backoff.retry_at)
-            else:
+            if is_refusal(error):
                 self._give_up(place)
+            else:
+                place.times.rest_until(time.monotonic() + backoff.failed(error))
         except Exception:
             self._give_up(place)
         else:

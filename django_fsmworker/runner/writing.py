@@ -11,7 +11,7 @@ from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.judging import failed, parked
 from django_fsmworker.signals import check_failed, row_expired, state_changed
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.store.errors import is_cancelled, is_refusal
 from django_fsmworker.store.failures import Failure, record, survived
 from django_fsmworker.store.interface import taken_over
 
@@ -39,17 +39,18 @@ def write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) ->
 def write_split(
     store: Store, model: Any, outcomes: Sequence[Outcome], worker: str
 ) -> tuple[set[Any], list[tuple[Outcome, Exception]]]:
-    """Settle a batch that the database may refuse for the data of one row.
+    """Settle a batch that the database may refuse for the data of one row, or for its size.
 
     The batch is halved until that row stands alone. Returns the keys written, and the outcomes
-    refused with the database's reason.
+    refused with the database's reason. A row alone is not to blame for a statement that took long.
     """
+    alone = len(outcomes) == 1
     try:
         return write(store, model, outcomes, worker), []
     except Exception as error:
-        if not is_refusal(error):
+        if not is_refusal(error) and (alone or not is_cancelled(error)):
             raise
-        if len(outcomes) == 1:
+        if alone:
             return set(), [(outcomes[0], error)]
     middle = len(outcomes) // 2
     first, refused_first = write_split(store, model, outcomes[:middle], worker)

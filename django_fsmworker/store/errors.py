@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from collections.abc import Callable, Iterator
 
-from django_fsmworker.store.mysql_errors import AWAY_NUMBERS, LOST_NUMBERS, TRY_AGAIN_NUMBERS
+from django.db import DatabaseError, Error, InterfaceError, OperationalError
+
+from django_fsmworker.store.mysql_errors import (
+    AWAY_NUMBERS,
+    CANCELLED_NUMBERS,
+    LOST_NUMBERS,
+    TRY_AGAIN_NUMBERS,
+)
 
 DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40P01", "40001", "55P03"
 TRY_AGAIN = {DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
-
-# A malformed JSON text, a function that raised, a missing table: not a file that is away.
-SQLITE_ERROR = 1
+QUERY_CANCELED = "57014"
 
 # Classes of PostgreSQL's appendix A: connection, resources, shutdown, system; a standby's refusal.
 AWAY = ("08", "53", "57P", "58", "25006")
+
+# SQLite's primary result codes, from the list in its documentation.
+SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT = 5, 6, 9
+# No memory, read-only, input or output, full, cannot open, locking protocol.
+SQLITE_AWAY = {7, 8, 10, 13, 14, 15}
 
 
 def number(error: BaseException) -> int | None:
@@ -27,43 +37,64 @@ def sqlstate(error: BaseException) -> str | None:
     return None if number(error) is not None else getattr(error.__cause__, "sqlstate", None)
 
 
-def is_statement(error: BaseException) -> bool:
-    """SQLite cannot carry out this very statement: what it calls SQL logic error."""
-    return getattr(error.__cause__, "sqlite_errorcode", None) == SQLITE_ERROR
+def sqlite_code(error: BaseException) -> int | None:
+    """The number by which SQLite names the error, if it was SQLite."""
+    extended: int | None = getattr(error.__cause__, "sqlite_errorcode", None)
+    return None if extended is None else extended & 0xFF
 
 
 def is_contention(error: BaseException) -> bool:
     """The same statement may well succeed in a moment."""
-    busy = isinstance(error, OperationalError) and "locked" in str(error)
-    code = number(error)
-    if code is not None:
-        return code in TRY_AGAIN_NUMBERS
-    return busy or sqlstate(error) in TRY_AGAIN
+    return (
+        sqlstate(error) in TRY_AGAIN
+        or number(error) in TRY_AGAIN_NUMBERS
+        or sqlite_code(error) in (SQLITE_BUSY, SQLITE_LOCKED)
+    )
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Somebody ended the statement, or it took longer than the database lets statements take."""
+    return (
+        sqlstate(error) == QUERY_CANCELED
+        or number(error) in CANCELLED_NUMBERS
+        or sqlite_code(error) == SQLITE_INTERRUPT
+    )
 
 
 def is_outage(error: BaseException) -> bool:
     """The database is away or cannot serve anybody; the statement itself is not to blame."""
-    state, code = sqlstate(error), number(error)
-    if code is not None:
+    if (code := number(error)) is not None:
         return code in AWAY_NUMBERS
-    if state is not None:
+    if (state := sqlstate(error)) is not None:
         return state.startswith(AWAY)
-    known = isinstance(error, OperationalError | InterfaceError)
-    return known and not is_contention(error) and not is_statement(error)
+    if (code := sqlite_code(error)) is not None:
+        return code in SQLITE_AWAY
+    return isinstance(error, OperationalError | InterfaceError)
 
 
-def is_lost(error: BaseException | None) -> bool:
-    """MariaDB or MySQL ended the connection under a statement, and that led to this error.
+def is_lost(error: BaseException) -> bool:
+    """MariaDB or MySQL ended the connection under the statement.
 
     (psycopg's connections know by themselves that they are broken.)
     """
-    while error is not None:
-        if isinstance(error, DatabaseError | InterfaceError) and number(error) in LOST_NUMBERS:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return number(error) in LOST_NUMBERS
 
 
 def is_refusal(error: BaseException) -> bool:
     """The database refused this very data: a constraint, a trigger, a value out of range."""
-    return isinstance(error, DatabaseError) and not (is_outage(error) or is_contention(error))
+    excused = is_outage(error) or is_contention(error) or is_cancelled(error)
+    return isinstance(error, DatabaseError) and not excused
+
+
+def tells_of(error: BaseException, kind: Callable[[BaseException], bool]) -> bool:
+    """Whether such a database error is behind an exception, however often it was wrapped."""
+    return any(isinstance(each, Error) and kind(each) for each in chain(error))
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those it was raised from."""
+    known: set[int] = set()
+    while error is not None and id(error) not in known:
+        known.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -77,8 +77,12 @@ def _one_by_one(store: Store, model: Any, state: State, keys: list[Any], worker:
                 row = _overdue(store, model, state).filter(pk=key)
                 expired.deleted += _delete(store, model, _lock(row))
         except Exception as error:
+            if is_contention(error):
+                continue
             if is_outage(error):
-                raise
+                if not expired.deleted:
+                    raise
+                break  # what is deleted has to be told
             expired.refused.append(key)
             record(store.alias, model, [(key, state.name, Failure.of(error))], worker)
     return expired

@@ -12,7 +12,7 @@ from django.db.models import F
 
 from django_fsmworker import clock
 from django_fsmworker.models.records import FailureRecord, row_key
-from django_fsmworker.store.errors import is_lost
+from django_fsmworker.store.errors import is_contention, is_outage, tells_of
 
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 
@@ -21,7 +21,8 @@ LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 class Failure:
     """What went wrong in one attempt.
 
-    ``noted``: it is on record already and counts once. ``lost``: it was the connection that went.
+    ``noted``: it is on record already and counts once. ``lost``: the database could serve nobody;
+    ``locked``: it said "not now", which is no excuse unless it does so for long.
     """
 
     error: str
@@ -29,6 +30,7 @@ class Failure:
     traceback: str = ""
     noted: bool = False
     lost: bool = False
+    locked: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -42,7 +44,8 @@ class Failure:
             name[-200:],
             _storable(_text_of(error))[:LONGEST_MESSAGE],
             _storable(text)[-LONGEST_TRACEBACK:],
-            lost=is_lost(error),
+            lost=tells_of(error, is_outage),
+            locked=tells_of(error, is_contention),
         )
 
 

@@ -50,6 +50,9 @@ class Store(ABC):
     seconds. Anything the database refuses is raised as Django's ``DatabaseError``.
     """
 
+    # Whether a wait for the database can be ended from outside, or ends when it pleases.
+    interruptible = True
+
     def __init__(self, alias: str) -> None:
         self.alias = alias
 

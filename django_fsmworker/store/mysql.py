@@ -21,7 +21,7 @@ from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.models.keys import batched, key_name, with_keys
 from django_fsmworker.models.moving import entering
 from django_fsmworker.store import mysql_tables
-from django_fsmworker.store.errors import is_lost
+from django_fsmworker.store.errors import is_lost, tells_of
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.mysql_due import Due, leased
 from django_fsmworker.store.mysql_fence import held
@@ -218,7 +218,7 @@ class MySQLStore(Store):
         Nobody else knows the tokens: the rows would be held for a lease. If there are none, the
         error stands.
         """
-        if self.connection.in_atomic_block or not is_lost(error):
+        if self.connection.in_atomic_block or not tells_of(error, is_lost):
             raise error
         self.connection.close()
         rows = table.load_claimed(tokens, states)

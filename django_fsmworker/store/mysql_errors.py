@@ -65,16 +65,19 @@ _NOT_WRITABLE = {
     1047,  # a cluster's node that is not ready
 }
 
+CANCELLED_NUMBERS = {
+    1317,  # interrupted
+    1969,  # max_statement_time; MySQL: 3024
+    3024,
+}
+
 # About the statement as it is written, or how long it took, whatever the rows it is about.
-STATEMENT_NUMBERS = {
+STATEMENT_NUMBERS = CANCELLED_NUMBERS | {
     1054,  # unknown column
     1064,  # syntax
     1146,  # no such table
     1305,  # no such function; 1630, too
-    1317,  # interrupted
     1630,
-    1969,  # max_statement_time; MySQL: 3024
-    3024,
 }
 
 # The server is gone, lost while it answered, by a timeout; or the connection is not open any more.

@@ -34,6 +34,8 @@ HELD, SETTLED = 2, 6
 class SQLiteStore(Store):
     """The embedded default: every process on one machine."""
 
+    interruptible = False  # SQLite waits for a lock as long as ``timeout`` says
+
     def transaction(self) -> AbstractContextManager[None]:
         return _immediately(self.connection, self.alias)
 

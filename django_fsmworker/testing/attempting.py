@@ -16,7 +16,7 @@ from django_fsmworker.runner.judging_batches import judge_batch_here
 from django_fsmworker.runner.loading_again import held
 from django_fsmworker.runner.writing import refused, tell, write
 from django_fsmworker.store import Hold, Outcome, Store, store_for
-from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.store.errors import chain, is_refusal
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.testing.paths import see
 
@@ -156,13 +156,4 @@ def _write(store: Store, outcome: Outcome, caught: Errors) -> tuple[Outcome, set
 
 
 def _broke_transaction(caught: Errors) -> bool:
-    return any(isinstance(each, DatabaseError) for error in caught for each in _chain(error))
-
-
-def _chain(error: BaseException | None) -> Errors:
-    """The exception and those it was raised from."""
-    found: Errors = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
+    return any(isinstance(each, DatabaseError) for error in caught for each in chain(error))

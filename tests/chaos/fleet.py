@@ -104,6 +104,12 @@ class Ledger:
             if earlier.state == later.state
         )
 
+    def unchecked(self) -> list[str]:
+        """Rows that were moved on from a state without any check in it."""
+        return [
+            row for row, logs in self.runs.items() if {log.state for log in logs} != set(PATH[:-1])
+        ]
+
     def incomplete(self, path: list[str] = PATH) -> list[str]:
         """Rows that were not checked in each of their states, in the order of the graph."""
         order = path[:-1]

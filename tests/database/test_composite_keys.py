@@ -160,7 +160,8 @@ class TestPlans:
         ):
             plan = explained(function, CompositeKind, *arguments)
 
-            assert plan.scans <= {"Index Scan", "Index Only Scan", "Tid Scan"}
+            # Which of them it is depends on what the planner knows; the index is what counts.
+            assert plan.scans <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan"}
             assert plan.indexes == {"testapp_compositekind_pkey"}
             assert plan.root["Actual Rows"] == size
             assert plan.buffers <= 20 + 25 * size  # measured: up to 20.2 a row

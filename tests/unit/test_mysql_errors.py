@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, OperationalError
 
 from django_fsmworker.store import errors
 
@@ -46,8 +46,6 @@ def test_outages(number):
         (DataError, 1441),  # a moment out of range
         (OperationalError, 1644),  # a trigger's SIGNAL
         (OperationalError, 1153),  # a packet too large: a smaller batch fits
-        (OperationalError, 1317),  # interrupted
-        (OperationalError, 1969),  # max_statement_time
     ],
 )
 def test_refusals(kind, number):
@@ -61,15 +59,15 @@ def test_the_words_of_a_message_do_not_count():
     assert not errors.is_contention(raised(OperationalError, 1030, "the database is locked"))
 
 
-class TestLost:
-    @pytest.mark.parametrize("number", [0, 1053, 1927, 2006, 2013, 2055, 4031])
-    def test_numbers(self, number):
-        assert errors.is_lost(raised(InterfaceError, number, ""))
+@pytest.mark.parametrize("number", [1317, 1969, 3024])
+def test_of_a_statement_that_was_ended_nobody_is_to_blame(number):
+    error = raised(OperationalError, number, "interrupted")
 
-    @pytest.mark.parametrize("number", [1040, 1205, 1213, 2003])
-    def test_others(self, number):
-        assert not errors.is_lost(raised(OperationalError, number, ""))
+    assert verdicts(error) == (False, False, False)
+    assert errors.is_cancelled(error)
 
+
+class TestBehindOthers:
     def test_behind_an_error_of_the_checks_own(self):
         try:
             try:
@@ -77,9 +75,7 @@ class TestLost:
             except OperationalError as error:
                 raise RuntimeError("the shop is closed") from error
         except RuntimeError as error:
-            assert errors.is_lost(error)
+            assert errors.tells_of(error, errors.is_outage)
 
     def test_only_a_database_speaks_of_it(self):
-        assert not errors.is_lost(raised(RuntimeError, 2013, "Lost connection"))
-        assert not errors.is_lost(raised(OperationalError, "the connection is closed"))
-        assert not errors.is_lost(None)
+        assert not errors.tells_of(raised(RuntimeError, 2013, "no"), errors.is_outage)

@@ -20,10 +20,12 @@ from django_fsmworker.runner.batch import (
 )
 from django_fsmworker.runner.concluding import Losses
 from django_fsmworker.runner.holdings import Holdings
+from django_fsmworker.runner.outages import Outages
 from django_fsmworker.runner.passing_on import PassOn
 from django_fsmworker.runner.ready import ReadyQueue
 from django_fsmworker.runner.room import Room
 from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.store import store_for
 from testapp.models import Letter, LetterStates, Trouble
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,7 +78,8 @@ class TestBatched:
         assert sizes(batched(rows, lambda attempt: False)) == [1, 1, 1, 1, 2]
 
     def test_so_are_rows_whose_last_check_lost_its_connection(self) -> None:
-        rows, losses = attempts(3), Losses()
+        rows, losses = attempts(3), Losses(Outages())
+        rows[1].store = store_for("default")
         losses.is_outage(rows[1])
 
         assert sizes(batched(rows, losses.known)) == [1, 2]

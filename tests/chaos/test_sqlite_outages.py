@@ -1,0 +1,87 @@
+"""A SQLite file that somebody has locked for long, and a disk that is full."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from django.db import connection, connections
+
+from django_fsmworker.models.records import FailureRecord
+from testapp.models import Chain
+from tests.chaos.detour import detour
+from tests.chaos.house import said_of_outages
+from tests.chaos.rows import Rows
+from tests.runner.embedded import Embedded
+from tests.runner.processes import Process
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
+
+SHORT = ("--lease=10", "--deadline=4", "--poll-interval=0.2")
+
+
+@contextmanager
+def locked(seconds: float) -> Iterator[None]:
+    """Somebody's transaction, for whose end every writer waits."""
+    name = connection.settings_dict["NAME"]
+    with closing(sqlite3.connect(name, timeout=10, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(seconds)
+        other.rollback()
+    yield
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options"),
+    [(6.0, SHORT), pytest.param(21.0, (), marks=pytest.mark.long)],
+)
+def test_a_lock_is_nobody_s_fault(
+    start_process: Callable[..., Process], seconds: float, options: tuple[str, ...]
+) -> None:
+    """It lasts longer than checks may take: they wait for it all the same, and so do deadlines."""
+    runners = [start_process("runstator", "testapp.Chain", *options) for _ in range(2)]
+    eventually(lambda: all(runner.started for runner in runners), 30)
+    rows = Rows(150)
+    eventually(rows.are_under_way, 20)
+
+    with locked(seconds):
+        waited = rows.seconds_until_claimed()
+    eventually(rows.have_arrived, 30)
+
+    rows.prove_once_each()
+    assert waited < 5
+    assert not FailureRecord.objects.exists()
+    for runner in runners:
+        assert said_of_outages(runner.stderr.splitlines()) in ([], ["away", "back"])
+        assert "abandoned" not in runner.stderr
+        assert "overran" not in runner.stderr
+    assert any("is away (no answer for " in runner.stderr for runner in runners)
+
+
+def test_a_full_disk_is_waited_for(
+    start_runner: Callable[..., Embedded], caplog: pytest.LogCaptureFixture
+) -> None:
+    Chain.objects.bulk_create(Chain(logged=False) for _ in range(400))
+    options = connections["default"].settings_dict["OPTIONS"]
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA page_count")
+        (pages,) = cursor.fetchone()
+    full = f"{options['init_command']} PRAGMA max_page_count={pages + 2};"
+
+    with detour(OPTIONS={**options, "init_command": full}):
+        runner = start_runner(Chain, lease=1)
+        eventually(lambda: said_of_outages(caplog.messages) == ["away"])
+        time.sleep(0.5)
+    eventually(lambda: not Chain.objects.exclude(state="last").exists(), 20)
+    eventually(lambda: said_of_outages(caplog.messages)[-1] == "back")
+
+    assert "is away (database or disk is full)" in caplog.text
+    assert said_of_outages(caplog.messages) == ["away", "back"]
+    assert runner.alive
+    assert not Chain.objects.failing().exists()
+    paths = {tuple(state for state, _ in row.state_history) for row in Chain.objects.all()}
+    assert paths == {("first", "second", "third", "last")}
