@@ -13,7 +13,6 @@ import sys
 import types
 import unittest
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from django.core.management import BaseCommand, load_command_class
 from django.dispatch import Signal
 from django.test.utils import isolate_apps
 
-import django_fsmworker
 import testapp.carrier
 import testapp.models
 from django_fsmworker import checks, conf, exceptions, signals, testing
@@ -32,7 +30,7 @@ from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.management.commands import runstator
 from django_fsmworker.models import FailureRecord, StatorLog, StatorQuerySet
 from django_fsmworker.models.saving import ENGINE_COLUMNS
-from tests.documented import DOCS, FENCE, blocks, read
+from tests.documented import DOCS, FENCE, blocks, code_words, read, rows
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
@@ -43,24 +41,6 @@ FILE = re.compile(
 
 def name(path: Path) -> str:
     return str(path.relative_to(DOCS))
-
-
-def rows(page: str, header: str) -> list[list[str]]:
-    """The cells of the table whose first line begins with ``header``, without its two heads."""
-    lines = iter(read(page).splitlines())
-    assert any(line.startswith(header) for line in lines), f"{page} has no table {header!r}"
-    next(lines)
-    table: list[list[str]] = []
-    for line in lines:
-        if not line.startswith("|"):
-            return table
-        table.append([cell.strip() for cell in line.strip("|").split("|")])
-    return table
-
-
-def code_words(cells: list[str]) -> list[str]:
-    """The words in backquotes, up to a parenthesis."""
-    return [word for cell in cells for word in re.findall(r"`([\w-]+)", cell)]
 
 
 class TestExamples:
@@ -322,89 +302,3 @@ def parameters(signature: str) -> list[str]:
     assert isinstance(function, ast.FunctionDef)
     found = function.args
     return [each.arg for each in (*found.args, *filter(None, [found.vararg]), *found.kwonlyargs)]
-
-
-class TestMessages:
-    """What operators read is in the code word for word, and every log call is documented."""
-
-    def test_are_in_the_code(self) -> None:
-        wrong = [message for message in documented_messages() if not known(message)]
-
-        assert not wrong
-
-    def test_every_warning_is_documented(self) -> None:
-        documented = documented_messages()
-
-        missing = [
-            message
-            for message in logged("warning", "error", "critical", "exception")
-            if not any(message.startswith(each) for each in documented)
-        ]
-
-        assert not missing
-
-    def test_actions(self) -> None:
-        table = rows("reference/logging.md", "| action | level |")
-
-        assert sorted(code_words([cells[0] for cells in table])) == sorted(set(actions()))
-
-
-def documented_messages() -> list[str]:
-    quotes = re.findall(r"^> (.+)$", read("reference/messages.md"), re.MULTILINE)
-    return [quote.rstrip("…").rstrip() if quote.endswith(" …") else quote for quote in quotes]
-
-
-def known(message: str) -> bool:
-    return any(message in text for text in texts())
-
-
-@cache
-def trees() -> list[ast.Module]:
-    package = Path(django_fsmworker.__file__).parent
-    return [ast.parse(path.read_text()) for path in sorted(package.rglob("*.py"))]
-
-
-@cache
-def texts() -> list[str]:
-    """Every string of the package; what is filled in later is an ellipsis."""
-    return [text for tree in trees() for node in ast.walk(tree) if (text := shown(node))]
-
-
-def shown(node: ast.AST) -> str:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return re.sub(r"%(?:\.\d)?[srdf]", "…", node.value)
-    if isinstance(node, ast.JoinedStr):
-        parts = [shown(each) if isinstance(each, ast.Constant) else "…" for each in node.values]
-        return "".join(parts)
-    return ""
-
-
-def logged(*levels: str) -> list[str]:
-    """The messages of all log calls of these levels that are more than what is filled in."""
-    calls = [node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    messages = [
-        shown(call.args[0])
-        for call in calls
-        if isinstance(call.func, ast.Attribute)
-        and call.func.attr in levels
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "logger"
-    ]
-    return [message for message in messages if message.strip("… ")]
-
-
-def actions() -> Iterator[str]:
-    """Every value of ``extra["action"]``."""
-    for node in (node for tree in trees() for node in ast.walk(tree)):
-        if not isinstance(node, ast.Dict):
-            continue
-        for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant) and key.value == "action":
-                yield from ACTIONS_COMPUTED.get(ast.unparse(value)) or [ast.literal_eval(value)]
-
-
-ACTIONS_COMPUTED = {
-    # What a check is interrupted for, and how a failure is counted.
-    "flag": ["overran", "cancelled"],
-    "outcome.kind.value": ["failed", "timed_out"],
-}
