@@ -38,6 +38,12 @@ class TestMessages:
         assert len(sentences) >= 10
         assert not undocumented(sentences)
 
+    def test_what_the_engine_puts_on_record_is_documented(self) -> None:
+        failures = [shown(call.args[1]) for call in calls_of("Failure") if len(call.args) > 1]
+
+        assert failures
+        assert not undocumented(failures)
+
     def test_lines_without_words_of_their_own_are_known(self) -> None:
         """Whoever adds one has to say in messages.md what an operator is to make of it."""
         lines = [
@@ -127,7 +133,7 @@ ENDING = (
 
 def said_in(*functions: str) -> list[str]:
     """The sentences in all functions of these names."""
-    texts = [
+    found = [
         shown(node)
         for tree in trees()
         for function in ast.walk(tree)
@@ -135,7 +141,7 @@ def said_in(*functions: str) -> list[str]:
         for node in ast.walk(function)
         if isinstance(node, ast.JoinedStr)
     ]
-    return [text for text in texts if text.endswith(".")]
+    return [text for text in found if text.endswith(".")]
 
 
 def actions() -> Iterator[str]:
