@@ -20,13 +20,19 @@ class TrackedAttribute(DeferredAttribute):
     A deferred value is loaded by the assignment: it is what a save will compare with.
     """
 
+    def __init__(self, field: Any) -> None:
+        super().__init__(field)
+        self._name: str = field.attname
+
     def __set__(self, instance: Any, value: Any) -> None:
-        data, name = instance.__dict__, self.field.attname
-        if name not in data and not instance._state.adding and _LOADING not in data:
+        data, name = instance.__dict__, self._name
+        if name not in data:
+            if instance._state.adding or _LOADING in data:
+                data[name] = value
+                return
             self.__get__(instance)
-        if name in data:
-            # A new dictionary: a copy of the instance shares the old one.
-            data[_BEFORE] = {name: data[name]} | data.get(_BEFORE, {})
+        # A new dictionary: a copy of the instance shares the old one.
+        data[_BEFORE] = {name: data[name]} | data.get(_BEFORE, {})
         data[name] = value
 
     def fetch_many(self, instances: Any) -> None:
@@ -44,17 +50,17 @@ class StateAttribute(TrackedAttribute):
     """
 
     def __set__(self, instance: Any, value: Any) -> None:
-        graph: Any = getattr(self.field, "graph", None)
-        if graph is not None and self._is_new(instance, value):
-            value = graph.get(value)
+        if not self._is_first(instance):
+            graph: Any = getattr(self.field, "graph", None)
+            known = not isinstance(value, State) and value == instance.__dict__.get(self._name)
+            if graph is not None and not known:
+                value = graph.get(value)
         super().__set__(instance, value.name if isinstance(value, State) else value)
 
-    def _is_new(self, instance: Any, value: Any) -> bool:
-        """Whether somebody assigns another state than the row has, and it was not just loaded."""
-        data, name = instance.__dict__, self.field.attname
-        if _LOADING in data or (name not in data and instance._state.adding):
-            return False
-        return isinstance(value, State) or value != data.get(name)
+    def _is_first(self, instance: Any) -> bool:
+        """Whether the value was just loaded, or is the one that a new row begins with."""
+        data = instance.__dict__
+        return _LOADING in data or (self._name not in data and instance._state.adding)
 
 
 @contextmanager

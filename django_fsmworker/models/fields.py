@@ -57,12 +57,11 @@ class _EngineColumn(Field):  # type: ignore[type-arg]
     def pre_save(self, model_instance: Any, add: bool) -> Any:
         if not add:
             return models.F(self.attname)
-        data = model_instance.__dict__
-        value = data.get(self.attname)
-        if model_instance._state.db is not None:
-            value = self.afresh(model_instance)
-        data[self.attname] = self.fresh(model_instance, value)
-        return data[self.attname]
+        data, name = model_instance.__dict__, self.attname
+        copied = model_instance._state.db is not None
+        value = self.afresh(model_instance) if copied else data.get(name)
+        value = data[name] = self.fresh(model_instance, value)
+        return value
 
     def afresh(self, instance: Any) -> Any:
         """What a row copied from another, or inserted again, has instead of its old value."""
@@ -106,7 +105,9 @@ class StateField(_EngineColumn, CharField):
         return instance.__dict__[self.attname]
 
     def fresh(self, instance: Any, value: Any) -> Any:
-        return value if self.graph is None else self.graph.get(value).name
+        if self.graph is None or (type(value) is str and value in self.graph.states):
+            return value
+        return self.graph.get(value).name
 
 
 class StateChangedField(_EngineColumn, DateTimeField):

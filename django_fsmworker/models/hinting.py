@@ -83,11 +83,19 @@ def announce_rows(model: Any, rows: Iterable[Any], using: str) -> None:
         return
     rows = list(rows)
     announce_entered(model, using, (row.__dict__.get("state") for row in rows))
-    due = [moment for row in rows if (moment := row.__dict__.get("state_next")) is not None]
-    if due:
-        moments = [moment for moment in due if isinstance(moment, datetime)]
-        known = len(moments) == len(due)  # what the database computes may be now
-        announce(model, using, (min(moments) - clock.now()).total_seconds() if known else 0.0)
+    announce(model, using, _first_due_in(row.__dict__.get("state_next") for row in rows))
+
+
+def _first_due_in(moments: Iterable[Any]) -> float | None:
+    """Seconds until the first of these moments, 0 when one has come; None if there are none."""
+    first, now = None, clock.now()
+    for moment in moments:
+        if moment is None:
+            continue
+        if not isinstance(moment, datetime) or moment <= now:  # what the database computes may be
+            return 0.0
+        first = moment if first is None else min(first, moment)
+    return None if first is None else (first - now).total_seconds()
 
 
 def announce_entered(model: Any, using: str, states: Iterable[Any]) -> None:

@@ -220,7 +220,8 @@ class MySQLStore(Store):
         """
         if self.connection.in_atomic_block or not tells_of(error, is_lost):
             raise error
-        self.connection.close()
+        with suppress(Error):  # PyMySQL refuses to close a connection twice
+            self.connection.close()
         rows = table.load_claimed(tokens, states)
         if not rows:
             raise error

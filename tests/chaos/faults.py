@@ -13,6 +13,8 @@ from typing import Any
 
 from django.db.backends.signals import connection_created
 
+from django_fsmworker.runner.connections import cut
+
 SQLITE_IOERR = 10
 
 
@@ -65,7 +67,7 @@ def lose(connection: Any) -> None:
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = SQLITE_IOERR
             raise error
-        connection.connection.close()
+        cut(connection)
         connection.connection.cursor().execute("SELECT 1")
 
 
