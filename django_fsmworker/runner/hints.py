@@ -13,9 +13,9 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.models.hinting import NOW, SWEEP, WINDOW, sent
-from django_fsmworker.runner.claimer import Claimer
-from django_fsmworker.runner.connections import discard, use_own_connections
-from django_fsmworker.runner.outages import Outages
+from django_fsmworker.runner.claiming.claimer import Claimer
+from django_fsmworker.runner.database.connections import discard, use_own_connections
+from django_fsmworker.runner.database.outages import Outages
 from django_fsmworker.store import Store
 from django_fsmworker.store.errors import is_contention, is_outage
 from django_fsmworker.store.hints import EVERY_MODEL, Listener, hints_for

@@ -14,10 +14,10 @@ from django.db import Error, connections
 from django_fsmworker import clock
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models.records import FailureRecord, StatorLog
-from django_fsmworker.runner.connections import ThreadConnections, discard
 from django_fsmworker.runner.counters import EXPIRED, Counters
-from django_fsmworker.runner.outages import Outages
-from django_fsmworker.runner.writing import tell_expired
+from django_fsmworker.runner.database.connections import ThreadConnections, discard
+from django_fsmworker.runner.database.outages import Outages
+from django_fsmworker.runner.settling.writing import tell_expired
 from django_fsmworker.store import Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.expiry import expire, with_overdue_rows

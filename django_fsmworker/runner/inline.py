@@ -13,11 +13,11 @@ from django_fsmworker.models.discovery import declaring_model, refuse_children
 from django_fsmworker.models.hinting import announce, announce_entered
 from django_fsmworker.models.saving import present_columns, read_back, stored
 from django_fsmworker.models.timing import earliest
-from django_fsmworker.runner.atomic import undone_if_failed
-from django_fsmworker.runner.guards import by_guard
+from django_fsmworker.runner.checking.atomic import undone_if_failed
+from django_fsmworker.runner.guards.deciding import by_guard
 from django_fsmworker.runner.identity import worker_name
-from django_fsmworker.runner.judging import judge_here, refuse_running_loop
-from django_fsmworker.runner.writing import tell, tell_expired, write
+from django_fsmworker.runner.judging.one import judge_here, refuse_running_loop
+from django_fsmworker.runner.settling.writing import tell, tell_expired, write
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.errors import is_contention
 from django_fsmworker.store.expiry import expire

@@ -17,8 +17,8 @@ from django_fsmworker.models.keys import with_keys
 from django_fsmworker.models.moving import keys_and_states, lockable, locked
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, StatorLog
-from django_fsmworker.runner.backing_off import FIRST_WAIT
-from django_fsmworker.runner.connections import discard
+from django_fsmworker.runner.database.backing_off import FIRST_WAIT
+from django_fsmworker.runner.database.connections import discard
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.store import Store
 from django_fsmworker.store.errors import is_outage

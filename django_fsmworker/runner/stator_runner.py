@@ -9,32 +9,32 @@ from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner import preflight
-from django_fsmworker.runner.abandoning import note_abandoned
-from django_fsmworker.runner.async_pool import AsyncPool
-from django_fsmworker.runner.attempt import WHOLE, Attempt
-from django_fsmworker.runner.batch import Work, attempts_of
-from django_fsmworker.runner.cancelling import Cancelling
-from django_fsmworker.runner.claimer import Claimer
-from django_fsmworker.runner.concluding import Losses
-from django_fsmworker.runner.connections import own_connections
+from django_fsmworker.runner.async_checks.pool import AsyncPool
+from django_fsmworker.runner.checking.abandoning import note_abandoned
+from django_fsmworker.runner.checking.cancelling import Cancelling
+from django_fsmworker.runner.checking.deadlines import Deadlines, shortest_deadline
+from django_fsmworker.runner.checking.passing_on import PassOn
+from django_fsmworker.runner.checking.pool import Pool
+from django_fsmworker.runner.claiming.claimer import Claimer
+from django_fsmworker.runner.claiming.renewer import Renewer
 from django_fsmworker.runner.counters import Counters
-from django_fsmworker.runner.deadlines import Deadlines, shortest_deadline
-from django_fsmworker.runner.guard_parts import GuardParts
+from django_fsmworker.runner.database.connections import own_connections
+from django_fsmworker.runner.database.outages import Outages
+from django_fsmworker.runner.database.patience import Patience, patience_of
+from django_fsmworker.runner.guards.parts import GuardParts
 from django_fsmworker.runner.hints import Hints
-from django_fsmworker.runner.holdings import Holdings
 from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import worker_name
-from django_fsmworker.runner.outages import Outages
-from django_fsmworker.runner.passing_on import PassOn
-from django_fsmworker.runner.patience import Patience, patience_of
-from django_fsmworker.runner.pool import Pool
-from django_fsmworker.runner.ready import ReadyQueue
-from django_fsmworker.runner.renewer import Renewer
-from django_fsmworker.runner.running_on import RunOn
-from django_fsmworker.runner.settler import Settler
-from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.settling.concluding import Losses
+from django_fsmworker.runner.settling.running_on import RunOn
+from django_fsmworker.runner.settling.settler import Settler
 from django_fsmworker.runner.wakeup import Wakeup
 from django_fsmworker.runner.watchdog import Liveness, Watchdog
+from django_fsmworker.runner.work.attempt import WHOLE, Attempt
+from django_fsmworker.runner.work.batch import Work, attempts_of
+from django_fsmworker.runner.work.holdings import Holdings
+from django_fsmworker.runner.work.ready import ReadyQueue
+from django_fsmworker.runner.work.throughput import Throughput
 from django_fsmworker.store import Outcome, stores_for
 
 logger = logging.getLogger(__name__)

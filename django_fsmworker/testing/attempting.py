@@ -10,11 +10,11 @@ from django.db import DatabaseError, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
-from django_fsmworker.runner.guards import by_guard
-from django_fsmworker.runner.judging import judge_here
-from django_fsmworker.runner.judging_batches import judge_batch_here
-from django_fsmworker.runner.loading_again import held
-from django_fsmworker.runner.writing import refused, tell, write
+from django_fsmworker.runner.guards.deciding import by_guard
+from django_fsmworker.runner.judging.loading_again import held
+from django_fsmworker.runner.judging.many import judge_batch_here
+from django_fsmworker.runner.judging.one import judge_here
+from django_fsmworker.runner.settling.writing import refused, tell, write
 from django_fsmworker.store import Hold, Outcome, Store, store_for
 from django_fsmworker.store.errors import chain, is_refusal
 from django_fsmworker.store.failures import Failure

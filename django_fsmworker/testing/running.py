@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django_fsmworker.graph import State
 from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
 from django_fsmworker.models.saving import stored
-from django_fsmworker.runner.judging import refuse_running_loop
+from django_fsmworker.runner.judging.one import refuse_running_loop
 from django_fsmworker.store import Hold, Lane, store_for
 from django_fsmworker.store.interface import taken_over
 from django_fsmworker.testing.attempting import Errors, attempt, attempt_together

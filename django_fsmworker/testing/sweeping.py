@@ -10,8 +10,8 @@ from django.db.models import QuerySet
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.models.announcing import announce_moved
 from django_fsmworker.models.keys import MOST_KEYS, batched, with_keys
-from django_fsmworker.runner.sweep import Sweep
-from django_fsmworker.runner.writing import tell
+from django_fsmworker.runner.guards.sweep import Sweep
+from django_fsmworker.runner.settling.writing import tell
 from django_fsmworker.store import Outcome, store_for
 from django_fsmworker.store.sweeps import rows_in
 from django_fsmworker.testing.attempting import WORKER, Errors

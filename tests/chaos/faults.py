@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.backends.signals import connection_created
 
-from django_fsmworker.runner.connections import cut
+from django_fsmworker.runner.database.connections import cut
 
 SQLITE_IOERR = 10
 

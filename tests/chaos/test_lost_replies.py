@@ -16,7 +16,10 @@ import pytest
 from django.db import connection, connections
 
 from django_fsmworker.models.records import FailureRecord
-from django_fsmworker.runner import atomic, preflight, suspects, writing
+from django_fsmworker.runner import preflight
+from django_fsmworker.runner.checking import atomic
+from django_fsmworker.runner.claiming import suspects
+from django_fsmworker.runner.settling import writing
 from django_fsmworker.store import expiry
 from django_fsmworker.store.postgresql import PostgreSQLStore
 from testapp.models import Attachment, Chain, CheckLog, Expiring, Trouble

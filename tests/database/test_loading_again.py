@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.runner.attempt import Attempt, attempts_at
-from django_fsmworker.runner.batch import Batch, attempts_of, halves, together
-from django_fsmworker.runner.loading_again import held, load_again
+from django_fsmworker.runner.judging.loading_again import held, load_again
+from django_fsmworker.runner.work.attempt import Attempt, attempts_at
+from django_fsmworker.runner.work.batch import Batch, attempts_of, halves, together
 from django_fsmworker.store import store_for
 from testapp.models import CompositeKind, Hidden, Noop, RelatedKey, TextKey, UUIDKey
 from tests.database.rows import LEASE, claim, fetch, hold

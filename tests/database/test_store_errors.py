@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from django_fsmworker.runner.guards import is_of_the_guard
+from django_fsmworker.runner.guards.deciding import is_of_the_guard
 from django_fsmworker.store.errors import is_contention, is_outage, is_refusal
 
 pytestmark = pytest.mark.django_db

@@ -10,7 +10,7 @@ from django.db import IntegrityError
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.models.moving import resolve_failures
-from django_fsmworker.runner.writing import write
+from django_fsmworker.runner.settling.writing import write
 from django_fsmworker.store import Kind, store_for
 from django_fsmworker.store.failures import (
     LONGEST_TRACEBACK,

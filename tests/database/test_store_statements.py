@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_fsmworker.runner.writing import write
+from django_fsmworker.runner.settling.writing import write
 from django_fsmworker.store import Kind, Lane, store_for
 from django_fsmworker.store.failures import Failure
 from testapp.models import Chain, Noop, Order

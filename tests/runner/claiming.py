@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.claimer import Claimer
-from django_fsmworker.runner.holdings import Holdings
-from django_fsmworker.runner.outages import Outages
-from django_fsmworker.runner.ready import ReadyQueue
-from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.claiming.claimer import Claimer
+from django_fsmworker.runner.database.outages import Outages
+from django_fsmworker.runner.work.holdings import Holdings
+from django_fsmworker.runner.work.ready import ReadyQueue
+from django_fsmworker.runner.work.throughput import Throughput
 from django_fsmworker.store import Kind, Lane, Outcome, store_for
 
 

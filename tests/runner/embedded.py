@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django_fsmworker.runner import StatorRunner
-from django_fsmworker.runner.pool import CheckThread
+from django_fsmworker.runner.checking.pool import CheckThread
 
 QUICK: dict[str, Any] = {
     "concurrency": 4,

@@ -11,8 +11,8 @@ from django.db import connection
 from django.db.models import BooleanField, F, Q
 from django.db.models.expressions import Func
 
-from django_fsmworker.runner.guards import answers
-from django_fsmworker.runner.running_on import RunOn
+from django_fsmworker.runner.guards.deciding import answers
+from django_fsmworker.runner.settling.running_on import RunOn
 from django_fsmworker.signals import check_failed, state_changed
 from django_fsmworker.store import store_for
 from django_fsmworker.testing import run_until_idle
@@ -344,7 +344,7 @@ class TestCost:
 
     def test_rows_do_not_go_on_into_a_state_with_guards(self) -> None:
         """There guards are asked of many rows at once, after a claim."""
-        from django_fsmworker.runner.attempt import attempts_at
+        from django_fsmworker.runner.work.attempt import attempts_at
 
         delivery("held", endpoint=endpoint(paused=True))
         Delivery.objects.update(state_next=None)
@@ -391,7 +391,7 @@ class TestApart:
         start_thread: Callable[..., Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("django_fsmworker.runner.guard_parts.STOP_PATIENCE", 0.2)
+        monkeypatch.setattr("django_fsmworker.runner.guards.parts.STOP_PATIENCE", 0.2)
         paused = endpoint(paused=True)
         row = delivery(endpoint=paused)
 

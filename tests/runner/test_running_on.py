@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.runner import running_on
+from django_fsmworker.runner.settling import running_on
 from testapp.models import Chain, CheckLog
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import fresh

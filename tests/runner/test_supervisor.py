@@ -18,9 +18,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.child import Child, as_exit_code, told
-from django_fsmworker.runner.supervised import LINK, Supervised, environment
-from django_fsmworker.runner.supervisor import Supervisor
+from django_fsmworker.runner.processes.child import Child, as_exit_code, told
+from django_fsmworker.runner.processes.supervised import LINK, Supervised, environment
+from django_fsmworker.runner.processes.supervisor import Supervisor
 from testapp.models import Chain, CheckLog, Noop, Trouble
 from tests.runner.processes import ROOT, Process
 from tests.runner.rows import fresh, states
@@ -496,7 +496,7 @@ class TestTheLink:
     def test_it_is_ended_if_it_cannot_stop(self) -> None:
         program = (
             "import socket, time\n"
-            "from django_fsmworker.runner.supervised import Supervised\n"
+            "from django_fsmworker.runner.processes.supervised import Supervised\n"
             "ours, theirs = socket.socketpair()\n"
             "Supervised(theirs, None).watch(lambda: None, patience=0.1)\n"
             "ours.close()\n"

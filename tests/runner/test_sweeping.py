@@ -12,8 +12,8 @@ from django.db.models import BooleanField, Q
 from django.db.models.expressions import Func
 
 from django_fsmworker.models.hinting import _quiet_until
-from django_fsmworker.runner import sweep, sweep_times
-from django_fsmworker.runner.sweeping import Sweeping
+from django_fsmworker.runner.guards import sweep, sweep_times
+from django_fsmworker.runner.guards.sweeping import Sweeping
 from django_fsmworker.signals import check_failed, state_changed
 from testapp.models import Delivery, DeliveryStates, Endpoint, Noop, Receipt
 from testapp.models.deliveries import UNASKABLE

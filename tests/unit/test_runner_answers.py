@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from django_fsmworker.exceptions import TryAgainLater
-from django_fsmworker.runner.answers import answers, refuse_answer
+from django_fsmworker.runner.judging.answers import answers, refuse_answer
 from testapp.models import Letter, LetterStates, Trouble, UUIDKey
 
 ROWS = [Letter(pk=1), Letter(pk=2), Letter(pk=3)]

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.attempt import WHOLE, Attempt, attempts_at
-from django_fsmworker.runner.batch import (
+from django_fsmworker.runner.checking.passing_on import PassOn
+from django_fsmworker.runner.claiming.room import Room
+from django_fsmworker.runner.database.outages import Outages
+from django_fsmworker.runner.settling.concluding import Losses
+from django_fsmworker.runner.work.attempt import WHOLE, Attempt, attempts_at
+from django_fsmworker.runner.work.batch import (
     Again,
     Batch,
     Work,
@@ -18,13 +22,9 @@ from django_fsmworker.runner.batch import (
     halves,
     together,
 )
-from django_fsmworker.runner.concluding import Losses
-from django_fsmworker.runner.holdings import Holdings
-from django_fsmworker.runner.outages import Outages
-from django_fsmworker.runner.passing_on import PassOn
-from django_fsmworker.runner.ready import ReadyQueue
-from django_fsmworker.runner.room import Room
-from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.work.holdings import Holdings
+from django_fsmworker.runner.work.ready import ReadyQueue
+from django_fsmworker.runner.work.throughput import Throughput
 from django_fsmworker.store import store_for
 from testapp.models import Letter, LetterStates, Trouble
 

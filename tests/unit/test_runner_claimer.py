@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner import claimer as claimer_module
-from django_fsmworker.runner import lanes as lanes_module
-from django_fsmworker.runner.claimer import Claimer
-from django_fsmworker.runner.holdings import Holdings
-from django_fsmworker.runner.outages import Outages
-from django_fsmworker.runner.ready import ReadyQueue
-from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.claiming import claimer as claimer_module
+from django_fsmworker.runner.claiming import lanes as lanes_module
+from django_fsmworker.runner.claiming.claimer import Claimer
+from django_fsmworker.runner.database.outages import Outages
+from django_fsmworker.runner.work.holdings import Holdings
+from django_fsmworker.runner.work.ready import ReadyQueue
+from django_fsmworker.runner.work.throughput import Throughput
 from django_fsmworker.store import Lane
 from testapp.models import Chain, Noop
 

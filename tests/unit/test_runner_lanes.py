@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.runner import lanes
-from django_fsmworker.runner.lanes import DOUBT, GRAIN, MOST_TIMES, SAFETY_LAG, LaneBook
+from django_fsmworker.runner.claiming import lanes
+from django_fsmworker.runner.claiming.lanes import DOUBT, GRAIN, MOST_TIMES, SAFETY_LAG, LaneBook
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FULL_SCAN = 5.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from django_fsmworker.runner import sweep_times
-from django_fsmworker.runner.sweep_times import REST, SweepTimes
-from django_fsmworker.runner.throughput import Throughput
+from django_fsmworker.runner.guards import sweep_times
+from django_fsmworker.runner.guards.sweep_times import REST, SweepTimes
+from django_fsmworker.runner.work.throughput import Throughput
 
 
 class Clock:

@@ -20,9 +20,9 @@ from django_fsmworker import conf
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import StatorRunner
-from django_fsmworker.runner.shutdown import stopping_on_signals
-from django_fsmworker.runner.supervised import Supervised
-from django_fsmworker.runner.supervisor import Supervisor
+from django_fsmworker.runner.processes.shutdown import stopping_on_signals
+from django_fsmworker.runner.processes.supervised import Supervised
+from django_fsmworker.runner.processes.supervisor import Supervisor
 from django_fsmworker.runner.switching import switching_soon
 
 TOO_MANY_ABANDONED, STALLED = 3, 4

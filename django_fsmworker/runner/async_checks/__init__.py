@@ -1,0 +1,1 @@
+"""Checks that are ``async def``: the event loop, its feeder, and the threads they call."""

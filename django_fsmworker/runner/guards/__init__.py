@@ -1,0 +1,1 @@
+"""Rows that are moved by conditions: asked about in hand, or swept."""

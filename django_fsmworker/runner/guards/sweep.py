@@ -1,0 +1,112 @@
+"""One sweep: each row of a state without a check is looked at, and moved if a guard is true."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django_fsmworker.graph import State, Transition
+from django_fsmworker.models.saving import present_columns
+from django_fsmworker.runner.guards.deciding import is_of_the_guard
+from django_fsmworker.runner.judging.one import failed
+from django_fsmworker.runner.settling.writing import refused, write_split
+from django_fsmworker.store import Outcome, Store
+from django_fsmworker.store.errors import is_contention, is_outage
+from django_fsmworker.store.failures import Failure
+from django_fsmworker.store.sweeps import Window, movable, next_window, rows_in
+
+logger = logging.getLogger(__name__)
+
+WINDOW_ROWS = 5000
+
+
+class Sweep:
+    """Goes through the rows in the order of their keys, some thousand at each ``step()``.
+
+    Where a guard fails in the database, the window is halved until the row to blame stands alone.
+    That has failed like a row whose check raised: it is claimed again after its backoff, and sweeps
+    leave it out until then.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model: Any,
+        state: State,
+        worker: str,
+        on_moved: Callable[[Transition, set[Any]], None],
+        on_failed: Callable[[Outcome, Exception], None],
+    ) -> None:
+        self._store = store
+        self._rows = rows_in(model, state, store.alias)
+        self._model, self._state = model, state
+        self._worker = worker
+        self._on_moved, self._on_failed = on_moved, on_failed
+        self._windows: list[Window] = []
+        self._after: Any = None
+        self._has_more = True
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to look at."""
+        return not (self._windows or self._has_more)
+
+    def step(self) -> None:
+        """Look at one window. Raises what is no row's fault; then the window is looked at again."""
+        if not self._windows:
+            self._next_window()
+        if not self._windows:
+            return
+        window = self._windows[-1]
+        try:
+            self._move(window)
+        except Exception as error:
+            if is_outage(error) or is_contention(error) or is_of_the_guard(error):
+                raise
+            self._windows.pop()
+            self._split(window, error)
+        else:
+            self._windows.pop()
+
+    def _next_window(self) -> None:
+        window = next_window(self._store, self._rows, self._after, WINDOW_ROWS)
+        self._has_more = window is not None and not window.last
+        if window is not None:
+            self._after = window.upto
+            self._windows.append(window)
+
+    def _move(self, window: Window) -> None:
+        for edge in self._state.guards:
+            with self._store.inside():
+                keys = self._store.sweep(movable(window.of(self._rows), edge), edge.target)
+            if keys:
+                self._on_moved(edge, keys)
+
+    def _split(self, window: Window, error: Exception) -> None:
+        halves = window.halves(self._store, self._rows)
+        self._windows += reversed(halves)
+        if not halves:
+            self._fail(window.upto, error)
+
+    def _fail(self, key: Any, error: Exception) -> None:
+        """The row is failed where it is, or goes where the graph says."""
+        row = self._rows.filter(pk=key).only(*present_columns(self._model)).first()
+        if row is None:
+            return
+        age = (self._store.now() - row.state_changed).total_seconds()
+        outcome = failed(row, row.pk, row.state_claim, self._state, Failure.of(error), age)
+        for _ in range(3):
+            written, not_taken = write_split(self._store, self._model, [outcome], self._worker)
+            if written:
+                self._on_failed(outcome, error)
+            if not not_taken:
+                return
+            outcome = refused(*not_taken[0])
+        logger.error(
+            "The database refuses every write to %s %s; its guards are asked again in the next "
+            "sweep.",
+            self._model._meta.label,
+            key,
+            extra={"action": "refused", "model": self._model._meta.label, "pk": key},
+        )

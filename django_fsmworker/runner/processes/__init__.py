@@ -1,0 +1,1 @@
+"""Signals, and several runners under one command."""

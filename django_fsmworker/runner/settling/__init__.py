@@ -1,0 +1,1 @@
+"""What an attempt comes to, and how it is written."""
