@@ -68,9 +68,10 @@ class PostgreSQLStore(Store):
     ) -> list[Any]:
         table, token = table_for(model, self.alias), new_token()
         states, marks, limits = _lanes(lanes)
+        hurried = not self.connection.in_atomic_block
         with self._loading_rows() as cursor:
             cursor.execute(
-                claim_sql(table, database_now()),
+                claim_sql(table, database_now(), hurried),
                 [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
             )
             try:

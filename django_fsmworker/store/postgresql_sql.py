@@ -55,13 +55,20 @@ def _unnested(table: Table, name: str, others: dict[str, str]) -> str:
 
 
 @cache
-def claim_sql(table: Table, now: str) -> str:
-    """Each lane walks its own stretch of the index and stops at its limit."""
+def claim_sql(table: Table, now: str, hurried: bool) -> str:
+    """Each lane walks its own stretch of the index and stops at its limit.
+
+    ``hurried``: the claim's commit does not wait for the disk, nor for a standby. It is the one
+    write that need not outlive the server: a row whose claim is lost is due again, and the token
+    that nobody has written down fences off whoever still works on it. The setting ends with the
+    statement's own transaction (PostgreSQL's manual, "Asynchronous Commit", "set_config").
+    """
     t = table
+    first = "SELECT set_config('synchronous_commit', 'off', true)" if hurried else "SELECT 1"
     return f"""
-        WITH due AS MATERIALIZED (
+        WITH first AS MATERIALIZED ({first}), due AS MATERIALIZED (
             SELECT row.id
-            FROM unnest((SELECT %s::text[]), (SELECT %s::text[]::timestamptz[]),
+            FROM first CROSS JOIN unnest((SELECT %s::text[]), (SELECT %s::text[]::timestamptz[]),
                         (SELECT %s::int[])) AS lane(state, since, amount)
             CROSS JOIN LATERAL (
                 SELECT ctid AS id FROM {t.name}
