@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import time
 
+# Seconds, unless a whole target's worth was settled sooner: then it grows at once, by so much at
+# the most, since it is little to go by.
 SHORTEST_MEASURE = 0.05
+MOST_GROWTH = 10
 HORIZON = 1.0
 
 
@@ -30,13 +33,12 @@ class Throughput:
         if settled == self._seen:
             self._at = max(self._at, now - HORIZON)  # an idle time says nothing about the rate
             return
-        elapsed = now - self._at
-        if elapsed < SHORTEST_MEASURE:
+        done, elapsed = settled - self._seen, now - self._at
+        if elapsed <= 0 or (elapsed < SHORTEST_MEASURE and done < self.target):
             return
-        rate = (settled - self._seen) / elapsed
         self._seen, self._at = settled, now
-        wanted = self._concurrency + max(self._concurrency, int(rate * self._horizon))
-        self.target = min(wanted, self.most)
+        ahead = max(self._concurrency, int(done / elapsed * self._horizon))
+        self.target = min(self._concurrency + ahead, MOST_GROWTH * self.target, self.most)
 
     @staticmethod
     def jittered(seconds: float) -> float:
