@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     options, for_pytest = _parser().parse_known_args(arguments)
     chosen = list(dict.fromkeys(options.database or VENDORS))
     required = _required()
+    # A shell's background ignores SIGINT, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Stopped from outside, the run still stops its server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 

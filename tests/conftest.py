@@ -9,6 +9,7 @@ import pytest
 from django.db import connections
 
 from tests.databases import VENDORS, chosen_vendor, database_url
+from tests.emptying import empty_filled_tables_only
 from tests.threads import DatabaseThread
 from tests.waiting import eventually as wait_for
 
@@ -26,6 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the tests marked `long`, too, and the others as long as they may take",
     )
+
+
+def pytest_configure() -> None:
+    empty_filled_tables_only()
 
 
 def pytest_report_header() -> str:
