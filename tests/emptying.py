@@ -23,7 +23,7 @@ def empty_filled_tables_only() -> None:
         for alias in self._databases_names(include_mirrors=False):
             empty(alias)
 
-    TransactionTestCase._fixture_teardown = teardown  # type: ignore[method-assign]
+    TransactionTestCase._fixture_teardown = teardown  # type: ignore[attr-defined]
 
 
 def empty(alias: str) -> None:
