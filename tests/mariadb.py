@@ -109,6 +109,7 @@ class Server:
             "--auth-root-authentication-method=normal",
             "--skip-name-resolve",
             "--skip-test-db",
+            f"--tmpdir={self._folder}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, **self._options)
         if done.returncode:
@@ -150,6 +151,7 @@ class Server:
             "pid-file": self._folder / "pid",
             "port": self.port,
             "socket": self._folder / "socket",
+            "tmpdir": self._folder,
             **self._settings,
         }
         command = [self._programs["mariadbd"], "--no-defaults", "--skip-name-resolve"]
