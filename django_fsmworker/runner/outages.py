@@ -50,7 +50,7 @@ class Outages:
         return self._away_at.get(alias, float("-inf"))
 
     def over_since(self, alias: str, moment: float) -> bool:
-        """Whether an outage has begun after this moment and is over: what is lost was lost to it."""
+        """Whether one began after this moment and is over: what was lost then was lost to it."""
         return not self.is_away(alias) and self.away_at(alias) > moment
 
     def doubted_before(self, alias: str) -> float:

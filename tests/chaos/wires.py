@@ -84,7 +84,7 @@ class MySQLWire:
                 yield body[1:]
 
     def answered(self, data: bytes) -> bool:
-        return any([self._is_last(body) for _, body in self._said.feed(data)])
+        return True in [self._is_last(body) for _, body in self._said.feed(data)]
 
     def _is_last(self, body: bytes) -> bool:
         kind, self._packets = body[:1], self._packets + 1
