@@ -8,7 +8,8 @@ gaps between rows, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,7 @@ from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.models.keys import batched, key_name, with_keys
 from django_fsmworker.models.moving import entering
 from django_fsmworker.store import mysql_tables
-from django_fsmworker.store.errors import is_lost, tells_of
+from django_fsmworker.store.errors import is_lost, is_outage, tells_of
 from django_fsmworker.store.interface import Hold, Lane, Store, new_token
 from django_fsmworker.store.mysql_due import Due, leased
 from django_fsmworker.store.mysql_fence import held
@@ -47,6 +48,10 @@ READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 class MySQLStore(Store):
     """InnoDB's row locks, and the server's clock."""
 
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._unanswered: deque[tuple[Table, Sequence[int], set[str]]] = deque()
+
     def transaction(self) -> AbstractContextManager[None]:
         return _read_committed(self.connection, self.alias)
 
@@ -66,8 +71,9 @@ class MySQLStore(Store):
     def claim(
         self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
     ) -> list[Any]:
+        self._free_unanswered()
         table, token = table_for(model, self.alias), new_token()
-        tokens, states = (token, token + 1), [lane.state for lane in lanes]
+        tokens, states = (token, token + 1), {lane.state for lane in lanes}
         due, found = Due(self._fetch, table, lanes, until), None
         try:
             found = self._claim(table, due, table.fields, token, lease)
@@ -82,6 +88,7 @@ class MySQLStore(Store):
         return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        self._free_unanswered()
         now, parts = database_now(), []
         asked: list[tuple[Any, str]] = []
         params: list[Any] = []
@@ -211,20 +218,36 @@ class MySQLStore(Store):
         return rows
 
     def _committed_all_the_same(
-        self, error: Error, table: Table, tokens: Sequence[int], states: Iterable[str]
+        self, error: Error, table: Table, tokens: Sequence[int], states: set[str]
     ) -> list[Any]:
         """The rows that have these tokens although the connection was lost under their commit.
 
-        Nobody else knows the tokens: the rows would be held for a lease. If there are none, the
-        error stands.
+        Nobody else knows the tokens: the rows would be held for a lease. If there are none, or
+        nobody answers now, either, the error stands, and they are looked for again later.
         """
         if self.connection.in_atomic_block or not tells_of(error, is_lost):
             raise error
         self.connection.close()
-        rows = table.load_claimed(tokens, states)
+        rows: list[Any] = []
+        with suppress(Error):
+            rows = table.load_claimed(tokens, states)
         if not rows:
+            self._unanswered.append((table, tokens, states))
             raise error
         return rows
+
+    def _free_unanswered(self) -> None:
+        """Free the rows of commits that were answered by nobody."""
+        while self._unanswered:
+            table, tokens, states = lost = self._unanswered.popleft()
+            try:
+                rows = table.load_claimed(tokens, states)
+                holds = [Hold(row.pk, row.state_claim, row.state) for row in rows]
+                self.hand_back(table.model, holds)
+            except Error as error:
+                if is_outage(error):
+                    self._unanswered.append(lost)
+                raise
 
     def _execute(self, sql: str, params: Sequence[Any]) -> None:
         with self.connection.cursor() as cursor:

@@ -124,7 +124,7 @@ def test_outages_leave_no_connection_behind(
     connection.close()
 
     assert server.connections() <= CONCURRENCY + OF_THE_ENGINE
-    # Threads of the engine that have had nothing to ask since do not know yet that theirs has ended.
+    # Threads of the engine that had nothing to ask since do not know yet that theirs has ended.
     eventually(lambda: descriptors() - server.connections() <= others + OF_THE_ENGINE)
     assert runner.alive
     rows.prove_once_each()

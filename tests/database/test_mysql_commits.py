@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -32,19 +32,25 @@ def server() -> Iterator[MySQLServer]:
 
 
 @contextmanager
-def ended(server: MySQLServer, before: bool) -> Iterator[None]:
-    """The connection ends at the next commit: before it, or before its answer."""
+def ended(server: MySQLServer, before: bool, away: bool = False) -> Iterator[None]:
+    """The connection ends at the next commit: before it, or before its answer.
+
+    With ``away`` there is no other one before the end of the ``with`` block.
+    """
 
     def end(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         if sql != "COMMIT":
             return execute(sql, params, many, context)
         if not before:
             execute(sql, params, many, context)
-        server.end_all_connections()
+        if away:
+            stack.enter_context(server.away())
+        else:
+            server.end_all_connections()
         return execute("SELECT 1", params, many, context)
 
     connection.ensure_connection()
-    with connection.execute_wrapper(end):
+    with ExitStack() as stack, connection.execute_wrapper(end):
         yield
 
 
@@ -60,6 +66,19 @@ class TestClaim:
         assert {row.state_claim for row in found} == set(
             Chain.objects.values_list("state_claim", flat=True)
         )
+
+    def test_committed_and_then_away(self, store, server):
+        rows = Chain.objects.bulk_create(Chain() for _ in range(3))
+
+        with ended(server, before=False, away=True), pytest.raises(OperationalError) as caught:
+            store.claim(Chain, [Lane("first", 10)], LEASE)
+        assert is_outage(caught.value)
+        assert Chain.objects.running().count() == 3
+
+        assert store.peek({Chain: [Lane("first", 1)]})[Chain, "first"] <= 0
+        found = store.claim(Chain, [Lane("first", 10)], LEASE)
+        assert {row.pk for row in found} == {row.pk for row in rows}
+        assert {row.state_failures for row in found} == {0}
 
     def test_not_committed(self, store, server):
         Chain.objects.create()
@@ -85,6 +104,15 @@ class TestAdvance:
         assert {row.state_claim for row in found} == set(
             Chain.objects.values_list("state_claim", flat=True)
         )
+
+    def test_committed_and_then_away(self, store, server, rows):
+        with ended(server, before=False, away=True), pytest.raises(OperationalError) as caught:
+            store.advance(Chain, [moved(row, "second") for row in rows], LEASE)
+        assert is_outage(caught.value)
+        assert Chain.objects.in_state("second").running().count() == 3
+
+        found = store.claim(Chain, [Lane("second", 10)], LEASE)
+        assert {row.pk for row in found} == {row.pk for row in rows}
 
     def test_not_committed(self, store, server, rows):
         with ended(server, before=True), pytest.raises(OperationalError) as caught:
