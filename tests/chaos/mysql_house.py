@@ -15,10 +15,13 @@ from tests.chaos.wires import MySQLWire
 from tests.mariadb import connect, own_server
 
 DATABASE = "house"
+# PyMySQL reads all certificates of the system for a connection that may be encrypted.
+PLAIN = {"ssl_disabled": True}
 SETTINGS = {
     "max-connections": MOST_CONNECTIONS,
     # What is committed is in the system's hands: a killed server has it, the machine stays up.
     "innodb-flush-log-at-trx-commit": 2,
+    "innodb-flush-method": "nosync",
 }
 
 
@@ -38,24 +41,29 @@ class MySQLHouse(House):
         self.execute(f"GRANT ALL ON {DATABASE}.* TO {account}")
 
     def execute(self, sql: str) -> list[Any]:
-        with closing(connect(self.server.url)) as direct, direct.cursor() as cursor:
+        with self._direct() as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
     def end_all_connections(self) -> int:
-        threads = self.execute(
-            f"SELECT id FROM information_schema.processlist WHERE user = '{FLEET}'"
-        )
-        for (thread,) in threads:
-            with suppress(pymysql.OperationalError):  # it has ended meanwhile
-                self.execute(f"KILL {thread}")
+        with self._direct() as cursor:
+            cursor.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{FLEET}'")
+            threads = [thread for (thread,) in cursor.fetchall()]
+            for thread in threads:
+                with suppress(pymysql.OperationalError):  # it has ended meanwhile
+                    cursor.execute(f"KILL {thread}")
         return len(threads)
 
     def crowd(self, guests: list[Any]) -> int:
         with suppress(pymysql.OperationalError):  # too many connections
             while True:
-                guests.append(connect(self.url))
+                guests.append(connect(self.url, **PLAIN))
         return len(guests)
+
+    @contextmanager
+    def _direct(self) -> Iterator[Any]:
+        with closing(connect(self.server.url, **PLAIN)) as direct, direct.cursor() as cursor:
+            yield cursor
 
     @contextmanager
     def full_disk(self) -> Iterator[None]:
