@@ -53,6 +53,13 @@ def reach(url: str) -> None:
 @contextmanager
 def running_server() -> Iterator[str]:
     """Start a server on a free port of the loopback interface and yield its URL; stop it after."""
+    with own_server() as server:
+        yield server.url
+
+
+@contextmanager
+def own_server(**settings: Any) -> Iterator[Server]:
+    """A server to do with as one likes, with these settings beside its usual ones."""
     programs = {name: _program(name) for name in ("mariadbd", "mariadb-install-db")}
     with ExitStack() as stack:
         folder = stack.enter_context(private.folder("mariadb"))
@@ -60,24 +67,31 @@ def running_server() -> Iterator[str]:
         if os.geteuid() == 0:
             account = private.account()
             os.chown(folder, account["user"], account["group"])
-        server = Server(programs, folder, account)
+        server = Server(programs, folder, account, settings)
         server.initialise()
         stack.callback(server.stop)
         server.start()
-        yield server.url
+        yield server
 
 
 class Server:
     """One server: its programs, its data in `folder`, and the account it runs under."""
 
-    def __init__(self, programs: dict[str, str], folder: Path, account: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        programs: dict[str, str],
+        folder: Path,
+        account: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> None:
         self._programs = programs
         self._folder = folder
+        self._settings = settings
         self._data = folder / "data"
         self._log = folder / "log"
         self._grants = folder / "grants.sql"
         self._password = secrets.token_hex(16)
-        self._port = 0
+        self.port = 0
         self._process: subprocess.Popen[Any] | None = None
         # No settings of the caller's.
         environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
@@ -85,7 +99,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"mysql://{USER}:{self._password}@127.0.0.1:{self._port}/"
+        return f"mysql://{USER}:{self._password}@127.0.0.1:{self.port}/"
 
     def initialise(self) -> None:
         command = [
@@ -95,6 +109,7 @@ class Server:
             "--auth-root-authentication-method=normal",
             "--skip-name-resolve",
             "--skip-test-db",
+            f"--tmpdir={self._folder}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, **self._options)
         if done.returncode:
@@ -112,13 +127,19 @@ class Server:
     def start(self) -> None:
         # Between finding a free port and listening on it, somebody else may take it.
         for _ in range(3):
-            self._port = private.free_port()
-            self._launch()
-            if self._answers():
+            self.port = private.free_port()
+            if self._launch():
                 return
         raise ServerUnavailable(f"the server did not start: {self._last_words()}")
 
-    def _launch(self) -> None:
+    def restart(self) -> None:
+        """Killed, and started again on the same port with the data that it left behind."""
+        self.stop()
+        if not self._launch():
+            raise ServerUnavailable(f"the server did not come back: {self._last_words()}")
+
+    def _launch(self) -> bool:
+        """Start it; whether it answers."""
         settings = {
             "bind-address": "127.0.0.1",
             "character-set-server": "utf8mb4",
@@ -128,8 +149,10 @@ class Server:
             "log-error": self._log,
             "max-connections": 200,
             "pid-file": self._folder / "pid",
-            "port": self._port,
+            "port": self.port,
             "socket": self._folder / "socket",
+            "tmpdir": self._folder,
+            **self._settings,
         }
         command = [self._programs["mariadbd"], "--no-defaults", "--skip-name-resolve"]
         command += [f"--{name}={value}" for name, value in settings.items()]
@@ -141,6 +164,7 @@ class Server:
             start_new_session=True,
             **self._options,
         )
+        return self._answers()
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -161,7 +185,7 @@ class Server:
         return " / ".join(self._log.read_text(errors="replace").splitlines()[-5:])
 
     def stop(self) -> None:
-        """Stop at once: the data is thrown away, so nothing has to be written back."""
+        """Stop at once, by SIGKILL: the data is thrown away, so nothing has to be written back."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return

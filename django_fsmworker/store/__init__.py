@@ -8,7 +8,8 @@ from typing import Any
 from django.db import connections, router
 
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.store.interface import Hold, Lane, Store
+from django_fsmworker.store.claims import Hold, Lane
+from django_fsmworker.store.interface import Store
 from django_fsmworker.store.mysql import MySQLStore
 from django_fsmworker.store.outcomes import Kind, Outcome
 from django_fsmworker.store.postgresql import PostgreSQLStore

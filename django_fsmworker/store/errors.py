@@ -9,7 +9,6 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError
 from django_fsmworker.store.mysql_errors import (
     AWAY_NUMBERS,
     CANCELLED_NUMBERS,
-    LOST_NUMBERS,
     TRY_AGAIN_NUMBERS,
 )
 
@@ -70,14 +69,6 @@ def is_outage(error: BaseException) -> bool:
     if (code := sqlite_code(error)) is not None:
         return code in SQLITE_AWAY
     return isinstance(error, OperationalError | InterfaceError)
-
-
-def is_lost(error: BaseException) -> bool:
-    """MariaDB or MySQL ended the connection under the statement.
-
-    (psycopg's connections know by themselves that they are broken.)
-    """
-    return number(error) in LOST_NUMBERS
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,32 +13,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
+from django_fsmworker.store.claims import Hold, Lane
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.sweeps import lock_and_move
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """One state of one model, as a claim looks at it.
-
-    At most ``limit`` rows, from the low-water mark ``since`` on (None: from the start).
-    """
-
-    state: str
-    limit: int
-    since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A claimed row: its key, the token that proves the claim, and the state it was claimed in.
-
-    A row that somebody moved with a plain ``update()`` still carries the token, but not the state.
-    """
-
-    pk: Any
-    token: int
-    state: str
+from django_fsmworker.store.unanswered import Unanswered
 
 
 class Store(ABC):
@@ -55,6 +31,7 @@ class Store(ABC):
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self._unanswered = Unanswered(alias, self.hand_back)
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
@@ -152,13 +129,3 @@ class Store(ABC):
             cursor.execute(sql, params)
             rows: list[Any] = cursor.fetchall()
             return rows
-
-
-def new_token() -> int:
-    """A random even number; the claim writes the odd one above it where a lease had lapsed."""
-    return secrets.randbits(61) << 1
-
-
-def taken_over(token: int | None) -> bool:
-    """Whether a claim's token says that the row's lease had lapsed: it is a suspect."""
-    return token is not None and token % 2 == 1

@@ -8,7 +8,7 @@ gaps between rows, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -21,8 +21,8 @@ from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.models.keys import batched, key_name, with_keys
 from django_fsmworker.models.moving import entering
 from django_fsmworker.store import mysql_tables
-from django_fsmworker.store.errors import is_lost, tells_of
-from django_fsmworker.store.interface import Hold, Lane, Store, new_token
+from django_fsmworker.store.claims import Hold, Lane, new_token
+from django_fsmworker.store.interface import Store
 from django_fsmworker.store.mysql_due import Due, leased
 from django_fsmworker.store.mysql_fence import held
 from django_fsmworker.store.mysql_sql import (
@@ -66,22 +66,24 @@ class MySQLStore(Store):
     def claim(
         self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
     ) -> list[Any]:
+        self._unanswered.free()
         table, token = table_for(model, self.alias), new_token()
-        tokens, states = (token, token + 1), [lane.state for lane in lanes]
         due, found = Due(self._fetch, table, lanes, until), None
-        try:
-            found = self._claim(table, due, table.fields, token, lease)
-            rows = table.load(found, aware=due.aware)
-        except Error as error:
-            rows = self._committed_all_the_same(error, table, tokens, states)
-        except Exception:  # one of the rows cannot be read
-            if found is None:  # not even by the driver
-                table.stop_reading()
-                self._claim(table, due, table.own_fields, token, lease)
-            rows = table.load_claimed(tokens, states)
+        with self._unanswered.claim(model, lanes, token):
+            try:
+                found = self._claim(table, due, table.fields, token, lease)
+                rows = table.load(found, aware=due.aware)
+            except Error:
+                raise
+            except Exception:  # one of the rows cannot be read
+                if found is None:  # not even by the driver
+                    table.stop_reading()
+                    self._claim(table, due, table.own_fields, token, lease)
+                rows = table.load_claimed((token, token + 1), [lane.state for lane in lanes])
         return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        self._unanswered.free()
         now, parts = database_now(), []
         asked: list[tuple[Any, str]] = []
         params: list[Any] = []
@@ -100,17 +102,13 @@ class MySQLStore(Store):
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token = table_for(model, self.alias), new_token()
         end = f"{database_now()} + INTERVAL %s MICROSECOND"
-        targets = {each.target for each in outcomes}
-        try:
-            with self._at_once():
-                keys = self._settle(table, outcomes, end, [microseconds(lease), token])
-                found = self._read_whole(table, table.prepare_keys(keys), token)
-        except Error as error:
-            return self._committed_all_the_same(error, table, (token,), targets)
+        with self._unanswered.advance(model, outcomes, token), self._at_once():
+            keys = self._settle(table, outcomes, end, [microseconds(lease), token])
+            found = self._read_whole(table, table.prepare_keys(keys), token)
         try:
             return table.load(found)
         except Exception:  # the write stands; one of its rows cannot be read
-            return table.load_claimed((token,), targets)
+            return table.load_claimed((token,), {each.target for each in outcomes})
 
     def renew(self, model: Any, holds: Sequence[Hold], lease: float) -> set[Any]:
         table, end = table_for(model, self.alias), f"{database_now()} + INTERVAL %s MICROSECOND"
@@ -208,23 +206,6 @@ class MySQLStore(Store):
                 f"WHERE {condition} AND {table.claim} = %s",
                 [*params, token],
             )
-        return rows
-
-    def _committed_all_the_same(
-        self, error: Error, table: Table, tokens: Sequence[int], states: Iterable[str]
-    ) -> list[Any]:
-        """The rows that have these tokens although the connection was lost under their commit.
-
-        Nobody else knows the tokens: the rows would be held for a lease. If there are none, the
-        error stands.
-        """
-        if self.connection.in_atomic_block or not tells_of(error, is_lost):
-            raise error
-        with suppress(Error):  # PyMySQL refuses to close a connection twice
-            self.connection.close()
-        rows = table.load_claimed(tokens, states)
-        if not rows:
-            raise error
         return rows
 
     def _execute(self, sql: str, params: Sequence[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections
 
 from django_fsmworker.models.fields import MOST_FAILURES
-from django_fsmworker.store.interface import Lane
+from django_fsmworker.store.claims import Lane
 from django_fsmworker.store.mysql_sql import BEGINNING, count_due_sql, database_now, lock_due_sql
 from django_fsmworker.store.tables import Table
 

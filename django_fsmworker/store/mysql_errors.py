@@ -80,7 +80,4 @@ STATEMENT_NUMBERS = CANCELLED_NUMBERS | {
     1630,
 }
 
-# The server is gone, lost while it answered, by a timeout; or the connection is not open any more.
-LOST_NUMBERS = {0, 2006, 2013, 2055} | _LOST_CONNECTION
-
 AWAY_NUMBERS = _CLIENT | _REFUSED_CONNECTION | _LOST_CONNECTION | _WITHOUT_RESOURCES | _NOT_WRITABLE

@@ -12,7 +12,8 @@ from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.fields import MOST_FAILURES
-from django_fsmworker.store.interface import Hold, Lane, Store, new_token
+from django_fsmworker.store.claims import Hold, Lane, new_token
+from django_fsmworker.store.interface import Store
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.postgresql_arrays import array
 from django_fsmworker.store.postgresql_sql import (
@@ -66,10 +67,11 @@ class PostgreSQLStore(Store):
     def claim(
         self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
     ) -> list[Any]:
+        self._unanswered.free()
         table, token = table_for(model, self.alias), new_token()
         states, marks, limits = _lanes(lanes)
         hurried = not self.connection.in_atomic_block
-        with self._loading_rows() as cursor:
+        with self._unanswered.claim(model, lanes, token), self._loading_rows() as cursor:
             cursor.execute(
                 claim_sql(table, database_now(), hurried),
                 [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
@@ -81,6 +83,7 @@ class PostgreSQLStore(Store):
         return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        self._unanswered.free()
         models, parts, params = list(lanes), [], []
         for position, model in enumerate(models):
             states, marks, _ = _lanes(lanes[model])
@@ -97,7 +100,7 @@ class PostgreSQLStore(Store):
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token, now = table_for(model, self.alias), new_token(), database_now()
         sql = settle_sql(table, now, f"{now} + %s * interval '1 second'", "%s", table.whole_row)
-        with self._loading_rows() as cursor:
+        with self._unanswered.advance(model, outcomes, token), self._loading_rows() as cursor:
             cursor.execute(sql, [*_outcomes(table, outcomes), lease, token])
             try:
                 return table.load(cursor.fetchall())

@@ -20,7 +20,8 @@ from django_fsmworker import clock
 from django_fsmworker.graph import State
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.models.timing import earliest
-from django_fsmworker.store.interface import Hold, Lane, Store, new_token
+from django_fsmworker.store.claims import Hold, Lane, new_token
+from django_fsmworker.store.interface import Store
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.tables import Table, table_for
 
@@ -64,13 +65,14 @@ class SQLiteStore(Store):
     def claim(
         self, model: Any, lanes: Sequence[Lane], lease: float, until: datetime | None = None
     ) -> list[Any]:
+        self._unanswered.free()
         table, token, now = table_for(model, self.alias), new_token(), clock.now()
         latest, moment = self._text(min(now, until or now)), self._text(now)
         params: list[Any] = [token, token + 1, self._text(now + timedelta(seconds=lease))]
         for lane in lanes:
             since = self._text(lane.since) if lane.since else ""
             params += [lane.state, since, latest, moment, lane.limit]
-        with self.connection.cursor() as cursor:
+        with self._unanswered.claim(model, lanes, token), self.connection.cursor() as cursor:
             cursor.execute(_claim_sql(table, len(lanes)), params)
             try:
                 rows = table.load(cursor.fetchall())
@@ -79,6 +81,7 @@ class SQLiteStore(Store):
         return sorted(rows, key=lambda row: row.state_next)
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
+        self._unanswered.free()
         found: dict[tuple[Any, str], float] = {}
         models, now, params = list(lanes), clock.now(), []
         parts = []
@@ -104,7 +107,7 @@ class SQLiteStore(Store):
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token = table_for(model, self.alias), new_token()
         params = self._outcomes(table, outcomes, lease, token)
-        with self.connection.cursor() as cursor:
+        with self._unanswered.advance(model, outcomes, token), self.connection.cursor() as cursor:
             cursor.execute(_settle_sql(table, table.whole_row), params)
             try:
                 return table.load(cursor.fetchall())

@@ -17,7 +17,7 @@ from django_fsmworker.models.discovery import declaring_model, refuse_children, 
 from django_fsmworker.models.saving import stored
 from django_fsmworker.runner.judging.one import refuse_running_loop
 from django_fsmworker.store import Hold, Lane, store_for
-from django_fsmworker.store.interface import taken_over
+from django_fsmworker.store.claims import taken_over
 from django_fsmworker.testing.attempting import Errors, attempt, attempt_together
 from django_fsmworker.testing.paths import path, shown
 from django_fsmworker.testing.sweeping import sweep

@@ -1,21 +1,20 @@
-"""A PostgreSQL server of its own, a proxy before it, and a fleet that works through the proxy."""
+"""A database server of its own, a proxy before it, and a fleet that works through the proxy."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-import psycopg
 from django.core.management import call_command
 from django.db import connections
 
 from tests.chaos.detour import detour, through
 from tests.chaos.proxy import Proxy
-from tests.databases import database_url
-from tests.postgres import Server, own_server
+from tests.databases import chosen_vendor, database_url
 from tests.runner.processes import Process
 from tests.waiting import eventually
 
@@ -23,41 +22,51 @@ LEASE, POLL, DEADLINE = 3.0, 0.2, 4.0
 ARGUMENTS = ("-c4", f"--lease={LEASE}", f"--poll-interval={POLL}", f"--deadline={DEADLINE}")
 MOST_CONNECTIONS, FLEET = 30, "fleet"
 
+# Their drivers and programs are needed only when their turn comes.
+HOUSES = {"postgresql": "tests.chaos.postgresql_house", "mysql": "tests.chaos.mysql_house"}
 
-@dataclass
-class House:
+
+class House(ABC):
     """The server that is in use now, and those who use it."""
 
-    server: Server
-    proxy: Proxy
-    runners: list[Process] = field(default_factory=list)
-    _read: dict[int, int] = field(default_factory=dict)
+    # What a runner's process has in its environment beside its database's URL.
+    environment: dict[str, str] = {}
+
+    def __init__(self, server: Any, proxy: Proxy) -> None:
+        self.server = server
+        self.proxy = proxy
+        self.runners: list[Process] = []
+        self._read: dict[int, int] = {}
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Of the fleet's database, past the proxy."""
+
+    @abstractmethod
+    def execute(self, sql: str) -> list[Any]:
+        """Past the proxy and Django, in autocommit, with every right."""
+
+    @abstractmethod
+    def end_all_connections(self) -> int:
+        """Of those who serve the fleet; how many there were."""
+
+    @abstractmethod
+    def crowd(self, guests: list[Any]) -> int:
+        """Take every place that is left for connections like the fleet's; how many that are."""
+
+    @abstractmethod
+    def full_disk(self) -> AbstractContextManager[None]:
+        """There is no space left, says the server, for whatever is written to the rows."""
+
+    @abstractmethod
+    def read_only(self) -> AbstractContextManager[None]:
+        """Nothing may be written, says the server."""
 
     def leave(self) -> None:
         for runner in self.runners:
             runner.end()
         self.server.stop()
-
-    def execute(self, sql: str) -> list[Any]:
-        """Past the proxy and Django, in autocommit."""
-        with psycopg.connect(self.server.url, autocommit=True) as direct:
-            found = direct.execute(sql)
-            return found.fetchall() if found.description else []
-
-    def backends(self, direct: psycopg.Connection[Any]) -> list[int]:
-        """Those that serve the fleet, and whoever else comes through the proxy."""
-        found = direct.execute(
-            "SELECT pid FROM pg_stat_activity "
-            "WHERE backend_type = 'client backend' AND application_name = %s",
-            [FLEET],
-        )
-        return [pid for (pid,) in found]
-
-    def end_all_connections(self) -> int:
-        with psycopg.connect(self.server.url, autocommit=True) as direct:
-            pids = self.backends(direct)
-            direct.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [pids])
-        return len(pids)
 
     def said(self) -> list[list[str]]:
         """What each runner has said of outages since this was last asked: away, back."""
@@ -86,16 +95,15 @@ def said_of_outages(lines: Iterable[str]) -> list[str]:
 
 @contextmanager
 def inhabited(environment: dict[str, str], runners: int = 2) -> Iterator[House]:
-    """A house whose fleet has nothing to do yet."""
+    """A house of the vendor under test, whose fleet has nothing to do yet."""
     with ExitStack() as stack:
-        server = stack.enter_context(own_server(max_connections=MOST_CONNECTIONS, fsync="off"))
-        proxy = stack.enter_context(Proxy(("127.0.0.1", server.port)))
-        stack.enter_context(detour(**through(proxy.port, server.url)))
-        house = House(server, proxy)
+        build = import_module(HOUSES[chosen_vendor()]).empty_house
+        house: House = stack.enter_context(build())
+        stack.enter_context(detour(**through(house.proxy.port, house.url)))
         stack.callback(house.leave)
         call_command("migrate", verbosity=0)
         url = database_url(connections["default"].settings_dict)
-        own = {"DATABASE_URL": url, "PGAPPNAME": FLEET}
+        own = {"DATABASE_URL": url, **house.environment}
         for _ in range(runners):
             arguments = ["runstator", "testapp.Chain", *ARGUMENTS]
             house.runners.append(Process(arguments, {**environment, **own}))

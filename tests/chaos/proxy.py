@@ -1,8 +1,4 @@
-"""A TCP proxy before PostgreSQL that delays, stalls, cuts, loses a request or a reply, moves on.
-
-It reads the protocol only as far as it has to (PostgreSQL's manual, "Message Formats"): where a
-message ends, what a query says, and when the server is ready for the next one.
-"""
+"""A TCP proxy before a database that delays, stalls, cuts, loses a request or a reply, moves on."""
 
 from __future__ import annotations
 
@@ -10,12 +6,12 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-QUERIES = (b"Q", b"P")  # a simple query; the parsing of one with parameters
-READY = b"Z"
+from tests.chaos.wires import Wire
+
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 
 Address = tuple[str, int]
@@ -42,10 +38,14 @@ class Trap:
 
 
 class Proxy:
-    """Listens on a port of its own while the ``with`` block runs."""
+    """Listens on a port of its own while the ``with`` block runs.
 
-    def __init__(self, target: Address) -> None:
+    A ``wire`` of each connection's own understands what is said on it.
+    """
+
+    def __init__(self, target: Address, wire: Callable[[], Wire]) -> None:
         self.target = target
+        self.wire = wire
         self.delay = 0.0
         self.traps: list[Trap] = []
         self.flowing = threading.Event()
@@ -136,6 +136,7 @@ class Session:
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self._proxy = proxy
         self._client = client
+        self._wire = proxy.wire()
         self.client_port: int = client.getpeername()[1]
         self._server: socket.socket | None = None
         self._losing = threading.Event()
@@ -175,11 +176,10 @@ class Session:
         self._server.close()
 
     def _pass_queries(self, server: socket.socket) -> None:
-        messages = Messages(untyped=1)
         with suppress(OSError):
             while data := self._client.recv(65536):
                 self._wait()
-                for trap in self._caught(messages.feed(data)):
+                for trap in self._caught(self._wire.queries(data)):
                     if not trap.reply:
                         return
                     self._losing.set()
@@ -194,44 +194,19 @@ class Session:
         if self._proxy.delay:
             time.sleep(self._proxy.delay)
 
-    def _caught(self, messages: Iterator[tuple[bytes, bytes]]) -> Iterator[Trap]:
-        for kind, body in messages:
-            if kind in QUERIES:
-                yield from (trap for trap in self._proxy.traps if trap.catches(self, body))
+    def _caught(self, queries: Iterator[bytes]) -> Iterator[Trap]:
+        for query in queries:
+            yield from (trap for trap in self._proxy.traps if trap.catches(self, query))
 
     def _pass_replies(self) -> None:
         assert self._server is not None
-        messages = Messages()
         with suppress(OSError):
             while data := self._server.recv(65536):
                 self._wait()
-                kinds = [kind for kind, _ in messages.feed(data)]
+                answered = self._wire.answered(data)
                 if not self._losing.is_set():
                     self._client.sendall(data)
-                elif READY in kinds:
+                elif answered:
                     break  # it is done, and nobody will hear of it
         if not self.silent:
             self.cut()
-
-
-class Messages:
-    """Cuts a stream into messages; the first ``untyped`` ones of a client have no kind."""
-
-    def __init__(self, untyped: int = 0) -> None:
-        self._untyped = untyped
-        self._buffer = b""
-
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Every message that is complete now: its kind and its body."""
-        self._buffer += data
-        while True:
-            head = 0 if self._untyped else 1
-            if len(self._buffer) < head + 4:
-                return
-            (length,) = struct.unpack_from("!i", self._buffer, head)
-            if len(self._buffer) < head + length:
-                return
-            kind, body = self._buffer[:head], self._buffer[head + 4 : head + length]
-            self._buffer = self._buffer[head + length :]
-            self._untyped = max(0, self._untyped - 1)
-            yield kind, body

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection
 
+from django_fsmworker.runner.database import connections as runner_connections
+from django_fsmworker.runner.database.connections import use_own_connections
 from testapp.models import Chain, Errand, errands
-from tests.chaos.detour import detour
+from tests.chaos.detour import detour, through
 from tests.chaos.rows import Rows
 from tests.runner.embedded import Embedded
 from tests.runner.rows import states
 from tests.runner.server import Server
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 CONCURRENCY, ASYNC_THREADS = 10, 4
 # One each for claiming, settling, renewing, housekeeping and hints.
@@ -30,28 +31,17 @@ OF_THE_ENGINE = 5
 OF_THE_FEEDER = 1
 UNPOOLED = CONCURRENCY + OF_THE_ENGINE + ASYNC_THREADS + OF_THE_FEEDER
 
-WAYS: dict[str, tuple[dict[str, Any], int]] = {
-    "as they come": ({}, UNPOOLED),
-    "closed after each request": ({"CONN_MAX_AGE": 0}, UNPOOLED),
-    "never closed": ({"CONN_MAX_AGE": None}, UNPOOLED),
-    "each request a transaction": ({"ATOMIC_REQUESTS": True}, UNPOOLED),
-    "Django's pool as it is": ({"OPTIONS": {"pool": True}}, 4 + OF_THE_ENGINE + OF_THE_FEEDER),
-    "a pool for all": (
-        {"OPTIONS": {"pool": {"min_size": 2, "max_size": CONCURRENCY + ASYNC_THREADS}}},
-        UNPOOLED,
-    ),
+ANYWHERE = [pytest.mark.postgresql, pytest.mark.mysql]
+WAYS: dict[str, dict[str, Any]] = {
+    "as they come": {},
+    "closed after each request": {"CONN_MAX_AGE": 0},
+    "never closed": {"CONN_MAX_AGE": None},
+    "each request a transaction": {"ATOMIC_REQUESTS": True},
 }
-
-
-def in_use() -> int:
-    """How many connections the server has, apart from this one."""
-    with psycopg.connect(os.environ["TEST_DATABASE_URL"]) as direct:
-        counted = direct.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s",
-            [connections["default"].settings_dict["NAME"]],
-        ).fetchone()
-    assert counted is not None
-    return int(counted[0])
+POOLS: dict[str, tuple[dict[str, Any] | bool, int]] = {
+    "Django's pool as it is": (True, 4 + OF_THE_ENGINE + OF_THE_FEEDER),
+    "a pool for all": ({"min_size": 2, "max_size": CONCURRENCY + ASYNC_THREADS}, UNPOOLED),
+}
 
 
 @contextmanager
@@ -61,18 +51,31 @@ def configured(**settings: Any) -> Iterator[None]:
             yield
         finally:
             connection.close()
-            connection.close_pool()  # type: ignore[attr-defined]
+            if connection.vendor == "postgresql":
+                connection.close_pool()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("settings", "bound"),
+    [
+        *(pytest.param(way, UNPOOLED, id=id, marks=ANYWHERE) for id, way in WAYS.items()),
+        *(
+            pytest.param({"OPTIONS": {"pool": pool}}, bound, id=id, marks=pytest.mark.postgresql)
+            for id, (pool, bound) in POOLS.items()
+        ),
+    ],
+)
 def test_there_are_no_more_than_documented(
-    start_runner: Callable[..., Embedded], monkeypatch: pytest.MonkeyPatch, way: str
+    start_runner: Callable[..., Embedded],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    bound: int,
 ) -> None:
     async def count(row: Errand) -> str:
         return "done" if await Errand.objects.acount() else "failed"
 
     monkeypatch.setitem(errands.ERRANDS, "count", count)
-    settings, bound = WAYS[way]
     chains = Rows(150, pause=0.005)
     many = Errand.objects.bulk_create(Errand(mode="count") for _ in range(100))
     most = 0
@@ -84,13 +87,13 @@ def test_there_are_no_more_than_documented(
         end = time.monotonic() + 30
         while not (chains.have_arrived() and set(states(many)) == {"done"}):
             connection.close()
-            most = max(most, in_use())
+            most = max(most, server.connections())
             assert time.monotonic() < end
         runner.stop()
 
     assert OF_THE_ENGINE < most <= bound
     connection.close()
-    eventually(lambda: in_use() == 0)
+    eventually(lambda: server.connections() == 0)
     chains.prove_once_each()
 
 
@@ -99,6 +102,8 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.postgresql
+@pytest.mark.mysql
 def test_outages_leave_no_connection_behind(
     start_runner: Callable[..., Embedded], server: Server, request: pytest.FixtureRequest
 ) -> None:
@@ -107,17 +112,43 @@ def test_outages_leave_no_connection_behind(
     rows = Rows(50, pause=0.005)
     eventually(rows.have_arrived)
     connection.close()
-    others = descriptors() - in_use()
+    others = descriptors() - server.connections()
 
     for number in range(outages):
         rows.add(5)
         connection.close()
         time.sleep(0.05 * (1 + number % 3))
         server.end_all_connections()
+    rows.add(100)
     eventually(rows.have_arrived, 20)
     connection.close()
 
-    assert in_use() <= CONCURRENCY + OF_THE_ENGINE
-    eventually(lambda: descriptors() - in_use() <= others)
+    assert server.connections() <= CONCURRENCY + OF_THE_ENGINE
+    # Threads of the engine that had nothing to ask since do not know yet that theirs has ended.
+    eventually(lambda: descriptors() - server.connections() <= others + OF_THE_ENGINE)
     assert runner.alive
     rows.prove_once_each()
+
+
+@pytest.mark.postgresql
+@pytest.mark.mysql
+def test_a_server_that_says_nothing_is_not_waited_for_long(
+    start_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection, and that is all."""
+    monkeypatch.setattr(runner_connections, "CONNECT_TIMEOUT", 1)
+    began = time.monotonic()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with detour(**through(silent.getsockname()[1])):
+            thread = start_thread(connect)
+            with pytest.raises(OperationalError):
+                thread.result(10)
+
+    assert time.monotonic() - began < 5
+
+
+def connect() -> None:
+    for own in use_own_connections(beside_pool=True):
+        if own.alias == "default":
+            own.ensure_connection()

@@ -12,7 +12,7 @@ from django.test.utils import isolate_apps
 from django_fsmworker import clock
 from django_fsmworker.models import StateField, StatorModel
 from django_fsmworker.store import Lane, store_for
-from django_fsmworker.store.interface import taken_over
+from django_fsmworker.store.claims import taken_over
 from django_fsmworker.testing import travel
 from testapp.models import (
     BasicModel,

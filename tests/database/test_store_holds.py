@@ -6,7 +6,7 @@ import pytest
 
 from django_fsmworker import clock
 from django_fsmworker.store import store_for
-from django_fsmworker.store.interface import taken_over
+from django_fsmworker.store.claims import taken_over
 from testapp.models import Hidden, Order, RelatedKey, TextKey, UUIDKey
 from tests.database.rows import PAST, claim, claimed, fetch, hold, put
 

@@ -27,8 +27,12 @@ class Server(ABC):
         """End all connections to the test's database; how many there were."""
 
     @abstractmethod
+    def connections(self) -> int:
+        """How many there are."""
+
     def other_connections(self) -> int:
         """How many there are beside the calling thread's."""
+        return self.connections() - 1
 
     @abstractmethod
     def end_waiting(self) -> int:
@@ -74,8 +78,8 @@ class PostgreSQLServer(Server):
             "WHERE datname = %s AND wait_event_type = 'Lock'"
         )
 
-    def other_connections(self) -> int:
-        return self._number("SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = %s")
+    def connections(self) -> int:
+        return self._number("SELECT count(*) FROM pg_stat_activity WHERE datname = %s")
 
     def close(self) -> None:
         self._connection.close()
@@ -113,8 +117,8 @@ class MySQLServer(Server):
         )
         return self._kill([number for (number,) in waiting])
 
-    def other_connections(self) -> int:
-        return len(self._threads()) - 1
+    def connections(self) -> int:
+        return len(self._threads())
 
     def close(self) -> None:
         self._connection.close()

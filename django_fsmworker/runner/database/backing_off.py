@@ -64,8 +64,7 @@ class Backoff:
             self._asked = self._sent = time.monotonic()
             self._wrapper, self._patiently = connections[self.alias], patiently
             self._cancelled = False
-        if self._connection is None or self._wrapper.connection is not self._connection:
-            self._connected_at = self._sent
+        self._look_at_connection()
         try:
             yield
         finally:
@@ -87,7 +86,8 @@ class Backoff:
                     cut(self._wrapper)
                 return
             waited = time.monotonic() - self._asked
-            self._outages.began(self, f"no answer for {waited:.0f} s")
+            if not self._outages.over_since(self.alias, self._asked):
+                self._outages.began(self, f"no answer for {waited:.0f} s")
             if self._cancelled or not _cancel(self._wrapper):
                 cut(self._wrapper)
             self._cancelled = True
@@ -135,6 +135,14 @@ class Backoff:
             return self.failed(error)
         self.succeeded()
         return 0.0
+
+    def _look_at_connection(self) -> None:
+        """Ask nothing on one from before the last outage: there may be nobody at its other end."""
+        if self._connection is not None and self._wrapper.connection is self._connection:
+            if not self._is_a_leftover():
+                return
+            discard(self._wrapper)
+        self._connected_at = self._sent
 
     def _is_a_leftover(self) -> bool:
         """Whether the connection is from before the last outage; asked once about each."""

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from django.db import Error, connections
@@ -61,7 +62,20 @@ def _own(wrapper: Any, beside_pool: bool) -> Any:
     options.setdefault("connect_timeout", CONNECT_TIMEOUT)
     if beside_pool:
         options.pop("pool", None)
+    if own.Database.__name__ == "pymysql":
+        own.get_new_connection = partial(_greeted_in_time, own.get_new_connection)
     return own
+
+
+def _greeted_in_time(connect: Callable[[dict[str, Any]], Any], parameters: dict[str, Any]) -> Any:
+    """PyMySQL waits without end for a server that lets it in and says nothing.
+
+    Its patience ends when there is a socket, and until it is greeted nobody can ``cut`` that.
+    """
+    usual = parameters.get("read_timeout")
+    raw = connect({**parameters, "read_timeout": usual or parameters["connect_timeout"]})
+    raw._read_timeout = usual
+    return raw
 
 
 class ThreadConnections:
@@ -170,7 +184,7 @@ def _in_transaction(wrapper: Any) -> bool:
 
 def _kill_statement(wrapper: Any, thread: int) -> None:
     """By way of another connection: this one is busy, and its driver has no way to cancel."""
-    parameters = {**wrapper.get_connection_params(), "connect_timeout": 1}
+    parameters = {**wrapper.get_connection_params(), "connect_timeout": 1, "read_timeout": 1}
     other = wrapper.Database.connect(**parameters)
     try:
         with other.cursor() as cursor:

@@ -49,6 +49,10 @@ class Outages:
         """When it began."""
         return self._away_at.get(alias, float("-inf"))
 
+    def over_since(self, alias: str, moment: float) -> bool:
+        """Whether one began after this moment and is over: what was lost then was lost to it."""
+        return not self.is_away(alias) and self.away_at(alias) > moment
+
     def doubted_before(self, alias: str) -> float:
         """Connections from before this moment may be lost without anybody knowing."""
         return self._doubted.get(alias, float("-inf"))

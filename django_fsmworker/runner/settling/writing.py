@@ -11,9 +11,9 @@ from django_fsmworker.models.moving import resolve_failures
 from django_fsmworker.runner.judging.one import failed, parked
 from django_fsmworker.signals import check_failed, row_expired, state_changed
 from django_fsmworker.store import Outcome, Store
+from django_fsmworker.store.claims import taken_over
 from django_fsmworker.store.errors import is_cancelled, is_refusal
 from django_fsmworker.store.failures import Failure, record, survived
-from django_fsmworker.store.interface import taken_over
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django_fsmworker.graph import State
 from django_fsmworker.store import Hold, Store
-from django_fsmworker.store.interface import taken_over
+from django_fsmworker.store.claims import taken_over
 
 # Shares of a place are added and taken away again and again: in whole numbers that adds up.
 WHOLE = 1_000_000

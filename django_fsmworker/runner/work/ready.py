@@ -150,6 +150,7 @@ class ReadyQueue:
             elif not work.superseded:
                 self._keep(self._lapsed, work)
             self._offer_next_of(work.model)
+            self._offer_next_suspect()  # this may have been the one whose turn it was
 
     def _part(self, batch: Batch) -> None:
         """One row that moved on, or cannot be renewed, holds up no others of its batch."""
@@ -198,9 +199,12 @@ class ReadyQueue:
         with self._changed:
             if self._alone is work:
                 self._alone = None
-                if self._suspects:
-                    self._enqueue(self._suspects.popleft())
+                self._offer_next_suspect()
             self._changed.notify_all()
+
+    def _offer_next_suspect(self) -> None:
+        if self._alone is None and self._suspects:
+            self._enqueue(self._suspects.popleft())
 
     def _below_cap(self, work: Work) -> bool:
         """Take one of the model's threads, or wait until one of its checks has ended.
