@@ -30,16 +30,20 @@ def empty(alias: str) -> None:
     """Delete all rows that a test has left in that database."""
     connection = connections[alias]
     quote = connection.ops.quote_name
-    with transaction.atomic(alias), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         filled = [quote(table) for table in _filled(cursor, _tables(alias), quote)]
-        if not filled:
-            return
-        if connection.vendor == "postgresql":  # dead rows would be in the way of those who measure
-            cursor.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
-            return
-        with connection.constraint_checks_disabled():
-            for table in filled:
-                cursor.execute(f"DELETE FROM {table}")
+        if connection.vendor == "postgresql":
+            # Rows that are deleted only would be in the way of those who measure.
+            if filled:
+                cursor.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
+        elif connection.vendor == "mysql":
+            with connection.constraint_checks_disabled():
+                for table in filled:
+                    cursor.execute(f"TRUNCATE {table}")
+        else:
+            with transaction.atomic(alias):
+                for table in filled:
+                    cursor.execute(f"DELETE FROM {table}")
 
 
 @cache

@@ -45,6 +45,7 @@ def test_nothing_is_lost_and_nothing_happens_twice(
             FSMWORKER_MAX_IN_FLIGHT="100",
         ),
         RUNNERS,
+        least=2,
     )
     began = time.monotonic()
 

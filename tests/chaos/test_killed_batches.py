@@ -14,7 +14,7 @@ from testapp.models import CheckLog, Letter
 from tests.chaos.fleet import Fleet, Ledger
 from tests.runner.processes import Process
 
-ROWS, RUNNERS, KILLS = 1000, 2, 3
+ROWS, RUNNERS, KILLS = 3000, 2, 3
 PORTION = 100
 PATH = ["new", "flying", "done"]
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 class Process:
-    """Started at once; its output goes to files, so that it never waits for a reader."""
+    """Started at once; its output goes to files, so that it never waits for a reader.
+
+    It has a session of its own, which ends with it: a child left behind would go on moving rows.
+    """
 
     def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -27,6 +32,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                start_new_session=True,
             )
         self.pid = self.process.pid
 
@@ -56,7 +62,7 @@ class Process:
         return self.process.wait(seconds)
 
     def end(self) -> None:
-        if not self.ended:
-            self.process.kill()
-            self.process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
         self._folder.cleanup()

@@ -254,7 +254,7 @@ class TestReload:
             PYTHONPATH=f"{database_env['PYTHONPATH']}:{tmp_path}",
         )
         first = Noop.objects.create()
-        eventually(lambda: fresh(first).state == "done")
+        eventually(lambda: fresh(first).state == "done", 30)
 
         changes, next_change = count(), 0.0
 
@@ -268,9 +268,9 @@ class TestReload:
                 changed.replace(module)
             return process.stderr.count("Running testapp.Noop") > 1
 
-        eventually(changed_until_seen, 15)
+        eventually(changed_until_seen, 30)
         second = Noop.objects.create()
-        eventually(lambda: fresh(second).state == "done")
+        eventually(lambda: fresh(second).state == "done", 30)
 
         process.send(signal.SIGTERM)
         process.wait(10)

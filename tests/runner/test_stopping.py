@@ -150,7 +150,7 @@ class TestDraining:
 
         runner.stop()
 
-        eventually(lambda: server.other_connections() == 0, 3)
+        eventually(lambda: server.other_connections() == 0)
         assert states(rows) == ["done", "new", "new"]
 
     def test_a_long_drain_is_no_stall(
