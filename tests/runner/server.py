@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -149,4 +149,4 @@ class MySQLServer(Server):
             return list(cursor.fetchall())
 
 
-SERVERS = {"postgresql": PostgreSQLServer, "mysql": MySQLServer}
+SERVERS: dict[str, Callable[[], Server]] = {"postgresql": PostgreSQLServer, "mysql": MySQLServer}
