@@ -45,10 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(chosen) == 1:
         outcomes[chosen[0]] = _run(chosen[0], for_pytest)
     else:
-        # What does not depend on the database runs in the first pass only.
-        once = {
-            vendor: ["--without-unit"] if number else [] for number, vendor in enumerate(chosen)
-        }
+        # What hardly depends on the database runs in the first pass only.
+        once = {vendor: ["--second-pass"] if number else [] for number, vendor in enumerate(chosen)}
         outcomes |= run_side_by_side({each: [*once[each], *for_pytest] for each in chosen})
     return _report(outcomes, required)
 

@@ -18,9 +18,9 @@ UNIT = Path(__file__).parent / "unit"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--without-unit",
+        "--second-pass",
         action="store_true",
-        help="leave out tests/unit, which does not depend on the database",
+        help="leave out what hardly depends on the database: tests/unit, and what is marked `once`",
     )
     parser.addoption(
         "--long",
@@ -45,10 +45,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _left_out(item: pytest.Item, config: pytest.Config) -> bool:
-    if config.getoption("without_unit") and UNIT in item.path.parents:
-        return True
     if item.get_closest_marker("long") and not config.getoption("long"):
         return True
+    if config.getoption("second_pass"):
+        if UNIT in item.path.parents:
+            return True
+        if item.get_closest_marker("once") and not config.getoption("long"):
+            return True
     marked = [vendor for vendor in VENDORS if item.get_closest_marker(vendor)]
     return bool(marked) and chosen_vendor() not in marked
 

@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SHORT = 1.0
+SHORT, LONG = 1.0, 60.0
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +101,40 @@ def delayed(house: House) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def dead_for_a_minute(house: House) -> Iterator[None]:
+    with house.proxy.away():
+        wait(LONG)
+    yield
+
+
+@contextmanager
+def swallowed_for_a_minute(house: House) -> Iterator[None]:
+    with house.proxy.swallowing():
+        wait(LONG)
+    yield
+
+
 Fault = Callable[[House], AbstractContextManager[None]]
 Show = pytest.CaptureFixture[str]
 
 
 FAULTS = [restarted, terminated, crowded, full, read_only, swallowed, dead, delayed]
+OF_A_MINUTE = [dead_for_a_minute, swallowed_for_a_minute]
 
 
 @pytest.mark.postgresql
 @pytest.mark.mysql
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_is_lost_and_nothing_is_doubled(house: House, fault: Fault, capsys: Show) -> None:
+    survive(house, fault, capsys)
+
+
+@pytest.mark.long
+@pytest.mark.postgresql
+@pytest.mark.mysql
+@pytest.mark.parametrize("fault", OF_A_MINUTE)
+def test_nor_in_a_minute(house: House, fault: Fault, capsys: Show) -> None:
     survive(house, fault, capsys)
 
 

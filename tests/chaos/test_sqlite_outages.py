@@ -71,7 +71,7 @@ def test_a_full_disk_is_waited_for(
         cursor.execute("VACUUM")  # what other tests have deleted would be room
         cursor.execute("PRAGMA page_count")
         (pages,) = cursor.fetchone()
-    full = f"{options['init_command']} PRAGMA max_page_count={pages + 2};"
+    full = f"{options['init_command']} PRAGMA max_page_count={pages};"
 
     with detour(OPTIONS={**options, "init_command": full}):
         runner = start_runner(Chain, lease=1)
@@ -81,7 +81,10 @@ def test_a_full_disk_is_waited_for(
     eventually(lambda: said_of_outages(caplog.messages)[-1] == "back")
 
     assert "is away (database or disk is full)" in caplog.text
-    assert said_of_outages(caplog.messages) == ["away", "back"]
+    # Now and then a small write finds room, and the next one does not.
+    said = said_of_outages(caplog.messages)
+    assert said == ["away", "back"] * (len(said) // 2)
+    assert len(said) <= 6
     assert runner.alive
     assert not Chain.objects.failing().exists()
     paths = {tuple(state for state, _ in row.state_history) for row in Chain.objects.all()}

@@ -19,7 +19,7 @@ from testapp.models import File
 ROOT = Path(__file__).parent.parent.parent
 DEMO = [sys.executable, "-m", "testapp", "demo"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

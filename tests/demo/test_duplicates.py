@@ -14,7 +14,7 @@ from django_fsmworker.testing import run_until_idle, travel
 from testapp.demo import contents, places
 from testapp.models import File, FileStates
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

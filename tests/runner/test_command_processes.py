@@ -19,7 +19,7 @@ from testapp.models import Chain, CheckLog, Noop
 from tests.runner.processes import ROOT, Process
 from tests.runner.rows import failure, fresh
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 Start = Callable[..., Process]
 Eventually = Callable[..., Any]

@@ -200,15 +200,15 @@ class TestBelowTheMark:
 
 
 class TestFairness:
-    def test_50_000_due_rows_of_one_state_do_not_starve_ten_of_another(self) -> None:
-        fill(MANY, "first", Chain)
+    def test_many_due_rows_of_one_state_do_not_starve_ten_of_another(self) -> None:
+        fill(10_000, "first", Chain)
         fill(10, "third", Chain, since=1)
         claiming = Claiming(Chain, "last", room=100)
 
         claiming.round()
 
         assert not Chain.objects.filter(state="third").exists()
-        assert Chain.objects.filter(state="first").count() > MANY - 100
+        assert Chain.objects.filter(state="first").count() > 9_900
 
 
 class TestSinglePass:

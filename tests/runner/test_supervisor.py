@@ -26,7 +26,7 @@ from tests.runner.processes import ROOT, Process
 from tests.runner.rows import fresh, states
 from tests.runner.supervised import alive, children
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 Start = Callable[..., Process]
 Eventually = Callable[..., Any]
