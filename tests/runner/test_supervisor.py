@@ -181,7 +181,7 @@ class TestStopping:
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
         process, pids = start_supervisor("testapp.Trouble")
-        rows = [Trouble.objects.create(mode="sleep", value=1) for _ in range(2)]
+        rows = Trouble.objects.bulk_create(Trouble(mode="sleep", value=2) for _ in range(2))
         eventually(lambda: Trouble.objects.running().count() == 2)
 
         process.send(signal.SIGKILL)
