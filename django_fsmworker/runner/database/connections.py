@@ -96,7 +96,9 @@ class ThreadConnections:
                 continue
             if wrapper.queries_log:
                 wrapper.queries_log.clear()
-            if _in_transaction(wrapper):
+            # One that has seen an error is not asked whether it works: the answer may never come,
+            # and no deadline watches this.
+            if _in_transaction(wrapper) or (wrapper.errors_occurred and not keep):
                 discard(wrapper)
             elif self._is_to_close(wrapper) and not keep:
                 wrapper.close()
