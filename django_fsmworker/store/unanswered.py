@@ -40,8 +40,7 @@ class Unanswered:
     @contextmanager
     def advance(self, model: Any, outcomes: Sequence[Outcome], token: int) -> Iterator[None]:
         """Around the statement that moves rows and keeps them under this token."""
-        holds = [Hold(each.pk, token, each.target) for each in outcomes]
-        with self._watched(partial(self._hand_back, model, holds)):
+        with self._watched(partial(self._free_advanced, model, outcomes, token)):
             yield
 
     def free(self) -> None:
@@ -74,3 +73,6 @@ class Unanswered:
             ]
         if holds:
             self._hand_back(model, holds)
+
+    def _free_advanced(self, model: Any, outcomes: Sequence[Outcome], token: int) -> None:
+        self._hand_back(model, [Hold(each.pk, token, each.target) for each in outcomes])
