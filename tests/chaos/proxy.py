@@ -69,12 +69,6 @@ class Proxy:
         self.flowing.set()
         self.cut()
 
-    def set_trap(self, words: str = "", *, reply: bool, client: int | None = None) -> Trap:
-        """Spring once."""
-        trap = Trap(words.encode(), reply, client)
-        self.traps.append(trap)
-        return trap
-
     def cut(self) -> int:
         """Reset every connection; how many there were."""
         with self._lock:

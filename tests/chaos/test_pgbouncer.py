@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -19,6 +18,7 @@ from tests.chaos.rows import Rows
 from tests.pgbouncer import POOL_SIZE, PgBouncer, running_pgbouncer
 from tests.runner.embedded import Embedded
 from tests.runner.rows import entered, failure, fresh, path
+from tests.runner.server import Server
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
@@ -35,18 +35,9 @@ def pooler() -> Iterator[PgBouncer]:
             yield pooler
 
 
-def connections_of_pooler() -> int:
-    with psycopg.connect(os.environ["TEST_DATABASE_URL"]) as direct:
-        counted = direct.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s",
-            [connections["default"].settings_dict["NAME"]],
-        ).fetchone()
-    assert counted is not None
-    return int(counted[0])
-
-
 def test_rows_of_all_kinds_are_run(
     pooler: PgBouncer,
+    server: Server,
     start_runner: Start,
     mode: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -67,7 +58,7 @@ def test_rows_of_all_kinds_are_run(
 
     start_runner(Chain, Trouble, Errand, Expiring, delete_interval=0.1)
     eventually(chains.have_arrived, 20)
-    most = connections_of_pooler()
+    most = server.connections()
     eventually(lambda: {fresh(row).state for row in quick} == {"done"})
     eventually(lambda: not Expiring.objects.exists())
 
