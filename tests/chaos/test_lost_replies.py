@@ -122,7 +122,7 @@ def test_looking_at_the_tables_before_it_starts(lose: Lose, start_runner: Start)
 
 
 def test_handing_back(lose: Lose, start_runner: Start) -> None:
-    rows = Rows(6, pause=0.3)
+    rows = Rows(6, pause=2)  # the first check still runs when the runner stops, the next one waits
     trap = lose(STORE, "hand_back", PARTS[-1])
     runner = start_runner(Chain, concurrency=1, lease=30)
     eventually(CheckLog.objects.exists)
@@ -131,6 +131,7 @@ def test_handing_back(lose: Lose, start_runner: Start) -> None:
 
     assert trap.sprung.is_set()
     assert not Chain.objects.running().exists()
+    Chain.objects.update(pause=0.01)
     one_pass(Chain)
     start_runner(Chain, concurrency=6)
     eventually(rows.have_arrived)
