@@ -59,7 +59,10 @@ class Process:
 
     def wait(self, seconds: float = 30.0) -> int:
         """Its exit code."""
-        return self.process.wait(seconds)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it goes on: {self.stdout}\n{self.stderr}") from None
 
     def end(self) -> None:
         with suppress(ProcessLookupError):
