@@ -308,7 +308,7 @@ class TestSideBySide:
         runner = start_runner(Errand)
 
         eventually(lambda: set(states(rows)) == {"done"})
-        assert runner.total("moved") == 20
+        eventually(lambda: runner.total("moved") == 20)
 
 
 class TestDeadlines:

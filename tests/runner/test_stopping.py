@@ -276,4 +276,4 @@ class TestEmbedding:
 
         eventually(lambda: fresh(row).state == fresh(other).state == "done")
 
-        assert (first.total("moved"), second.total("moved")) == (1, 1)
+        eventually(lambda: (first.total("moved"), second.total("moved")) == (1, 1))
