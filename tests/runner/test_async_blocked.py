@@ -16,7 +16,7 @@ from testapp.models.errands import ERRANDS
 from tests.runner.embedded import Embedded
 from tests.runner.rows import failure, fresh, reason, states
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 Start = Callable[..., Embedded]
 Eventually = Callable[..., Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -72,6 +73,33 @@ def end(kind: KindOfModel, row: Any) -> tuple[str, bool, int]:
     return stored.state, stored.state_next is not None, stored.state_failures
 
 
+def test_long_checks_keep_their_leases(
+    start_runner: Start, eventually: Eventually, gate: Gate
+) -> None:
+    """Rows of every kind, in two databases, in the hands of one runner."""
+    rows = [(kind, kind.row(wish="wait")) for kind in KINDS]
+    models = dict.fromkeys(kind.runs for kind in KINDS)
+
+    def stored() -> list[Any]:
+        return [kind.stored(row) for kind, row in rows]
+
+    runner = start_runner(*models, lease=2, concurrency=len(rows))
+    eventually(lambda: len(gate.entered) == len(rows))
+    claimed = stored()
+    eventually(
+        lambda: all(
+            now.state_lease > then.state_lease for now, then in zip(stored(), claimed, strict=True)
+        )
+    )
+    held = stored()
+    gate.open.set()
+    eventually(lambda: {row.state for row in stored()} == {"done"})
+
+    assert Counter(gate.entered) == Counter(key_of(row) for _, row in rows)
+    assert [row.state_claim for row in held] == [row.state_claim for row in claimed]
+    assert runner.total("superseded") == 0
+
+
 @every_kind
 class TestEveryKind:
     def test_rows_come_to_every_end(self, kind: KindOfModel) -> None:
@@ -129,23 +157,6 @@ class TestEveryKind:
         assert kind.stored(claimed).state == "asked"
         assert end(kind, swept) == ("done", False, 0)
         assert kind.stored(stays).state == "asked"
-
-    def test_a_long_check_keeps_its_lease(
-        self, kind: KindOfModel, start_runner: Start, eventually: Eventually, gate: Gate
-    ) -> None:
-        row = kind.row(wish="wait")
-        runner = start_runner(kind.runs, lease=2)
-        eventually(lambda: gate.entered)
-        claimed = kind.stored(row)
-
-        eventually(lambda: kind.stored(row).state_lease > claimed.state_lease)
-        held = kind.stored(row)
-        gate.open.set()
-        eventually(lambda: kind.stored(row).state == "done")
-
-        assert gate.entered == [key_of(row)]
-        assert held.state_claim == claimed.state_claim
-        assert runner.total("superseded") == 0
 
     def test_what_has_not_started_is_handed_back(
         self, kind: KindOfModel, start_runner: Start, eventually: Eventually, gate: Gate
