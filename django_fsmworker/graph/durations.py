@@ -32,3 +32,10 @@ def as_seconds(value: object, name: str, *, above_zero: bool = False) -> float:
     if number > LONGEST:
         raise GraphError(f"{shown} is longer than 100 years; give fewer seconds.")
     return float(number)
+
+
+def earliest(one: float | None, other: float | None) -> float | None:
+    """The shorter of two durations, as far as they are given."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from django_fsmworker.graph.durations import earliest
 from django_fsmworker.graph.kinds import is_coroutine_function
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class Place:
     def checked(self) -> bool:
         """Whether the runner runs the state's check; looked up once, since runners ask per row."""
         return self.graph.states[self.name].automatic and not self.swept
+
+    @cached_property
+    def first_due(self) -> float | None:
+        """The state's ``first_due``; looked up once, since every row that enters it asks."""
+        state = self.graph.states[self.name]
+        return earliest(state.start_after if self.checked else None, state.timeout_after)
 
     @cached_property
     def is_async(self) -> bool:

@@ -251,6 +251,15 @@ class State(ComparesAsName):
         """Whether the runner runs a check here: automatic and not swept."""
         return self.place is not None and self.place.checked
 
+    @property
+    def first_due(self) -> float | None:
+        """Seconds from entering the state until the runner has something to do; None for never.
+
+        A timeout has its own due time, so it fires in manual states too, and does not wait for the
+        next try. Sweeps find their rows without one.
+        """
+        return self.place.first_due if self.place else None
+
     def retry_delay(self, failures: int) -> float:
         """Seconds until the next try after that many failures in a row.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 from django.db.models.query_utils import DeferredAttribute
@@ -50,29 +49,33 @@ class StateAttribute(TrackedAttribute):
     """
 
     def __set__(self, instance: Any, value: Any) -> None:
-        if not self._is_first(instance):
+        data, name = instance.__dict__, self._name
+        if name not in data and instance._state.adding:  # what a new row begins with
+            data[name] = value.name if isinstance(value, State) else value
+            return
+        if _LOADING not in data:
             graph: Any = getattr(self.field, "graph", None)
-            known = not isinstance(value, State) and value == instance.__dict__.get(self._name)
+            known = not isinstance(value, State) and value == data.get(name)
             if graph is not None and not known:
                 value = graph.get(value)
         super().__set__(instance, value.name if isinstance(value, State) else value)
 
-    def _is_first(self, instance: Any) -> bool:
-        """Whether the value was just loaded, or is the one that a new row begins with."""
-        data = instance.__dict__
-        return _LOADING in data or (self._name not in data and instance._state.adding)
 
+class loading:
+    """``with loading(instance):`` what is assigned in here comes from the database, taken as it is.
 
-@contextmanager
-def loading(instance: Any) -> Iterator[None]:
-    """What is assigned in here comes from the database and is taken as it is."""
-    outermost = _LOADING not in instance.__dict__
-    instance.__dict__[_LOADING] = True
-    try:
-        yield
-    finally:
-        if outermost:
-            instance.__dict__.pop(_LOADING, None)
+    A class: each row that is saved enters it, and a generator takes three times as long.
+    """
+
+    def __init__(self, instance: Any) -> None:
+        self._data: dict[str, Any] = instance.__dict__
+
+    def __enter__(self) -> None:
+        self._outermost = self._data.setdefault(_LOADING, self) is self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._outermost:
+            self._data.pop(_LOADING, None)
 
 
 def changes(instance: Any) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from django_fsmworker import clock
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models.attributes import StateAttribute, TrackedAttribute
 from django_fsmworker.models.indexes import contribute_indexes
-from django_fsmworker.models.timing import first_due
 
 if TYPE_CHECKING:  # Django's fields take type arguments in the stubs only
     CharField = models.CharField[str | State | Combinable, str]
@@ -50,17 +49,14 @@ class _EngineColumn(Field):  # type: ignore[type-arg]
         _, _, args, kwargs = self.deconstruct()
         return self.plain(*args, **kwargs)
 
-    def fresh(self, instance: Any, value: Any) -> Any:
-        """The value a new row starts with."""
-        return value
-
     def pre_save(self, model_instance: Any, add: bool) -> Any:
+        """The value of a new row; asked for twice a row, hence so plain."""
         if not add:
             return models.F(self.attname)
-        data, name = model_instance.__dict__, self.attname
-        copied = model_instance._state.db is not None
-        value = self.afresh(model_instance) if copied else data.get(name)
-        value = data[name] = self.fresh(model_instance, value)
+        data = model_instance.__dict__
+        if model_instance._state.db is None:
+            return data.get(self.attname)
+        value = data[self.attname] = self.afresh(model_instance)
         return value
 
     def afresh(self, instance: Any) -> Any:
@@ -68,7 +64,21 @@ class _EngineColumn(Field):  # type: ignore[type-arg]
         return self.get_default()
 
 
-class StateField(_EngineColumn, CharField):
+class _WorkedOut(_EngineColumn):
+    """One whose first value depends on the row."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        if add:
+            value = model_instance.__dict__[self.attname] = self.fresh(model_instance, value)
+        return value
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        """The value a new row starts with."""
+        raise NotImplementedError
+
+
+class StateField(_WorkedOut, CharField):
     """The current state: declared on the concrete model, loads as a plain ``str``.
 
     Its graph gives choices, default and index. ``graph=None`` is what migrations see.
@@ -125,7 +135,7 @@ class StateChangedField(_EngineColumn, DateTimeField):
         return clock.now()
 
 
-class StateNextField(_EngineColumn, DateTimeField):
+class StateNextField(_WorkedOut, DateTimeField):
     """When the row is next due; NULL while the runner has nothing to do.
 
     A new row honours its state's ``start_after``, unless a due time is given.
@@ -143,8 +153,10 @@ class StateNextField(_EngineColumn, DateTimeField):
     def fresh(self, instance: Any, value: Any) -> Any:
         if not isinstance(value, DatabaseDefault):
             return value
-        delay = first_due(type(instance).state_graph.get(instance.state))
-        return None if delay is None else clock.now() + timedelta(seconds=delay)
+        delay = type(instance).state_graph.get(instance.__dict__["state"]).first_due
+        if not delay:  # usually 0
+            return None if delay is None else clock.now()
+        return clock.now() + timedelta(seconds=delay)
 
 
 class StateLeaseField(_EngineColumn, DateTimeField):
@@ -186,7 +198,7 @@ class StateFailuresField(_EngineColumn, SmallIntegerField):
         super().__init__(**kwargs)
 
 
-class StateHistoryField(_EngineColumn, models.JSONField):
+class StateHistoryField(_WorkedOut, models.JSONField):
     """``[state, timestamp]`` pairs, oldest first; wanted by declaring it as ``state_history``."""
 
     plain = models.JSONField

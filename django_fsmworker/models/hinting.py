@@ -71,19 +71,17 @@ def announce(model: Any, using: str, due_in: float | None) -> None:
 
     What is due later than one poll interval from now the runners find by themselves.
     """
-    connection = connections[using]
-    if due_in is None or connection.vendor not in TELLING or due_in > _horizon():
-        return
-    _after_commit(connection, Hint(using, _label(model), NOW if due_in <= 0 else SOON))
+    _announce(model, connections[using], due_in)
 
 
 def announce_rows(model: Any, rows: Iterable[Any], using: str) -> None:
     """As ``announce()``, by the earliest due time that one of ``rows`` holds, and by its state."""
-    if connections[using].vendor not in TELLING:
+    connection = connections[using]  # once: for a row that is saved it is a part of the price
+    if connection.vendor not in TELLING:
         return
     rows = list(rows)
-    announce_entered(model, using, (row.__dict__.get("state") for row in rows))
-    announce(model, using, _first_due_in(row.__dict__.get("state_next") for row in rows))
+    _announce_entered(model, connection, (row.__dict__.get("state") for row in rows))
+    _announce(model, connection, _first_due_in(row.__dict__.get("state_next") for row in rows))
 
 
 def _first_due_in(moments: Iterable[Any]) -> float | None:
@@ -100,12 +98,22 @@ def _first_due_in(moments: Iterable[Any]) -> float | None:
 
 def announce_entered(model: Any, using: str, states: Iterable[Any]) -> None:
     """Rows of ``model`` entered ``states`` in this transaction: a sweep should look there soon."""
+    _announce_entered(model, connections[using], states)
+
+
+def _announce(model: Any, connection: Any, due_in: float | None) -> None:
+    if due_in is None or connection.vendor not in TELLING or due_in > _horizon():
+        return
+    kind = NOW if due_in <= 0 else SOON
+    _after_commit(connection, Hint(connection.alias, _label(model), kind))
+
+
+def _announce_entered(model: Any, connection: Any, states: Iterable[Any]) -> None:
     swept = model.state_graph.swept_states
-    connection = connections[using]
     if not swept or connection.vendor not in TELLING or _horizon() < 0:
         return
     if any(state in swept for state in states):
-        _after_commit(connection, Hint(using, _label(model), SWEEP))
+        _after_commit(connection, Hint(connection.alias, _label(model), SWEEP))
 
 
 def _label(model: Any) -> str:

@@ -18,7 +18,6 @@ from django_fsmworker.models.discovery import declaring_model
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
 from django_fsmworker.models.keys import MOST_KEYS, batched, key_name, with_keys
 from django_fsmworker.models.records import FailureRecord, row_key
-from django_fsmworker.models.timing import first_due
 
 WAITS = (0.01, 0.05, 0.2, 0.5)
 # MariaDB joins a list of 1,000 keys like a table, and locks in the order of that.
@@ -27,7 +26,7 @@ MOST_LOCKED = 500
 
 def entering(model: Any, state: State) -> dict[str, Any]:
     """Values for ``QuerySet.update()``; what runs on the row loses its claim: it is superseded."""
-    delay = first_due(state)
+    delay = state.first_due
     values: dict[str, Any] = {
         "state": state.name,
         "state_changed": DatabaseNow(),

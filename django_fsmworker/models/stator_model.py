@@ -36,7 +36,6 @@ from django_fsmworker.models.saving import (
     stored,
     write_assigned,
 )
-from django_fsmworker.models.timing import first_due
 
 
 class StatorModel(models.Model):
@@ -73,10 +72,13 @@ class StatorModel(models.Model):
         alias = using or router.db_for_write(type(self), instance=self)
         names = None if update_fields is None else list(update_fields)
         options: dict[str, Any] = {"using": alias, "update_fields": names}
-        # Loaded from a replica is loaded all the same: what counts is where the row is written.
-        elsewhere = alias not in (self._state.db, router.db_for_write(type(self), instance=self))
-        if self._state.adding or not has_key(self) or force_insert or elsewhere:
-            over = has_key(self) and not force_insert
+        if (
+            self._state.adding
+            or force_insert
+            or not has_key(self)
+            or self._state_is_elsewhere(alias)
+        ):
+            over = not force_insert and has_key(self)
             with loading(self):
                 super().save(force_insert=force_insert, force_update=force_update, **options)
             forget_changes(self)
@@ -92,6 +94,14 @@ class StatorModel(models.Model):
         with transaction.atomic(using=alias):
             lock_or_refuse(self, alias)
             self._state_update(options)
+
+    def _state_is_elsewhere(self, alias: str) -> bool:
+        """Whether this instance was not read from the row that is written in ``alias``.
+
+        Loaded from a replica is loaded all the same: what counts is where the row is written.
+        """
+        own = self._state.db
+        return alias != own and alias != router.db_for_write(type(self), instance=self)
 
     @property
     def state_age(self) -> float:
@@ -159,7 +169,7 @@ class StatorModel(models.Model):
         target = cls.state_graph.get(state)
         rows = to_write(queryset)
         moved = move(rows, target)
-        announce(cls, rows.db, first_due(target) if moved else None)
+        announce(cls, rows.db, target.first_due if moved else None)
         announce_entered(cls, rows.db, [target] if moved else [])
         announce_moved(cls, moved, target.name, rows.db)
         return len(moved)

@@ -9,10 +9,10 @@ from django.db import router, transaction
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
+from django_fsmworker.graph.durations import earliest
 from django_fsmworker.models.discovery import declaring_model, refuse_children
 from django_fsmworker.models.hinting import announce, announce_entered
 from django_fsmworker.models.saving import present_columns, read_back, stored
-from django_fsmworker.models.timing import earliest
 from django_fsmworker.runner.checking.atomic import undone_if_failed
 from django_fsmworker.runner.guards.deciding import by_guard
 from django_fsmworker.runner.identity import worker_name

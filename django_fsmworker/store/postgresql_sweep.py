@@ -14,7 +14,6 @@ from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
 from django_fsmworker.graph import State
-from django_fsmworker.models.timing import first_due
 from django_fsmworker.store.tables import Table
 
 
@@ -29,7 +28,7 @@ def sweep_statement(
         return None
     before, after = _around(table, now)
     history = [target.name] if table.history else []
-    return f"{before}{select}{after}", [*params, *history, target.name, first_due(target)]
+    return f"{before}{select}{after}", [*params, *history, target.name, target.first_due]
 
 
 @cache

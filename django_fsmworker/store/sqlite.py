@@ -18,8 +18,8 @@ from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.graph import State
+from django_fsmworker.graph.durations import earliest
 from django_fsmworker.models.fields import MOST_FAILURES
-from django_fsmworker.models.timing import earliest
 from django_fsmworker.store.claims import Hold, Lane, new_token
 from django_fsmworker.store.interface import Store
 from django_fsmworker.store.outcomes import Outcome
@@ -78,7 +78,7 @@ class SQLiteStore(Store):
                 rows = table.load(cursor.fetchall())
             except Exception:  # the claim stands; one of its rows cannot be read
                 rows = table.load_claimed((token, token + 1), [lane.state for lane in lanes])
-        return sorted(rows, key=lambda row: row.state_next)
+        return sorted(rows, key=lambda row: row.__dict__["state_next"])
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
         self._unanswered.free()

@@ -11,7 +11,6 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from django_fsmworker import clock
-from django_fsmworker.models.timing import first_due
 from django_fsmworker.store import Hold, Kind, Lane, Outcome, store_for
 
 LEASE = 30.0
@@ -56,7 +55,7 @@ def hold(row: Any) -> Hold:
 def moved(row: Any, target: str, **changes: Any) -> Outcome:
     """The outcome of a check that moved the row."""
     state = type(row).state_graph.get(target)
-    return _outcome(row, Kind.MOVED, target, first_due(state), state.timeout_after, changes)
+    return _outcome(row, Kind.MOVED, target, state.first_due, state.timeout_after, changes)
 
 
 def stayed(row: Any, delay: float | None = 60.0, **changes: Any) -> Outcome:

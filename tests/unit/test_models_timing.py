@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from django_fsmworker.graph.durations import earliest
 from django_fsmworker.models.indexes import index_name
-from django_fsmworker.models.timing import earliest, first_due
 from testapp.models import BasicStates, DeliveryStates, OrderStates, TroubleStates
 
 
@@ -24,7 +24,7 @@ from testapp.models import BasicStates, DeliveryStates, OrderStates, TroubleStat
     ],
 )
 def test_first_due(state, due):
-    assert first_due(state) == due
+    assert state.first_due == due
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.models.announcing import announce_moved
-from django_fsmworker.models.timing import first_due
 from django_fsmworker.runner.counters import FAILED, MOVED, Counters
 from django_fsmworker.runner.database.connections import ThreadConnections, discard
 from django_fsmworker.runner.database.outages import Outages
@@ -162,7 +161,7 @@ class Sweeping(threading.Thread):
         self._counters.add(model, MOVED, len(keys))
         moved = [(pk, edge.source.name) for pk in keys]
         self._told(lambda: announce_moved(model, moved, target.name, place.store.alias, "guard"))
-        due_in = first_due(target)
+        due_in = target.first_due
         if due_in is not None:
             self._on_due(model, target.name, due_in)
         self.entered(model, [target.name])

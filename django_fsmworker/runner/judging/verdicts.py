@@ -8,7 +8,6 @@ from typing import Any
 from django_fsmworker.exceptions import GraphError, TryAgainLater, UndeclaredTransition
 from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import as_seconds
-from django_fsmworker.models.timing import first_due
 from django_fsmworker.runner.judging.answers import refuse_awaitable
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Kind, Outcome
@@ -38,7 +37,7 @@ class Verdict:
 
     def moved(self, target: State, cause: str) -> Outcome:
         return self._outcome(
-            Kind.MOVED, target, first_due(target), target.timeout_after, cause=cause
+            Kind.MOVED, target, target.first_due, target.timeout_after, cause=cause
         )
 
     def stayed(self, delay: float | timedelta | None) -> Outcome:
@@ -67,7 +66,7 @@ class Verdict:
         return self._outcome(
             Kind.FAILED,
             target,
-            first_due(target),
+            target.first_due,
             target.timeout_after,
             failure=failure,
             attempt=failures,
