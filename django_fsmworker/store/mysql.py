@@ -8,9 +8,10 @@ gaps between rows, too.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import Error, transaction
@@ -23,7 +24,7 @@ from django_fsmworker.models.moving import entering
 from django_fsmworker.store import mysql_tables
 from django_fsmworker.store.claims import Hold, Lane, new_token
 from django_fsmworker.store.interface import Store
-from django_fsmworker.store.mysql_due import Due, leased
+from django_fsmworker.store.mysql_due import Due, take
 from django_fsmworker.store.mysql_fence import held
 from django_fsmworker.store.mysql_sql import (
     BEGINNING,
@@ -41,6 +42,7 @@ from django_fsmworker.store.mysql_sql import (
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.tables import Table, table_for
 
+PAUSES = (0, 0.01, 0.05, 0.2)  # seconds
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 
@@ -78,9 +80,9 @@ class MySQLStore(Store):
             except Exception:  # one of the rows cannot be read
                 if found is None:  # not even by the driver
                     table.stop_reading()
-                    self._claim(table, due, table.own_fields, token, lease)
+                    self._claim_unread(table, due, token, lease)
                 rows = table.load_claimed((token, token + 1), [lane.state for lane in lanes])
-        return sorted(rows, key=lambda row: row.state_next)
+        return sorted(rows, key=lambda row: row.__dict__["state_next"])
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
         self._unanswered.free()
@@ -158,11 +160,25 @@ class MySQLStore(Store):
         """Lease what is due; returns the ``fields`` of each row."""
         at = [fields.index(field) for field in table.key_fields]
         with self._at_once():
-            rows, end = leased(fields, due.lock(fields), token, lease)
+            now, rows = due.lock(fields)
+            if not rows:
+                return rows
+            end = now + timedelta(seconds=lease)
+            take(fields, rows, token, end)
             for some in batched(rows, MOST_KEYS):
                 keys = [[row[position] for position in at] for row in some]
                 self._execute(*claim_sql(table, keys, token, self._moment(end)))
         return rows
+
+    def _claim_unread(self, table: Table, due: Due, token: int, lease: float) -> None:
+        """Claim what a connection had locked that was closed in the middle of its answer.
+
+        It takes the server a moment to notice that, and to let go of the rows.
+        """
+        for pause in PAUSES:
+            time.sleep(pause)
+            if self._claim(table, due, table.own_fields, token, lease):
+                return
 
     def _settle(
         self, table: Table, outcomes: Sequence[Outcome], lease: str, claim: Sequence[Any]

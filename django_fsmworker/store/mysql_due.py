@@ -1,17 +1,29 @@
-"""What a claim takes: the first due rows of each lane that nobody holds or has locked."""
+"""What a claim takes: the first due rows of each lane that nobody holds or has locked.
+
+Reading a column takes a driver in Python as long as the server takes to find its row. So what a
+claim wants to know beside the row comes in the columns that it is about to write: in the one of the
+token the number of the row's lane, and in one row before all others the time where the lease is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connections
 
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.store.claims import Lane
-from django_fsmworker.store.mysql_sql import BEGINNING, count_due_sql, database_now, lock_due_sql
+from django_fsmworker.store.mysql_sql import (
+    BEGINNING,
+    CLOCK,
+    clock_sql,
+    count_due_sql,
+    database_now,
+    lock_due_sql,
+)
 from django_fsmworker.store.tables import Table
 
 Fetch = Callable[[str, list[Any]], list[Any]]
@@ -33,29 +45,41 @@ class Due:
         self._by = [] if until is None else [self._moment(until)]
         self.aware = False  # whether the moments that were read have their time zone
 
-    def lock(self, fields: Sequence[Any]) -> list[Any]:
-        """Lock up to each lane's limit; each row's lane, the database's time, and ``fields``."""
-        columns = self._table.select(fields)
+    def lock(self, fields: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Lock up to each lane's limit; the database's time, and ``fields`` of each row."""
         found: dict[int, list[Any]] = {}
-        asked, times = self._lanes, 1
+        asked, times, now = self._lanes, 1, None
         with reading_times_fast(self._connection) as self.aware:
             while asked:
-                found |= self._lock(asked, columns, times)
+                now, rows = self._lock(asked, fields, times)
+                found |= rows
                 short = {n: lane for n, lane in asked.items() if len(found[n]) < lane.limit}
                 # The first rows of a lane may be locked by others who claim at the same moment.
                 asked = self._not_exhausted(short, times)
                 times *= 4
-        return [row for rows in found.values() for row in rows]
+        return now, [row for rows in found.values() for row in rows]
 
-    def _lock(self, lanes: Mapping[int, Lane], columns: str, times: int) -> dict[int, list[Any]]:
-        parts, params = [], []
+    def _lock(
+        self, lanes: Mapping[int, Lane], fields: Sequence[Any], times: int
+    ) -> tuple[Any, dict[int, list[Any]]]:
+        names, by = tuple(field.attname for field in fields), bool(self._by)
+        parts, params = [clock_sql(names, self._now)], []
         for number, lane in lanes.items():
-            parts.append(lock_due_sql(self._table, columns, number, self._now, bool(self._by)))
+            columns = self._columns(fields, number)
+            parts.append(lock_due_sql(self._table, columns, self._now, by))
             params += [*self._params(lane, times), lane.state, lane.limit]
-        found: dict[int, list[Any]] = {number: [] for number in lanes}
+        found: dict[int, list[Any]] = {number: [] for number in (CLOCK, *lanes)}
+        lane_at = names.index("state_claim")
         for row in self._fetch(" UNION ALL ".join(parts), params):
-            found[row[0]].append(row)
-        return found
+            found[row[lane_at]].append(list(row))
+        (clock,) = found.pop(CLOCK)
+        return clock[names.index("state_lease")], found
+
+    def _columns(self, fields: Sequence[Any], lane: int) -> str:
+        return ", ".join(
+            str(lane) if field.attname == "state_claim" else self._table.select([field])
+            for field in fields
+        )
 
     def _not_exhausted(self, lanes: Mapping[int, Lane], times: int) -> dict[int, Lane]:
         """Those with more due rows than were looked at."""
@@ -81,24 +105,16 @@ def _looked_at(lane: Lane, times: int) -> int:
     return times * (lane.limit + lane.limit // 4 + 10)
 
 
-def leased(
-    fields: Sequence[Any], found: Sequence[Sequence[Any]], token: int, lease: float
-) -> tuple[list[list[Any]], Any]:
-    """Locked rows with token, failures and lease as they are written; and when the lease ends."""
-    if not found:
-        return [], None
+def take(fields: Sequence[Any], rows: Sequence[list[Any]], token: int, end: datetime) -> None:
+    """Give locked rows the token, the failures and the lease's end that are about to be written."""
     at = {field.attname: position for position, field in enumerate(fields)}
     lease_at, claim_at, failures_at = at["state_lease"], at["state_claim"], at["state_failures"]
-    end = found[0][1] + timedelta(seconds=lease)
-    rows = []
-    for _, _, *row in found:
+    for row in rows:
         row[claim_at] = token
         if row[lease_at] is not None:  # it has lapsed
             row[claim_at] = token + 1
             row[failures_at] = min(row[failures_at] + 1, MOST_FAILURES)
         row[lease_at] = end
-        rows.append(row)
-    return rows, end
 
 
 @contextmanager

@@ -24,6 +24,7 @@ Key = Sequence[Any]
 Statement = tuple[str, list[Any]]  # or a part of one, with its parameters
 
 LOCK = "FOR UPDATE SKIP LOCKED"
+CLOCK = -1  # what the row with the time has for a lane
 BEGINNING = "1000-01-01"  # the first day that a column can hold
 
 
@@ -66,7 +67,7 @@ def due_sql(table: Table, now: str, until: bool) -> str:
 
 
 @cache
-def lock_due_sql(table: Table, columns: str, lane: int, now: str, until: bool) -> str:
+def lock_due_sql(table: Table, columns: str, now: str, until: bool) -> str:
     """Lock the first free rows of a lane that nobody else has locked, and read them.
 
     They are found without locks and locked by their keys. What a locking read walks over by way of
@@ -76,13 +77,20 @@ def lock_due_sql(table: Table, columns: str, lane: int, now: str, until: bool) -
     t = table
     pairs = " AND ".join(f"{t.name}.{column} = due.{column}" for column in t.key)
     return f"""
-        (SELECT {lane}, {now}, {columns}
+        (SELECT {columns}
         FROM ({due_sql(table, now, until)}) AS due
             STRAIGHT_JOIN {t.name} FORCE INDEX (PRIMARY) ON {pairs}
         WHERE {t.name}.{t.state} = %s AND {t.name}.{t.next} <= {now}
             AND ({t.name}.{t.lease} IS NULL OR {t.name}.{t.lease} <= {now})
         LIMIT %s
         {LOCK})"""
+
+
+@cache
+def clock_sql(names: tuple[str, ...], now: str) -> str:
+    """A row like those of the lanes, with the database's time where they have their lease."""
+    values = {"state_claim": str(CLOCK), "state_lease": now}
+    return f"(SELECT {', '.join(values.get(name, 'NULL') for name in names)})"
 
 
 @cache
@@ -195,10 +203,9 @@ def _next_sql(
     table: Table, outcomes: Sequence[tuple[Key, Outcome]], entered: str, now: str
 ) -> Statement:
     """One expression for all due times, or one for each key where backoff sets them apart."""
+    if len({(outcome.delay, outcome.timeout) for _, outcome in outcomes}) == 1:
+        return _due_sql(outcomes[0][1], entered, now)
     expressions = [(key, *_due_sql(outcome, entered, now)) for key, outcome in outcomes]
-    if len({(sql, *params) for _, sql, params in expressions}) == 1:
-        _, sql, params = expressions[0]
-        return sql, params
     key_is = table.key_is(["%s"] * len(table.key))
     cases = " ".join(f"WHEN {key_is} THEN {sql}" for _, sql, _ in expressions)
     return f"CASE {cases} END", [each for key, _, own in expressions for each in (*key, *own)]

@@ -80,7 +80,7 @@ class PostgreSQLStore(Store):
                 rows = table.load(cursor.fetchall())
             except Exception:  # the claim stands; one of its rows cannot be read
                 rows = table.load_claimed((token, token + 1), states)
-        return sorted(rows, key=lambda row: row.state_next)
+        return sorted(rows, key=lambda row: row.__dict__["state_next"])
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
         self._unanswered.free()

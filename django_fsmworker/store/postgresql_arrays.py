@@ -10,9 +10,13 @@ def array(values: Iterable[object]) -> str:
 
     None of these needs an escape: a state's name is a Python identifier, which is quoted all the
     same, since one may be called ``null``. The driver looks at the type of each element instead,
-    which takes four times as long: eight arrays of a thousand rows for every settling.
+    which takes four times as long: eight arrays of a thousand rows for every settling. Most of
+    those hold one value only, a thousand times.
     """
-    return f"{{{','.join(map(_element, values))}}}"
+    found = list(values)
+    if found and found.count(found[0]) == len(found):
+        return f"{{{','.join([_element(found[0])] * len(found))}}}"
+    return f"{{{','.join(map(_element, found))}}}"
 
 
 def _element(value: object) -> str:

@@ -15,7 +15,14 @@ from functools import cache, cached_property
 from typing import Any
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import (
+    AutoField,
+    BigAutoField,
+    BigIntegerField,
+    IntegerField,
+    QuerySet,
+    SmallAutoField,
+)
 from django.db.models.base import ModelState
 
 from django_fsmworker.models.discovery import declaring_model
@@ -24,6 +31,9 @@ from django_fsmworker.models.saving import ENGINE_COLUMNS
 from django_fsmworker.store.instances import build
 
 logger = logging.getLogger(__name__)
+
+# Fields that hand an integer to the driver as it is.
+TAKING_INTEGERS = {AutoField, BigAutoField, BigIntegerField, IntegerField, SmallAutoField}
 
 
 class Table:
@@ -42,6 +52,7 @@ class Table:
         columns = {field.attname: self.quote(field.column) for field in self.fields}
         self.name = self.quote(owner._meta.db_table)
         self.key = [columns[field.attname] for field in self.key_fields]
+        self._key_is_plain = [type(field) in TAKING_INTEGERS for field in self.key_fields]
         self.key_types = [field.rel_db_type(connection) for field in self.key_fields]
         self.key_parts = [f"key_{number}" for number, _ in enumerate(self.key, 1)]
         self.state = columns["state"]
@@ -68,8 +79,12 @@ class Table:
         if self.is_composite:
             columns = [[key[number] for key in found] for number, _ in enumerate(self.key)]
         return [
-            [field.get_db_prep_value(value, connection) for value in values]
-            for field, values in zip(self.key_fields, columns, strict=True)
+            values
+            if plain and set(map(type, values)) <= {int}
+            else [field.get_db_prep_value(value, connection) for value in values]
+            for field, plain, values in zip(
+                self.key_fields, self._key_is_plain, columns, strict=True
+            )
         ]
 
     def load_keys(self, rows: Iterable[Sequence[Any]]) -> set[Any]:

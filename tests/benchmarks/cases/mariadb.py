@@ -12,7 +12,7 @@ from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import Series
 
 ALIAS = "mariadb"
-ROWS, RUNS = 20_000, 3
+ROWS, RUNS = 50_000, 3
 
 
 def measure(bench: Bench) -> list[Series]:
