@@ -15,6 +15,11 @@ def watch(row: Any) -> None:
     row.__dict__[_SEEN] = _values(row)
 
 
+def is_watched(row: Any) -> bool:
+    """Whether they are counted."""
+    return _SEEN in row.__dict__
+
+
 def saved(row: Any, names: Collection[str] | None = None) -> None:
     """``row`` was saved, or only the fields in ``names``: what they hold is in the database."""
     seen = row.__dict__.get(_SEEN)

@@ -122,9 +122,10 @@ class ThreadConnections:
 
     def left_open(self) -> bool:
         """Whether the attempt began a transaction and did not end it."""
-        return any(
-            wrapper.connection is not None and _in_transaction(wrapper) for wrapper in self._all
-        )
+        for wrapper in self._all:  # a loop: asked after every check
+            if wrapper.connection is not None and _in_transaction(wrapper):
+                return True
+        return False
 
     def lost(self) -> bool:
         """Whether a database went away under the attempt."""

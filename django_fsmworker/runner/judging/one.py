@@ -147,13 +147,13 @@ class Judgement:
         if self.state.batch is not None:
             self.answered(*answers(self.check, result, [self.row], [self.key]))
             return
-        if settings.DEBUG:
+        if unsaved.is_watched(self.row):
             _warn_of_unsaved_fields(self.row, self.state)
         self._outcome = self._verdict.of_result(result)
 
     def answered(self, answer: Any) -> None:
         """The check of a batch has this for the row."""
-        if settings.DEBUG:
+        if unsaved.is_watched(self.row):
             _warn_of_unsaved_fields(self.row, self.state)
         try:
             refuse_answer(self.check, answer)
