@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -56,12 +57,18 @@ class Hints:
             for alias, source in sources.items()
             if source is not None
         ]
+        for store in set(stores.values()):
+            store.session_lasts = partial(self._arrive_from, store.alias)
 
     @property
     def active(self) -> bool:
         """Whether hints of every database arrive; otherwise polling finds what they would tell."""
         listening = bool(self._threads) and not self._silent
         return listening and all(thread.active for thread in self._threads)
+
+    def _arrive_from(self, alias: str) -> bool:
+        """Whether hints of one database arrive; what is said to a session there is kept."""
+        return any(thread.active and thread.alias == alias for thread in self._threads)
 
     @property
     def received(self) -> int:
@@ -129,6 +136,7 @@ class Hearing(threading.Thread):
         self._stopped = threading.Event()
         self.active = False
         self.received = 0
+        self.alias = source.alias
         self._source = source
         self._models = models
         self._claimer = claimer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,8 @@ class Store(ABC):
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self._unanswered = Unanswered(alias, self.hand_back)
+        # Whether what is left in a session of the calling thread is still there the next time.
+        self.session_lasts: Callable[[], bool] = lambda: False
 
     @property
     def connection(self) -> BaseDatabaseWrapper:

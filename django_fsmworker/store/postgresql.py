@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.store.claims import Hold, Lane, new_token
+from django_fsmworker.store.errors import sqlstate
 from django_fsmworker.store.interface import Store
 from django_fsmworker.store.outcomes import Outcome
 from django_fsmworker.store.postgresql_arrays import array
+from django_fsmworker.store.postgresql_prepared import (
+    STALE,
+    KeptPlan,
+    can_prepare,
+    preparing_cursor,
+)
 from django_fsmworker.store.postgresql_sql import (
     claim_sql,
     database_now,
@@ -32,6 +41,10 @@ from django_fsmworker.store.tables import Table, table_for
 
 class PostgreSQLStore(Store):
     """One small statement per batch, whatever the table's size."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._plans: defaultdict[Any, KeptPlan] = defaultdict(KeptPlan)
 
     def transaction(self) -> AbstractContextManager[None]:
         return _read_committed(self.connection, self.alias)
@@ -71,15 +84,20 @@ class PostgreSQLStore(Store):
         table, token = table_for(model, self.alias), new_token()
         states, marks, limits = _lanes(lanes)
         hurried = not self.connection.in_atomic_block
-        with self._unanswered.claim(model, lanes, token), self._loading_rows() as cursor:
-            cursor.execute(
-                claim_sql(table, database_now(), hurried),
-                [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease],
-            )
+        sql = claim_sql(table, database_now(), hurried)
+        params = [states, marks, limits, _moment(until, "infinity"), token, token + 1, lease]
+        plan, began = self._plans[model], time.monotonic()
+        kept = plan if hurried and self.session_lasts() and plan.suits(lanes) else None
+        with (
+            self._unanswered.claim(model, lanes, token),
+            self._executed(sql, params, kept) as cursor,
+        ):
+            seconds = time.monotonic() - began
             try:
                 rows = table.load(cursor.fetchall())
             except Exception:  # the claim stands; one of its rows cannot be read
                 rows = table.load_claimed((token, token + 1), states)
+        plan.took(seconds, len(rows))
         return sorted(rows, key=lambda row: row.__dict__["state_next"])
 
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
@@ -100,8 +118,11 @@ class PostgreSQLStore(Store):
     def advance(self, model: Any, outcomes: Sequence[Outcome], lease: float) -> list[Any]:
         table, token, now = table_for(model, self.alias), new_token(), database_now()
         sql = settle_sql(table, now, f"{now} + %s * interval '1 second'", "%s", table.whole_row)
-        with self._unanswered.advance(model, outcomes, token), self._loading_rows() as cursor:
-            cursor.execute(sql, [*_outcomes(table, outcomes), lease, token])
+        params = [*_outcomes(table, outcomes), lease, token]
+        with (
+            self._unanswered.advance(model, outcomes, token),
+            self._executed(sql, params) as cursor,
+        ):
             try:
                 return table.load(cursor.fetchall())
             except Exception:  # the write stands; one of its rows cannot be read
@@ -141,11 +162,22 @@ class PostgreSQLStore(Store):
         """
         return table.load_keys(self._fetch(sql, _holds(table, holds)))
 
-    @contextmanager
-    def _loading_rows(self) -> Iterator[Any]:
-        with self.connection.cursor() as cursor:
+    def _executed(self, sql: str, params: list[Any], plan: KeptPlan | None = None) -> Any:
+        """A cursor that has executed ``sql``, by the kept plan if there is one."""
+        if plan is not None and can_prepare(self.connection):
+            cursor = preparing_cursor(self.connection)
             load_plainly(self.connection, cursor)
-            yield cursor
+            try:
+                cursor.execute(plan.versioned(sql), params)
+                return cursor
+            except Error as error:
+                if sqlstate(error) not in STALE:
+                    raise
+                plan.drop()
+        cursor = self.connection.cursor()
+        load_plainly(self.connection, cursor)
+        cursor.execute(sql, params)
+        return cursor
 
     def key_at(self, rows: QuerySet[Any], position: int) -> Any:
         # In a subquery the position is hidden from the planner. Otherwise, before it has statistics

@@ -87,6 +87,7 @@ def test_hints_do_not_arrive_which_is_said_once(
     eventually(lambda: runner.total("moved") == 3)
 
     assert not hearing.active
+    assert not runner.runner.stores[Chain].session_lasts()
     assert caplog.text.count("do not arrive") == 1
     assert path(row) == ["first", "second", "third", "last"]
 

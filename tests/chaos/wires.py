@@ -23,15 +23,24 @@ class Wire(Protocol):
 class PostgreSQLWire:
     """PostgreSQL's manual, "Message Formats"."""
 
-    _QUERIES = (b"Q", b"P")  # a simple query; the parsing of one with parameters
+    _SIMPLE, _PARSE, _BIND = b"Q", b"P", b"B"
     _READY = b"Z"
 
     def __init__(self) -> None:
         # The first message of a client has no kind.
         self._asked, self._said = Messages(untyped=1), Messages()
+        self._prepared: dict[bytes, bytes] = {}
 
     def queries(self, data: bytes) -> Iterator[bytes]:
-        return (body for kind, body in self._asked.feed(data) if kind in self._QUERIES)
+        for kind, body in self._asked.feed(data):
+            if kind == self._SIMPLE:
+                yield body
+            elif kind == self._PARSE:
+                name, sql, _ = body.split(b"\0", 2)
+                self._prepared[name] = sql
+            elif kind == self._BIND:  # parsed just now, or long ago
+                _, name, _ = body.split(b"\0", 2)
+                yield self._prepared[name]
 
     def answered(self, data: bytes) -> bool:
         return self._READY in [kind for kind, _ in self._said.feed(data)]

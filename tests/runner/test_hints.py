@@ -372,6 +372,12 @@ class TestSending:
 
 @pytest.mark.postgresql
 class TestListening:
+    def test_it_proves_that_a_session_lasts(self, start_hearing, start_runner):
+        hearing, silent = start_hearing(Noop), start_runner(Chain, hints=False)
+
+        assert hearing.runner.stores[Noop].session_lasts()
+        assert not silent.runner.stores[Chain].session_lasts()
+
     def test_a_connection_that_was_ended_is_opened_again(self, start_hearing, start_thread):
         embedded = start_hearing(Noop)
         with connection.cursor() as cursor:
