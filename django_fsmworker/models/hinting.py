@@ -39,11 +39,11 @@ sent: Counter[str] = Counter()
 _quiet_until: dict[Hint, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Hint:
     """Rows of a model are due now, or soon, or ask for a sweep; called once that is committed.
 
-    It never raises.
+    It never raises. There is one object for each thing to say; see ``_hint()``.
     """
 
     using: str
@@ -104,8 +104,7 @@ def announce_entered(model: Any, using: str, states: Iterable[Any]) -> None:
 def _announce(model: Any, connection: Any, due_in: float | None) -> None:
     if due_in is None or connection.vendor not in TELLING or due_in > _horizon():
         return
-    kind = NOW if due_in <= 0 else SOON
-    _after_commit(connection, Hint(connection.alias, _label(model), kind))
+    _after_commit(connection, _hint(connection.alias, model, NOW if due_in <= 0 else SOON))
 
 
 def _announce_entered(model: Any, connection: Any, states: Iterable[Any]) -> None:
@@ -113,13 +112,14 @@ def _announce_entered(model: Any, connection: Any, states: Iterable[Any]) -> Non
     if not swept or connection.vendor not in TELLING or _horizon() < 0:
         return
     if any(state in swept for state in states):
-        _after_commit(connection, Hint(connection.alias, _label(model), SWEEP))
+        _after_commit(connection, _hint(connection.alias, model, SWEEP))
 
 
-def _label(model: Any) -> str:
-    """The label of the model whose table holds the state; a proxy has none of its own."""
-    label: str = model._meta.get_field("state").model._meta.label
-    return label
+@cache
+def _hint(using: str, model: Any, kind: str) -> Hint:
+    """Looked up for every row that is saved, hence kept."""
+    owner = model._meta.get_field("state").model  # a proxy has no state of its own
+    return Hint(using, owner._meta.label, kind) if owner is model else _hint(using, owner, kind)
 
 
 def _after_commit(connection: Any, hint: Hint) -> None:
@@ -127,7 +127,8 @@ def _after_commit(connection: Any, hint: Hint) -> None:
 
     ``captureOnCommitCallbacks()`` and the tests that count callbacks see nothing of it.
     """
-    if any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+    blocks = connection.atomic_blocks
+    if blocks and any(getattr(block, "_from_testcase", False) for block in blocks):
         return
     if connection.in_atomic_block:
         if not _is_announced(connection, hint):
@@ -140,10 +141,7 @@ def _is_announced(connection: Any, hint: Hint) -> bool:
     """Whether this transaction will send it anyway, if the present savepoint is kept."""
     savepoints = set(connection.savepoint_ids)
     recent = connection.run_on_commit[-MOST_COMPARED:]
-    return any(
-        isinstance(func, Hint) and func == hint and kept_by <= savepoints
-        for kept_by, func, *_ in recent
-    )
+    return any(func is hint and kept_by <= savepoints for kept_by, func, *_ in recent)
 
 
 @cache
