@@ -16,7 +16,7 @@ from tests.benchmarks.requirements import Requirement
 from tests.benchmarks.results import CaseResult, Series
 from tests.benchmarks.statistics import ratio
 
-SINGLES, ROWS, RUNS = 2_000, 20_000, 5
+SINGLES, ROWS, RUNS, TURNS = 2_000, 20_000, 5, 10
 PEER_JOBS = 2_000
 BATCH = 5_000
 OURS, PLAIN = "django-fsmworker", "plain model"
@@ -31,25 +31,35 @@ def measure(bench: Bench) -> list[Series]:
     series = {
         (name, how): Series(name, how, "rows/s") for how in (ONE, MANY) for name in (PLAIN, OURS)
     }
+    labels = {PLAIN: "Plain", OURS: "Noop"}
+    models = {name: apps.get_model("benchmarks", label) for name, label in labels.items()}
     for _ in range(bench.times(RUNS)):
-        for (name, how), each in series.items():
-            make, number = (one_by_one, SINGLES) if how == ONE else (at_once, ROWS)
-            model = apps.get_model("benchmarks", "Noop" if name == OURS else "Plain")
-            each.number = bench.size(number)
-            each.values.append(rate(model, make, each.number))
+        for how, make, number in ((ONE, one_by_one, SINGLES), (MANY, at_once, ROWS)):
+            size = bench.size(number) // TURNS * TURNS
+            for name, rate in rates(models, make, size).items():
+                series[name, how].number = size
+                series[name, how].values.append(rate)
     return [*series.values(), *peers(bench)]
 
 
-def rate(model: Any, make: Callable[[Any, int], None], number: int) -> float:
-    database.empty("default", model)
-    database.tidy("default", model)
-    began = time.perf_counter()
-    make(model, number)
-    elapsed = time.perf_counter() - began
-    made = model.objects.count()
-    if made != number:
-        raise RuntimeError(f"{made} rows were made instead of {number}")
-    return number / elapsed
+def rates(
+    models: dict[str, Any], make: Callable[[Any, int], None], number: int
+) -> dict[str, float]:
+    """Rows per second; the models take turns, since a machine may be slow for a second or two."""
+    for model in models.values():
+        database.empty("default", model)
+        database.tidy("default", model)
+    seconds = dict.fromkeys(models, 0.0)
+    for turn in range(TURNS):
+        for name in sorted(models, reverse=bool(turn % 2)):
+            began = time.perf_counter()
+            make(models[name], number // TURNS)
+            seconds[name] += time.perf_counter() - began
+    for model in models.values():
+        made = model.objects.count()
+        if made != number:
+            raise RuntimeError(f"{made} rows were made instead of {number}")
+    return {name: number / seconds[name] for name in models}
 
 
 def one_by_one(model: Any, number: int) -> None:
