@@ -78,6 +78,18 @@ class _WorkedOut(_EngineColumn):
         raise NotImplementedError
 
 
+class _Moment(_EngineColumn, DateTimeField):
+    """A point in time, nearly always one that this package has worked out, or none."""
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        """As Django's, without asking again what such a value is; there are three in each row."""
+        if value is None:
+            return None
+        if type(value) is datetime and value.tzinfo is not None:
+            return connection.ops.adapt_datetimefield_value(value)
+        return super().get_db_prep_value(value, connection, prepared)
+
+
 class StateField(_WorkedOut, CharField):
     """The current state: declared on the concrete model, loads as a plain ``str``.
 
@@ -109,6 +121,8 @@ class StateField(_WorkedOut, CharField):
             contribute_indexes(cls, self)
 
     def get_prep_value(self, value: Any) -> Any:
+        if type(value) is str:
+            return value
         return super().get_prep_value(str(value) if isinstance(value, State) else value)
 
     def afresh(self, instance: Any) -> Any:
@@ -120,7 +134,7 @@ class StateField(_WorkedOut, CharField):
         return self.graph.get(value).name
 
 
-class StateChangedField(_EngineColumn, DateTimeField):
+class StateChangedField(_Moment):
     """When the row entered its state."""
 
     plain = models.DateTimeField
@@ -135,7 +149,7 @@ class StateChangedField(_EngineColumn, DateTimeField):
         return clock.now()
 
 
-class StateNextField(_WorkedOut, DateTimeField):
+class StateNextField(_WorkedOut, _Moment):
     """When the row is next due; NULL while the runner has nothing to do.
 
     A new row honours its state's ``start_after``, unless a due time is given.
@@ -159,7 +173,7 @@ class StateNextField(_WorkedOut, DateTimeField):
         return clock.now() + timedelta(seconds=delay)
 
 
-class StateLeaseField(_EngineColumn, DateTimeField):
+class StateLeaseField(_Moment):
     """Until when a claim holds the row. Never index it: the claim has to stay a HOT update."""
 
     plain = models.DateTimeField
