@@ -63,23 +63,17 @@ class Due:
         self, lanes: Mapping[int, Lane], fields: Sequence[Any], times: int
     ) -> tuple[Any, dict[int, list[Any]]]:
         names, by = tuple(field.attname for field in fields), bool(self._by)
+        lane_at, columns = names.index("state_claim"), self._table.selected(fields)
         parts, params = [clock_sql(names, self._now)], []
         for number, lane in lanes.items():
-            columns = self._columns(fields, number)
-            parts.append(lock_due_sql(self._table, columns, self._now, by))
+            columns[lane_at] = str(number)
+            parts.append(lock_due_sql(self._table, ", ".join(columns), self._now, by))
             params += [*self._params(lane, times), lane.state, lane.limit]
         found: dict[int, list[Any]] = {number: [] for number in (CLOCK, *lanes)}
-        lane_at = names.index("state_claim")
         for row in self._fetch(" UNION ALL ".join(parts), params):
             found[row[lane_at]].append(list(row))
         (clock,) = found.pop(CLOCK)
         return clock[names.index("state_lease")], found
-
-    def _columns(self, fields: Sequence[Any], lane: int) -> str:
-        return ", ".join(
-            str(lane) if field.attname == "state_claim" else self._table.select([field])
-            for field in fields
-        )
 
     def _not_exhausted(self, lanes: Mapping[int, Lane], times: int) -> dict[int, Lane]:
         """Those with more due rows than were looked at."""

@@ -192,11 +192,15 @@ class Table:
 
     def select(self, fields: Iterable[Any]) -> str:
         """The columns of these fields, each as the field wants it selected."""
+        return ", ".join(self.selected(fields))
+
+    def selected(self, fields: Iterable[Any]) -> list[str]:
+        """The same, one by one."""
         compiler = self._compiler
-        return ", ".join(
+        return [
             field.select_format(compiler, f"{self.name}.{self.quote(field.column)}", [])[0]
             for field in fields
-        )
+        ]
 
     @property
     def _compiler(self) -> Any:
