@@ -165,16 +165,15 @@ class PostgreSQLStore(Store):
     def _executed(self, sql: str, params: list[Any], plan: KeptPlan | None = None) -> Any:
         """A cursor that has executed ``sql``, by the kept plan if there is one."""
         if plan is not None and can_prepare(self.connection):
-            cursor = preparing_cursor(self.connection)
-            load_plainly(self.connection, cursor)
             try:
-                cursor.execute(plan.versioned(sql), params)
-                return cursor
+                return self._run(preparing_cursor(self.connection), plan.versioned(sql), params)
             except Error as error:
                 if sqlstate(error) not in STALE:
                     raise
                 plan.drop()
-        cursor = self.connection.cursor()
+        return self._run(self.connection.cursor(), sql, params)
+
+    def _run(self, cursor: Any, sql: str, params: list[Any]) -> Any:
         load_plainly(self.connection, cursor)
         cursor.execute(sql, params)
         return cursor
