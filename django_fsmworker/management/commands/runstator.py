@@ -20,6 +20,7 @@ from django_fsmworker import conf
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import StatorRunner
+from django_fsmworker.runner.collecting import sparing_what_lasts
 from django_fsmworker.runner.processes.shutdown import stopping_on_signals
 from django_fsmworker.runner.processes.supervised import Supervised
 from django_fsmworker.runner.processes.supervisor import Supervisor
@@ -177,7 +178,11 @@ class Command(BaseCommand):
             runner = self._runner(models, database, options)
             if main_thread:
                 patient = self.supervised is not None
-                with stopping_on_signals(runner.stop, patient=patient), switching_soon():
+                with (
+                    stopping_on_signals(runner.stop, patient=patient),
+                    switching_soon(),
+                    sparing_what_lasts(),
+                ):
                     runner.run(run_for)
             else:  # the reloader owns the main thread and ends this one with the process
                 runner.run(run_for)
