@@ -95,7 +95,7 @@ class RunnerSettings:
     delete_interval: float = option(30.0, positive_seconds)
     delete_batch: int = option(500, positive_integer)
     claim_batch: int = option(1000, positive_integer)
-    max_in_flight: int = option(2000, positive_integer)
+    max_in_flight: int = option(4000, positive_integer)
     max_abandoned: int = option(10, positive_integer)
     abandon_after: float = option(0.5, seconds)
     watchdog_interval: float = option(60.0, positive_seconds)
