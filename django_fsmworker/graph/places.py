@@ -52,6 +52,11 @@ class Place:
         return frozenset(edge.target for edge in self.transitions if edge.kind != "guard")
 
     @cached_property
+    def answers(self) -> dict[State | str, State]:
+        """The same, to look up what a check returned: a name finds the state that stands for it."""
+        return {state: state for state in self.unguarded}
+
+    @cached_property
     def swept(self) -> bool:
         """Whether the way on is by guards alone: nobody wrote a check, and none is needed."""
         state = self.graph.states[self.name]
@@ -78,8 +83,12 @@ class Place:
     @cached_property
     def check(self) -> object:
         """The state's check as the class has it, not bound; None without one."""
-        function = self.graph.states[self.name].transition_function
-        return inspect.getattr_static(self.graph, function, None)
+        return inspect.getattr_static(self.graph, self.function, None)
+
+    @cached_property
+    def function(self) -> str:
+        """The name of that check."""
+        return self.graph.states[self.name].declared_function or f"check_{self.name}"
 
     def _first(self, kind: Kind) -> Transition | None:
         return next((edge for edge in self.transitions if edge.kind == kind), None)

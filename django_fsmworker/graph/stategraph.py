@@ -93,7 +93,7 @@ def _place(graph: type[StateGraph], parent: type[StateGraph] | None, own: dict[s
             f"{graph.__name__}: it has no states; declare at least one, such as new = State()."
         )
     for name, state in graph.states.items():
-        state.place = Place(graph, name)
+        state.place, state.name = Place(graph, name), name
         setattr(graph, name, state)
 
 

@@ -139,11 +139,6 @@ class State(ComparesAsName):
     # Its place in the graph.
 
     @property
-    def name(self) -> str:
-        """The name it has in its graph; empty while the graph's class body still runs."""
-        return self.place.name if self.place else ""
-
-    @property
     def graph(self) -> type[StateGraph]:
         """The graph it belongs to; ``GraphError`` while there is none."""
         if self.place is None:
@@ -158,7 +153,7 @@ class State(ComparesAsName):
     @property
     def transition_function(self) -> str:
         """The name of its check."""
-        return self.declared_function or f"check_{self.name}"
+        return self.place.function if self.place else self.declared_function or ""
 
     @property
     def handler(self) -> Callable[[Any], Any]:
@@ -195,6 +190,13 @@ class State(ComparesAsName):
     def unguarded(self) -> frozenset[State]:
         """Those of them to which a way without a guard leads: the only ones a check may return."""
         return self.place.unguarded if self.place else frozenset()
+
+    def answered(self, result: State | str) -> State | None:
+        """The one of those that a check has returned, or named; None if it is none of them."""
+        if self.place is not None and (found := self.place.answers.get(result)) is not None:
+            return found
+        target = self.graph.get(result)  # a parent graph's state, or nothing that may be returned
+        return target if target in self.unguarded else None
 
     @property
     def timeout_state(self) -> State | None:
@@ -283,7 +285,7 @@ class State(ComparesAsName):
         """A new state with the same options, without place or edges; for a subclass's graph."""
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        twin.place = None
+        twin.place, twin.name = None, ""
         twin.declared = Declaration()
         return twin
 

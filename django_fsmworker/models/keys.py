@@ -22,19 +22,22 @@ MOST_TUPLES = 400
 
 def key_name(model: Any) -> str:
     """What a query calls the key of the row with the state: ``pk``, or the parent's key."""
-    return _key_name(model)
-
-
-@cache
-def _key_name(model: Hashable) -> str:  # asked for every row
     owner = declaring_model(model)
-    shares_table = model._meta.concrete_model is owner  # type: ignore[attr-defined]
+    shares_table = model._meta.concrete_model is owner
     return "pk" if shares_table else str(owner._meta.pk.attname)
 
 
 def key_of(row: Any) -> Any:
     """The primary key of the row with the state; a composite one is a tuple."""
-    return getattr(row, key_name(type(row)))
+    model: Any = type(row)
+    return getattr(row, key_attribute(model))
+
+
+@cache
+def key_attribute(model: Hashable) -> str:
+    """Where an instance has it: past ``pk``, which asks for the model's key each time."""
+    owner = declaring_model(model)
+    return "pk" if is_composite(owner) else str(owner._meta.pk.attname)
 
 
 def has_key(row: Any) -> bool:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
 
 from django_fsmworker.models.keys import has_key
 
@@ -11,8 +15,9 @@ _SEEN = "_state_seen"
 
 
 def watch(row: Any) -> None:
-    """From now on, count changes of ``row``'s own fields."""
-    row.__dict__[_SEEN] = _values(row)
+    """From now on, count changes of ``row``'s own fields; nothing unless ``DEBUG`` is on."""
+    if _in_debug():
+        row.__dict__[_SEEN] = _values(row)
 
 
 def is_watched(row: Any) -> bool:
@@ -38,6 +43,20 @@ def fields(row: Any) -> list[str]:
         return []
     now = _values(row)
     return sorted(name for name in seen if name in now and now[name] != seen[name])
+
+
+@cache
+def _in_debug() -> bool:
+    """Looked up once, since every check asks; settings look for themselves each time."""
+    return bool(settings.DEBUG)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "DEBUG":
+        _in_debug.cache_clear()
+
+
+setting_changed.connect(_forget)
 
 
 def _values(row: Any) -> dict[str, Any]:

@@ -245,7 +245,7 @@ class Claimer:
         """Tell each lane what was found in it."""
         found: dict[str, list[Any]] = {book.state: [] for book in books}
         for row in rows:
-            found[row.state].append(row)
+            found[row.__dict__["state"]].append(row)
         lease = timedelta(seconds=self._settings.lease)
         database_now = rows[0].state_lease - lease if rows else None
         with self._lock:

@@ -110,7 +110,7 @@ class ThreadConnections:
 
         They may be lost, too, and nobody knows: who uses one finds out, or waits in vain.
         """
-        for wrapper in self._all:
+        for wrapper in self._all if self._since else ():  # most checks use none
             raw, since = self._since.get(id(wrapper), (None, 0.0))
             if raw is not None and raw is wrapper.connection and since < moment(wrapper.alias):
                 discard(wrapper)

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from asgiref.sync import async_to_sync
-from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_fsmworker.exceptions import TryAgainLater
@@ -138,8 +137,7 @@ class Judgement:
         return None if self._outcome is None else self._outcome.failure
 
     def __enter__(self) -> Self:
-        if settings.DEBUG:
-            unsaved.watch(self.row)
+        unsaved.watch(self.row)
         return self
 
     def returned(self, result: Any) -> None:

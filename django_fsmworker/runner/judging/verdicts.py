@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from django_fsmworker.exceptions import GraphError, TryAgainLater, UndeclaredTransition
 from django_fsmworker.graph import State
@@ -12,9 +12,14 @@ from django_fsmworker.runner.judging.answers import refuse_awaitable
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.outcomes import Kind, Outcome
 
+# What a check may return beside None.
+ANSWERS = (State, str)
+
 
 class Verdict:
     """Turns what a check did into the write that follows."""
+
+    __slots__ = ("failures", "pk", "row", "state", "token")
 
     def __init__(self, row: Any, pk: Any, token: int | None, state: State) -> None:
         self.row, self.pk, self.token, self.state = row, pk, token, state
@@ -24,20 +29,28 @@ class Verdict:
         """The outcome of a check that returned; raises if it returned what it may not."""
         if result is None:
             return self.stayed(None)
-        if not isinstance(result, State | str):
+        if not isinstance(result, ANSWERS):
             refuse_awaitable(self.check, result)
             raise TypeError(
                 f"{self.check} returned {result!r}; "
                 f"a check returns a state, the name of one, or None."
             )
-        target = self.state.graph.get(result)
-        if target not in self.state.unguarded:
-            self._refuse_undeclared(target)
+        target = self.state.answered(result)
+        if target is None:
+            self._refuse_undeclared(result)
         return self.moved(target, "check")
 
     def moved(self, target: State, cause: str) -> Outcome:
-        return self._outcome(
-            Kind.MOVED, target, target.first_due, target.timeout_after, cause=cause
+        return Outcome(
+            self.pk,
+            self.row,
+            Kind.MOVED,
+            self.state.name,
+            self.token,
+            target.name,
+            target.first_due,
+            target.timeout_after,
+            cause=cause,
         )
 
     def stayed(self, delay: float | timedelta | None) -> Outcome:
@@ -116,7 +129,8 @@ class Verdict:
             **more,
         )
 
-    def _refuse_undeclared(self, target: State) -> None:
+    def _refuse_undeclared(self, result: State | str) -> NoReturn:
+        target = self.state.graph.get(result)
         if target in self.state.children:
             raise UndeclaredTransition(
                 f"{self.check} returned {target}, to which only a guard leads; declare "

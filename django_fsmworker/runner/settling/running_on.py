@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_fsmworker.graph import State
+from django_fsmworker.models.keys import key_of
 from django_fsmworker.runner.work.attempt import Attempt, share_of
 from django_fsmworker.store import Kind, Outcome, Store
 
@@ -41,7 +42,7 @@ class RunOn:
         sent = time.monotonic()
         rows = store.advance(model, [outcome for _, outcome in pairs], self._lease)
         earlier = {attempt.pk: attempt for attempt, _ in pairs}
-        return [self._next(earlier[row.pk], row, sent) for row in rows]
+        return [self._next(earlier[key_of(row)], row, sent) for row in rows]
 
     def _goes_on(self, attempt: Attempt, outcome: Outcome) -> bool:
         """A healthy row that moved into a state whose check is due now, for this row alone."""
@@ -61,18 +62,19 @@ class RunOn:
         return state.checked and state.batch is None and not state.guards
 
     def _next(self, earlier: Attempt, row: Any, sent: float) -> Attempt:
-        state = earlier.state.graph.states[row.state]
+        values = row.__dict__
+        state = earlier.state.graph.states[values["state"]]
         return Attempt(
-            store=earlier.store,
-            row=row,
-            pk=row.pk,
-            token=row.state_claim,
-            state=state,
-            is_async=state.is_async,
-            share=share_of(state),
-            age_at_claim=0.0,
-            claimed=sent,
-            lease_until=sent + self._lease,
-            began=earlier.began,
-            steps=earlier.steps + 1,
+            earlier.store,
+            row,
+            earlier.pk,
+            values["state_claim"],
+            state,
+            state.is_async,
+            share_of(state),
+            0.0,  # its age
+            sent,
+            sent + self._lease,
+            earlier.began,
+            earlier.steps + 1,
         )

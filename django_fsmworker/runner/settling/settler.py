@@ -20,7 +20,7 @@ from django_fsmworker.runner.settling.running_on import Pair, RunOn
 from django_fsmworker.runner.settling.writing import log_failures, refused, tell, write_split
 from django_fsmworker.runner.work.attempt import Attempt
 from django_fsmworker.runner.work.holdings import Holdings
-from django_fsmworker.store import Outcome, Store
+from django_fsmworker.store import Kind, Outcome, Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import take_back_death
 
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 AGAIN_WAIT = 0.2
+KINDS = tuple(Kind)
 
 Item = tuple[Attempt, Outcome | None]
 
@@ -148,7 +149,8 @@ class Settler(threading.Thread):
             outcomes = [outcome for _, outcome in pairs]
             keys, replaced, lost = self._write_all(store, model, outcomes)
         self._drop(model, lost, pairs)
-        pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
+        if replaced:
+            pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
         self._conclude(store, model, [pair for pair in pairs if pair[1].pk in keys])
         missing = [pair for pair in pairs if pair[1].pk not in keys]
         with asking():
@@ -203,11 +205,9 @@ class Settler(threading.Thread):
             if attempt.noted and outcome.failure is None:
                 noted.append(attempt)
         outcomes = [outcome for _, outcome in pairs]
-        kinds: dict[str, int] = {}
-        for outcome in outcomes:
-            kinds[outcome.kind.value] = kinds.get(outcome.kind.value, 0) + 1
-        for name, number in kinds.items():
-            self._counters.add(model, name, number)
+        kinds = [outcome.kind for outcome in outcomes]
+        for kind in KINDS:
+            self._counters.add(model, kind.value, kinds.count(kind))
         log_failures(model, outcomes)
         try:
             tell(model, outcomes, store.alias)

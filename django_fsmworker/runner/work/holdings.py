@@ -43,7 +43,7 @@ class Holdings:
         with self._changed:
             if attempt in self._attempts and attempt not in self._aside:
                 self._aside.add(attempt)
-                self._count(attempt, -1)
+                self._count([attempt], -1)
         self._on_remove()
 
     def count(self, model: Any) -> int:
@@ -55,28 +55,29 @@ class Holdings:
 
         That a row could be claimed means that whatever runs on it has lost it.
         """
-        displaced = []
+        displaced, added = [], list(attempts)
         with self._changed:
-            for attempt in attempts:
-                earlier = self._latest.get((attempt.model, attempt.pk))
+            for attempt in added:
+                row = attempt.model, attempt.pk
+                earlier = self._latest.get(row)
                 if earlier is not None and not earlier.finished:
                     displaced.append(earlier)
-                self._latest[attempt.model, attempt.pk] = attempt
-                self._attempts.add(attempt)
-                self._count(attempt, 1)
+                self._latest[row] = attempt
+            self._attempts.update(added)
+            self._count(added, 1)
         return displaced
 
     def remove(self, attempts: Iterable[Attempt]) -> None:
         """Rows that were settled, handed back or lost."""
         with self._changed:
-            for attempt in attempts:
-                if attempt in self._attempts:
-                    self._attempts.remove(attempt)
-                    if self._latest.get((attempt.model, attempt.pk)) is attempt:
-                        del self._latest[attempt.model, attempt.pk]
-                    if attempt not in self._aside:
-                        self._count(attempt, -1)
-                    self._aside.discard(attempt)
+            removed = self._attempts.intersection(attempts)
+            self._attempts -= removed
+            for attempt in removed:
+                row = attempt.model, attempt.pk
+                if self._latest.get(row) is attempt:
+                    del self._latest[row]
+            self._count(removed - self._aside, -1)
+            self._aside -= removed
             self._changed.notify_all()
         self._on_remove()
 
@@ -90,11 +91,12 @@ class Holdings:
         with self._changed:
             return self._changed.wait_for(lambda: not self._attempts, timeout)
 
-    def _count(self, attempt: Attempt, number: int) -> None:
-        is_async, shares = attempt.is_async, number * attempt.share
-        self._per_model[attempt.model] += shares
-        self._per_kind[is_async] += shares
-        self._rows[is_async] += number
+    def _count(self, attempts: Iterable[Attempt], sign: int) -> None:
+        alike = Counter([(each.model, each.is_async, each.share) for each in attempts])
+        for (model, is_async, share), number in alike.items():
+            self._per_model[model] += sign * number * share
+            self._per_kind[is_async] += sign * number * share
+            self._rows[is_async] += sign * number
 
 
 def _places(shares: int) -> int:
