@@ -49,6 +49,19 @@ def counters(url: str, table: str | None = None) -> Counters:
         return found
 
 
+def transactions_so_far(url: str) -> float:
+    """
+    As reported by sessions that go on; one that has nothing to do reports after ten seconds.
+
+    (PostgreSQL's source, `PGSTAT_IDLE_INTERVAL`.) Our own question is counted in the next answer.
+    """
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True, application_name=OBSERVER) as connection:
+        transactions, _ = connection.execute(OF_THE_DATABASE).fetchone() or (0, 0)
+        return float(transactions)
+
+
 def _wait_for_sessions_to_end(connection: Any) -> None:
     """In a single transaction, however long it takes: ours are counted, too."""
     end = time.monotonic() + LONGEST_WAIT

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tests.benchmarks import proof
 from tests.benchmarks.contenders import Contender
-from tests.benchmarks.costs import Counters
 from tests.benchmarks.processes import Worker, WorkerFailed
 from tests.benchmarks.runlog import RunLog
 
@@ -26,8 +25,6 @@ class Service:
     worker: Worker
     log: RunLog
     keys: list[int]
-    # As they stood before the worker was started.
-    counters: Counters
 
     def problems(self) -> list[str]:
         """Wait for the last piece, then prove that each ran once."""
@@ -41,7 +38,7 @@ class Service:
 @contextmanager
 def serving(contender: Contender, quiet: float) -> Iterator[Service]:
     """Started, warm, and left alone for so many seconds."""
-    keys, counters = contender.prepare(1), contender.counters()
+    keys = contender.prepare(1)
     with tempfile.TemporaryDirectory(prefix="fsmworker-benchmark-") as name:
         log = RunLog(Path(name))
         worker = contender.start(Path(name))
@@ -49,6 +46,6 @@ def serving(contender: Contender, quiet: float) -> Iterator[Service]:
             if worker.wait_for(log.count, START_SECONDS) is None:
                 raise WorkerFailed(f"{contender.name} did not run its first piece of work")
             time.sleep(quiet)
-            yield Service(contender, worker, log, list(keys), counters)
+            yield Service(contender, worker, log, list(keys))
         finally:
             worker.stop()

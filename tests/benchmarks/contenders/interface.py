@@ -50,3 +50,7 @@ class Contender(ABC):
     def counters(self) -> costs.Counters:
         """What the database has counted so far."""
         return costs.counters(self.url)
+
+    def transactions_so_far(self) -> float:
+        """Those that the database has counted while a worker runs."""
+        return costs.transactions_so_far(self.url)
