@@ -33,17 +33,27 @@ def version_facts() -> dict[str, str]:
 
 
 class Weather:
-    """How much of the processors' time the host gave to others since this object was made."""
+    """Where the processors' time went since this object was made, in percent of it all.
+
+    Each is 0.0 where the system does not say.
+    """
 
     def __init__(self) -> None:
         self._before = _processor_times()
 
     def steal(self) -> float:
-        """Percent; 0.0 where the system does not say."""
+        """What the host gave to others."""
+        return self._share(7)
+
+    def idle(self) -> float:
+        """What nobody wanted, or could not use because it waited for a disk."""
+        return self._share(3, 4)
+
+    def _share(self, *kinds: int) -> float:
         spent = [b - a for a, b in zip(self._before, _processor_times(), strict=True)]
         if len(spent) < 8 or not any(spent):
             return 0.0
-        return 100 * spent[7] / sum(spent)
+        return 100 * sum(spent[kind] for kind in kinds) / sum(spent)
 
 
 def load() -> float:

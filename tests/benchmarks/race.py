@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.benchmarks import costs, proof
 from tests.benchmarks.contenders import Contender
+from tests.benchmarks.machine import Weather
 from tests.benchmarks.runlog import RunLog
 
 START_SECONDS = 60.0
@@ -36,11 +37,11 @@ def run(contender: Contender, number: int, seconds: float) -> Run:
         worker = contender.start(Path(name))
         try:
             worker.wait_for(log.count, START_SECONDS)
-            computed = worker.processor_seconds()
+            computed, weather = worker.processor_seconds(), Weather()
             end = worker.wait_for(
                 lambda: log.count() >= len(keys) and not contender.left(), seconds
             )
-            computed = worker.processor_seconds() - computed
+            computed, idle = worker.processor_seconds() - computed, weather.idle()
         finally:
             worker.stop()
         entries = log.entries()
@@ -49,7 +50,7 @@ def run(contender: Contender, number: int, seconds: float) -> Run:
     last = max((moment for _, moment in entries), default=1.0)
     elapsed = (end or last) - began
     each = costs.each(contender.counters(), before, len(entries))
-    each["processor_us"] = 1e6 * computed / max(1, len(entries))
+    each |= {"processor_us": 1e6 * computed / max(1, len(entries)), "idle_percent": idle}
     late = [] if end else [f"not finished within {seconds:g} s"]
     wrong = proof.problems(keys, [key for key, _ in entries], contender.left())
     return Run(len(handled) / elapsed if elapsed else 0.0, late + wrong, each)

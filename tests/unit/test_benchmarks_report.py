@@ -58,7 +58,7 @@ class TestTables:
     def test_a_series_shows_median_spread_and_costs(self, results: Results) -> None:
         _, plain, _, ours, *_ = tables.series_table(results.cases["drain"])
 
-        assert plain == (RAW, "plain", "10,000 rows/s", "9,000 – 11,000", "3", "", "", "")
+        assert plain == (RAW, "plain", "10,000 rows/s", "9,000 – 11,000", "3", "", "", "", "")
         assert ours[-1] == "786"
 
     @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from django_fsmworker import conf
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.runner import StatorRunner
-from django_fsmworker.runner.collecting import sparing_what_lasts
+from django_fsmworker.runner.collecting import collecting_seldom
 from django_fsmworker.runner.processes.shutdown import stopping_on_signals
 from django_fsmworker.runner.processes.supervised import Supervised
 from django_fsmworker.runner.processes.supervisor import Supervisor
@@ -181,7 +181,7 @@ class Command(BaseCommand):
                 with (
                     stopping_on_signals(runner.stop, patient=patient),
                     switching_soon(),
-                    sparing_what_lasts(),
+                    collecting_seldom(),
                 ):
                     runner.run(run_for)
             else:  # the reloader owns the main thread and ends this one with the process

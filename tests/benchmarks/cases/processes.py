@@ -10,7 +10,10 @@ from tests.benchmarks.results import CaseResult, Series
 from tests.benchmarks.statistics import ratio
 
 ROWS, RUNS = 100_000, 3
-SHARED = "The database works on the same processors, and so does whatever else runs there."
+SHARED = (
+    "The database works on the same processors. One process and its sessions leave so much of them "
+    "idle as the column says; all that a second one can add is in there."
+)
 NUMBERS = (1, 2, 4)
 
 

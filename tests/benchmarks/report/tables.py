@@ -12,7 +12,18 @@ from tests.benchmarks.statistics import median
 Table = list[Sequence[str]]
 
 LINES_HEAD = ("case", "what", "has to be", "reached", "holds")
-SERIES_HEAD = ("who", "settings", "median", "min – max", "runs", "CPU µs", "xact", "WAL B")
+SERIES_HEAD = (
+    "who",
+    "settings",
+    "median",
+    "min – max",
+    "runs",
+    "CPU µs",
+    "idle %",
+    "xact",
+    "WAL B",
+)
+COSTS = ("processor_us", "idle_percent", "transactions", "wal_bytes")
 
 
 def lines(results: Results) -> list[Line]:
@@ -50,7 +61,7 @@ def _cells(series: Series) -> tuple[str, ...]:
         f"{number(median(values))} {series.unit}",
         f"{number(min(values))} – {number(max(values))}",
         str(len(values)),
-        *(_cost(series, name) for name in ("processor_us", "transactions", "wal_bytes")),
+        *(_cost(series, name) for name in COSTS),
     )
 
 
