@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from django_fsmworker.exceptions import GraphError
-from django_fsmworker.graph.durations import LONGEST, as_seconds
+from django_fsmworker.graph.durations import LONGEST, as_seconds, earliest
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,11 @@ def test_above_zero(value):
         as_seconds(value, "deadline", above_zero=True)
 
     assert str(caught.value) == f"deadline={value!r} is not above zero; give more than 0 seconds."
+
+
+@pytest.mark.parametrize(
+    ("durations", "shortest"),
+    [((None, None), None), ((None, 5.0), 5.0), ((7.0, 5.0), 5.0), ((0.0, None), 0.0)],
+)
+def test_earliest(durations, shortest):
+    assert earliest(*durations) == shortest

@@ -1,38 +1,10 @@
-"""When a row is first due, and how the indexes are called."""
+"""How the indexes are called."""
 
 from __future__ import annotations
 
 import pytest
 
-from django_fsmworker.graph.durations import earliest
 from django_fsmworker.models.indexes import index_name
-from testapp.models import BasicStates, DeliveryStates, OrderStates, TroubleStates
-
-
-@pytest.mark.parametrize(
-    ("state", "due"),
-    [
-        (OrderStates.paid, 0),
-        (OrderStates.new, 0),
-        (BasicStates.pending_delete, 5),
-        (BasicStates.done, None),
-        (BasicStates.timed_out, None),
-        (TroubleStates.waiting, 30),
-        (DeliveryStates.pending, 0),
-        (DeliveryStates.held, 600),
-        (DeliveryStates.signing, None),
-    ],
-)
-def test_first_due(state, due):
-    assert state.first_due == due
-
-
-@pytest.mark.parametrize(
-    ("durations", "shortest"),
-    [((None, None), None), ((None, 5.0), 5.0), ((7.0, 5.0), 5.0), ((0.0, None), 0.0)],
-)
-def test_earliest(durations, shortest):
-    assert earliest(*durations) == shortest
 
 
 class TestIndexName:
