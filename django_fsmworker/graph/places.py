@@ -52,9 +52,9 @@ class Place:
         return frozenset(edge.target for edge in self.transitions if edge.kind != "guard")
 
     @cached_property
-    def answers(self) -> dict[State | str, State]:
-        """The same, to look up what a check returned: a name finds the state that stands for it."""
-        return {state: state for state in self.unguarded}
+    def answers(self) -> dict[str, State]:
+        """The same by name, to look up what a check returned."""
+        return {state.name: state for state in self.unguarded}
 
     @cached_property
     def swept(self) -> bool:

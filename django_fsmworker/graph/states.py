@@ -193,7 +193,9 @@ class State(ComparesAsName):
 
     def answered(self, result: State | str) -> State | None:
         """The one of those that a check has returned, or named; None if it is none of them."""
-        if self.place is not None and (found := self.place.answers.get(result)) is not None:
+        name = result if isinstance(result, str) else result.name
+        found = self.place.answers.get(name) if self.place else None
+        if found == result:
             return found
         target = self.graph.get(result)  # a parent graph's state, or nothing that may be returned
         return target if target in self.unguarded else None

@@ -44,7 +44,7 @@ class TestAnswered:
         assert OrderStates.paid.answered(OrderStates.new) is None
         assert OrderStates.paid.answered("new") is None
 
-    @pytest.mark.parametrize("result", [BasicStates.done, "nowhere"], ids=repr)
+    @pytest.mark.parametrize("result", [BasicStates.done, State(), "nowhere", ""], ids=repr)
     def test_what_is_no_state_of_the_graph(self, result):
         with pytest.raises(UnknownState):
             OrderStates.new.answered(result)
