@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,8 +27,8 @@ class Server(ABC):
         """End all connections to the test's database; how many there were."""
 
     @abstractmethod
-    def connections(self) -> int:
-        """How many there are."""
+    def connections(self, without: Collection[int] = ()) -> int:
+        """How many there are, beside those with one of these numbers of the server's."""
 
     def other_connections(self) -> int:
         """How many there are beside the calling thread's."""
@@ -78,8 +78,11 @@ class PostgreSQLServer(Server):
             "WHERE datname = %s AND wait_event_type = 'Lock'"
         )
 
-    def connections(self) -> int:
-        return self._number("SELECT count(*) FROM pg_stat_activity WHERE datname = %s")
+    def connections(self, without: Collection[int] = ()) -> int:
+        found = self._connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s", [self._name]
+        )
+        return sum(pid not in without for (pid,) in found)
 
     def close(self) -> None:
         self._connection.close()
@@ -117,8 +120,8 @@ class MySQLServer(Server):
         )
         return self._kill([number for (number,) in waiting])
 
-    def connections(self) -> int:
-        return len(self._threads())
+    def connections(self, without: Collection[int] = ()) -> int:
+        return sum(thread not in without for thread in self._threads())
 
     def close(self) -> None:
         self._connection.close()
