@@ -54,7 +54,7 @@ class Scene:
     def at_full_strength(self, seconds: float = 10.0) -> None:
         """The rows beside them are done, no thread is missing, and new rows are run."""
         self._eventually(lambda: set(states(self.good)) == {"done"}, seconds)
-        self._eventually(lambda: working_threads() == self.threads, 1)
+        self._eventually(lambda: working_threads() == self.threads, seconds)
         late = [Trouble.objects.create() for _ in range(self.threads * 2)]
         self._eventually(lambda: set(states(late)) == {"done"}, 5)
         assert working_threads() == self.threads
