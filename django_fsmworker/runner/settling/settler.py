@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 AGAIN_WAIT = 0.2
-KINDS = tuple(Kind)
 
 Item = tuple[Attempt, Outcome | None]
 
@@ -206,7 +205,7 @@ class Settler(threading.Thread):
                 noted.append(attempt)
         outcomes = [outcome for _, outcome in pairs]
         kinds = [outcome.kind for outcome in outcomes]
-        for kind in KINDS:
+        for kind in Kind:
             self._counters.add(model, kind.value, kinds.count(kind))
         log_failures(model, outcomes)
         try:
