@@ -11,7 +11,7 @@ from django_fsmworker.drivers import require_drivers
 
 
 class FSMWorkerConfig(AppConfig):
-    """Opens the door from models to the engine and registers the system checks."""
+    """Installs the engine that the models call, and registers the system checks."""
 
     name = "django_fsmworker"
     label = "django_fsmworker"
@@ -24,8 +24,10 @@ class FSMWorkerConfig(AppConfig):
 
     def ready(self) -> None:
         from django_fsmworker import checks
-        from django_fsmworker.models import door
+        from django_fsmworker.models import state_serializer
+        from django_fsmworker.models.engine import install
         from django_fsmworker.runner.inline import InlineEngine
 
-        door.install(InlineEngine())
+        install(InlineEngine())
         checks.register()
+        state_serializer.register()

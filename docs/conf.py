@@ -17,15 +17,34 @@ version = release = django_fsmworker.__version__
 
 extensions = [
     "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "performance/*.md"]
 nitpicky = True
+# The types of Python and Django in signatures: their inventories would have to be downloaded.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!django_fsmworker\.).*"),
+    # A type variable, and the callables that the functions of backoff return.
+    ("py:class", r"django_fsmworker\.models\.querysets\.Row"),
+    ("py:class", r"django_fsmworker\.graph\.backoff\.(Exponential|Linear|Constant)"),
+    # A type variable, and what per_loop() returns.
+    ("py:class", r"django_fsmworker\.async_resources\.(T|PerLoop)"),
+    # What a state knows a StateGraph as.
+    ("py:class", r"django_fsmworker\.graph\.states\.Graph"),
+]
 # Options such as --once are quoted in sentences.
 smartquotes = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_inherit_docstrings = False
+napoleon_numpy_docstring = False
+python_maximum_signature_line_length = 80
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True

@@ -1,3 +1,3 @@
-"""A runnable Django project: the demo, and the models that the tests run."""
+"""A runnable Django project: the demo, and the example of the README."""
 
 from __future__ import annotations

@@ -5,37 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 
 from django_fsmworker.admin import StatorModelAdmin
-from testapp.models import (
-    BasicModel,
-    Chain,
-    Delivery,
-    Expiring,
-    File,
-    Hidden,
-    Letter,
-    Noop,
-    Order,
-    RelatedKey,
-    TextKey,
-    Trouble,
-    UUIDKey,
-)
+from testapp.models import File, Order
 
 admin.site.register(Order, StatorModelAdmin)
-for model in (
-    BasicModel,
-    Chain,
-    Delivery,
-    Expiring,
-    Hidden,
-    Letter,
-    Noop,
-    RelatedKey,
-    TextKey,
-    Trouble,
-    UUIDKey,
-):
-    admin.site.register(model, StatorModelAdmin)
 
 
 @admin.register(File)

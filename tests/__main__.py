@@ -20,9 +20,9 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.databases import NAMES, URL_VARIABLES, VENDORS
-from tests.passes import Outcome, run_pass
-from tests.private import ServerUnavailable
-from tests.side_by_side import run_side_by_side
+from tests.parallel_sessions import run_in_parallel
+from tests.servers import ServerUnavailable
+from tests.sessions import Outcome, run_session
 
 # Their drivers and programs are needed only when their turn comes.
 LAUNCHERS = {"postgresql": "tests.postgres", "mysql": "tests.mariadb"}
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         # What hardly depends on the database runs in the first pass only.
         once = {vendor: ["--second-pass"] if number else [] for number, vendor in enumerate(chosen)}
-        outcomes |= run_side_by_side({each: [*once[each], *for_pytest] for each in chosen})
+        outcomes |= run_in_parallel({each: [*once[each], *for_pytest] for each in chosen})
     return _report(outcomes, required)
 
 
@@ -82,10 +82,10 @@ def _required() -> list[str]:
 def _run(vendor: str, arguments: Sequence[str]) -> Outcome:
     print(f"\n=== {vendor} ===", flush=True)
     if vendor == "sqlite":
-        return run_pass(vendor, None, arguments)
+        return run_session(vendor, None, arguments)
     try:
         with _server(vendor) as url:
-            return run_pass(vendor, url, arguments)
+            return run_session(vendor, url, arguments)
     except ServerUnavailable as error:
         return _absent(vendor, str(error))
 

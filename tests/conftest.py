@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from tests.cleanup import empty_filled_tables_only
 from tests.databases import VENDORS, chosen_vendor, database_url
-from tests.emptying import empty_filled_tables_only
 from tests.threads import DatabaseThread
 from tests.waiting import eventually as wait_for
 
@@ -78,7 +78,7 @@ def database_environment(django_db_setup: None) -> dict[str, str]:
         **os.environ,
         "DATABASE_URL": database_url(connections["default"].settings_dict),
         "DEBUG": "0",
-        "DJANGO_SETTINGS_MODULE": "testapp.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.app.settings",
         "OTHER_DATABASE_URL": database_url(connections["other"].settings_dict),
         "PYTHONPATH": str(Path(__file__).parent.parent),
         "PYTHONUNBUFFERED": "1",

@@ -20,9 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 import pymysql
 
-from tests import private
-from tests.private import START_SECONDS, STOP_SECONDS, USER, ServerUnavailable
-from tests.serving import serve
+from tests import servers
+from tests.servers import START_SECONDS, STOP_SECONDS, USER, ServerUnavailable, serve
 
 # Not on every user's path.
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
@@ -62,10 +61,10 @@ def own_server(**settings: Any) -> Iterator[Server]:
     """A server to do with as one likes, with these settings beside its usual ones."""
     programs = {name: _program(name) for name in ("mariadbd", "mariadb-install-db")}
     with ExitStack() as stack:
-        folder = stack.enter_context(private.folder("mariadb"))
+        folder = stack.enter_context(servers.folder("mariadb"))
         account: dict[str, Any] = {}
         if os.geteuid() == 0:
-            account = private.account()
+            account = servers.account()
             os.chown(folder, account["user"], account["group"])
         server = Server(programs, folder, account, settings)
         server.initialise()
@@ -127,7 +126,7 @@ class Server:
     def start(self) -> None:
         # Between finding a free port and listening on it, somebody else may take it.
         for _ in range(3):
-            self.port = private.free_port()
+            self.port = servers.free_port()
             if self._launch():
                 return
         raise ServerUnavailable(f"the server did not start: {self._last_words()}")

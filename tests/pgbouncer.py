@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests import private
+from tests import servers
 from tests.waiting import eventually
 
 POOL_SIZE = 6
@@ -21,9 +21,9 @@ class PgBouncer:
     """One process on a port of its own, with so many connections to the server."""
 
     def __init__(self, program: str, folder: Path, server: dict[str, Any]) -> None:
-        self.port = private.free_port()
+        self.port = servers.free_port()
         self._log = folder / "log"
-        self._account = private.account() if os.geteuid() == 0 else {}
+        self._account = servers.account() if os.geteuid() == 0 else {}
         users = folder / "users"
         users.write_text(f'"{server["USER"]}" "{server["PASSWORD"]}"\n')
         settings = {
@@ -69,7 +69,7 @@ class PgBouncer:
 @contextmanager
 def running_pgbouncer(program: str, server: dict[str, Any]) -> Iterator[PgBouncer]:
     """Start it before a server, given by Django's settings for it, and kill it afterwards."""
-    with private.folder("pgbouncer") as folder:
+    with servers.folder("pgbouncer") as folder:
         pooler = PgBouncer(program, folder, server)
         pooler.start()
         try:

@@ -22,9 +22,8 @@ from typing import Any
 
 import psycopg
 
-from tests import private
-from tests.private import START_SECONDS, STOP_SECONDS, USER, ServerUnavailable
-from tests.serving import serve
+from tests import servers
+from tests.servers import START_SECONDS, STOP_SECONDS, USER, ServerUnavailable, serve
 
 
 def reach(url: str) -> None:
@@ -47,11 +46,11 @@ def own_server(**settings: Any) -> Iterator[Server]:
     """A server to do with as one likes, with these settings beside its usual ones."""
     installation = _installation()
     with ExitStack() as stack:
-        folder = stack.enter_context(private.folder("postgresql"))
+        folder = stack.enter_context(servers.folder("postgresql"))
         account: dict[str, Any] = {}
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root, and another user may not reach root's folders.
-            account = private.account()
+            account = servers.account()
             installation = _copy(installation, folder)
             os.chown(folder, account["user"], account["group"])
         server = Server(installation / "bin", folder, account, settings)
@@ -105,7 +104,7 @@ class Server:
     def start(self) -> None:
         # Between finding a free port and listening on it, somebody else may take it.
         for _ in range(3):
-            self.port = private.free_port()
+            self.port = servers.free_port()
             if self._launch():
                 return
         raise ServerUnavailable(f"the server did not start: {self._last_words()}")

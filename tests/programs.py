@@ -19,7 +19,7 @@ def needed(name: str, found: str | Path | None) -> str:
     """
     if found is not None:
         return str(found)
-    reason = f"{name} is not installed; on Debian it is in the package of that name"
+    reason = f"{name} is not installed; .ci/run has the names of Debian's packages"
     if name in os.environ.get("REQUIRE_PROGRAMS", "").split(","):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -34,3 +34,8 @@ def pgbouncer() -> str:
 def faketime() -> str:
     """The library that lets a program see another time."""
     return needed("faketime", next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None))
+
+
+def promtool() -> str:
+    """Prometheus' own judgement on rules and expressions; in Debian's package ``prometheus``."""
+    return needed("promtool", shutil.which("promtool"))

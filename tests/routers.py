@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from testapp.models import RoutedKind
+from tests.app.models import RoutedKind
+
+# The labels of its apps.
+PROJECT = ("testapp", "tests")
 
 
 class ByModel:
@@ -30,10 +33,10 @@ class Replica:
 
 
 class Strict:
-    """Keeps everything but testapp's tables out of `other`."""
+    """Keeps everything but the project's tables out of `other`."""
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        return app_label == "testapp" if db == "other" else None
+        return app_label in PROJECT if db == "other" else None
 
 
 class OnlyOne:
@@ -42,6 +45,6 @@ class OnlyOne:
     def allow_migrate(
         self, db: str, app_label: str, model_name: str | None = None, **hints: Any
     ) -> bool | None:
-        if app_label != "testapp":
+        if app_label not in PROJECT:
             return None
         return (model_name == "routedkind") is (db == "other")

@@ -1,8 +1,8 @@
-"""The settings of the runnable project, on the database under test."""
+"""The settings of the tests: their app and the runnable project, on the database under test."""
 
 from __future__ import annotations
 
-from testapp.settings import *
+from tests.app.settings import *
 from tests.databases import database_settings
 
 DATABASES = database_settings()

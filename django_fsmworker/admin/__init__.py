@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from django_fsmworker.admin.columns import StateColumns
-from django_fsmworker.admin.failures import FailureRecordAdmin
 from django_fsmworker.admin.filters import DueFilter, StateFilter
-from django_fsmworker.admin.log import StatorLogAdmin
 from django_fsmworker.admin.mixin import StatorModelAdmin, StatorModelAdminMixin
+from django_fsmworker.admin.records import (
+    FailureRecordAdmin,
+    StatorLogAdmin,
+    TransitionRecordAdmin,
+)
+from django_fsmworker.admin.workers import WorkerAdmin
 
 __all__ = [
     "DueFilter",
@@ -16,4 +20,6 @@ __all__ = [
     "StatorLogAdmin",
     "StatorModelAdmin",
     "StatorModelAdminMixin",
+    "TransitionRecordAdmin",
+    "WorkerAdmin",
 ]

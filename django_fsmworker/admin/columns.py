@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import clock
-from django_fsmworker.admin.due import next_due
-from django_fsmworker.admin.typed import ModelAdminPart
-from django_fsmworker.admin.words import at, duration
+from django_fsmworker.admin.formatting import ModelAdminPart, at, duration
+from django_fsmworker.models.fields import failures_of
 
 COLUMNS = {
     "shown_state": "state",
@@ -22,25 +25,82 @@ COLUMNS = {
 
 
 class StateColumns(ModelAdminPart):
-    """Columns for the list of any admin: name them in ``list_display``. None of them queries."""
+    """Columns for the list of any admin, to be named in ``list_display``. None of them queries."""
 
     @admin.display(description=_("state"), ordering="state")
     def shown_state(self, row: Any) -> str:
         """The label of the row's state; a state that this build does not know shows as it is."""
-        state = row.state_graph.states.get(row.state)
-        return str(state.label) if state else str(row.state)
+        return badge(row)
 
     @admin.display(description=_("age"), ordering="-state_changed")
     def shown_age(self, row: Any) -> str:
-        """How long the row has been in its state."""
+        """The time since the row entered its state."""
         return at(duration(row.state_age), row.state_changed)
 
     @admin.display(description=_("next due"), ordering="state_next")
     def shown_due(self, row: Any) -> str:
-        """When the runner looks at the row next, or what keeps it from doing so."""
+        """The time at which the runner looks at the row next, or what keeps it from doing so."""
         return next_due(row, clock.now()) or self.get_empty_value_display()
 
     @admin.display(description=_("failures"), ordering="state_failures")
     def shown_failures(self, row: Any) -> int:
-        """How many of its attempts failed in a row."""
-        return int(row.state_failures)
+        """The number of the row's attempts that failed in a row."""
+        return failures_of(row)
+
+
+def badge(row: Any) -> SafeString:
+    """The label of the row's state, with a class that says how the row fares there."""
+    state = row.state_graph.states.get(row.state)
+    label = str(row.state) if state is None else str(state.label)
+    return format_html('<span class="fsmworker-badge fsmworker-{}">{}</span>', fares(row), label)
+
+
+def fares(row: Any) -> str:
+    """How the row fares, in a word; the style sheet has a colour for each."""
+    state = row.state_graph.states.get(row.state)
+    if state is None:
+        return "unknown"
+    if row.state_failures:
+        return "parked" if row.state_next is None else "failing"
+    if state in [each.failure_state for each in state.graph.states.values()]:
+        return "failed"
+    if state.terminal:
+        return "ended"
+    return "working" if state.automatic else "waiting"
+
+
+def next_due(row: Any, now: datetime) -> str | SafeString | None:
+    """When ``row`` is run next, as of ``now``; None where the runner has nothing to do.
+
+    It tells apart what ``StatorQuerySet`` does, which goes by the database's clock.
+    """
+    if row.state_claim is not None and row.state_lease is not None and row.state_lease > now:
+        return at(gettext("running"), row.state_lease)
+    if row.state_next is None:
+        return _without_due_time(row)
+    distance = _distance((row.state_next - now).total_seconds())
+    if _is_swept(row):  # what is due is only its timeout
+        distance = gettext("when a guard is true, or %(distance)s") % {"distance": distance}
+    return at(distance, row.state_next)
+
+
+def _distance(seconds: float) -> str:
+    if seconds >= 1:
+        return gettext("in %(duration)s") % {"duration": duration(seconds)}
+    if seconds > -1:
+        return gettext("due now")
+    return gettext("due for %(duration)s") % {"duration": duration(-seconds)}
+
+
+def _without_due_time(row: Any) -> str | None:
+    state = row.state_graph.states.get(row.state)
+    if row.state_failures:
+        return gettext("parked")
+    if _is_swept(row):
+        return gettext("when a guard is true")
+    return gettext("stranded") if state and state.automatic else None
+
+
+def _is_swept(row: Any) -> bool:
+    """Whether sweeps look at the row; a failing one has a due time instead."""
+    return row.state in row.state_graph.swept_states and not row.state_failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
@@ -21,7 +22,7 @@ class LabelledFilter(SimpleListFilter):
     parameter_name: str
 
     def labels(self, model: Any) -> list[tuple[str, Any]]:
-        """Each value with its label."""
+        """The values to choose from, each with its label."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -97,6 +98,14 @@ class ResolvedFilter(SimpleListFilter):
 _words: Any = StatorQuerySet
 
 
+def _overdue(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Due for more than a minute."""
+    overdue: QuerySet[Any] = _words.due(rows).filter(
+        state_next__lt=DatabaseNow() - timedelta(minutes=1)
+    )
+    return overdue
+
+
 def _waiting(rows: QuerySet[Any]) -> QuerySet[Any]:
     return rows.filter(unleased(), state_next__gt=DatabaseNow()).exclude(_swept(rows))
 
@@ -117,16 +126,14 @@ def _swept(rows: QuerySet[Any]) -> Q:
     return Q(state__in=states, state_failures=0)
 
 
-def _parked(rows: QuerySet[Any]) -> QuerySet[Any]:
-    return rows.filter(state_next__isnull=True, state_failures__gt=0)
-
-
 DUE: dict[str, tuple[Any, Callable[[QuerySet[Any]], QuerySet[Any]]]] = {
     "now": (_("Due now"), _words.due),
+    "overdue": (_("Overdue"), _overdue),
     "running": (_("Running"), _words.running),
     "waiting": (_("Waiting"), _waiting),
     "guard": (_("Waiting for a guard"), _guarded),
     "nothing": (_("Nothing to do"), _idle),
     "failing": (_("Failing"), _words.failing),
-    "parked": (_("Parked"), _parked),
+    "parked": (_("Parked"), _words.parked),
+    "stranded": (_("Stranded"), _words.stranded),
 }

@@ -11,9 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.columns import COLUMNS, StateColumns
 from django_fsmworker.admin.filters import DueFilter, StateFilter
+from django_fsmworker.admin.formatting import ModelAdmin
 from django_fsmworker.admin.row_failure import LINES, TRACEBACK, RowFailureLines
-from django_fsmworker.admin.typed import ModelAdmin
-from django_fsmworker.models.saving import present_columns
+from django_fsmworker.admin.selection import SelectionActions
+from django_fsmworker.models.fields import present_columns
+from django_fsmworker.models.telling import moved_by
 
 FILTERS: dict[Any, str] = {StateFilter: "state", DueFilter: "state_next"}
 LIFE = (
@@ -25,41 +27,43 @@ LIFE = (
 SHOWN = (*COLUMNS, *LINES, TRACEBACK)
 
 
-class StatorModelAdminMixin(StateColumns, RowFailureLines):
-    """Put it before another base: ``class OrderAdmin(StatorModelAdminMixin, ImportExportAdmin)``.
+class StatorModelAdminMixin(StateColumns, SelectionActions, RowFailureLines):
+    """A mixin for the admin of a model with a life, to be named before any other base.
 
-    The list gets the columns of ``StateColumns`` after your own and two filters before your own; a
-    row's page gets its life and its failure record after your own fields. What you name yourself in
-    ``list_display``, ``list_filter``, ``fields`` or ``fieldsets`` stays where you put it. The
-    engine's columns are read-only everywhere.
+    As in ``class OrderAdmin(StatorModelAdminMixin, ImportExportAdmin)``. The list gets the columns
+    of ``StateColumns`` after your own and two filters before your own; a row's page gets its life
+    and its failure record after your own fields, and on top why it is where it is, buttons for what
+    can be done to it now, and the way that it took. What you name yourself in ``list_display``,
+    ``list_filter``, ``fields`` or ``fieldsets`` stays where you put it. The engine's columns are
+    read-only everywhere.
     """
 
     # The count of all rows beside the search box is slow on a large table.
     show_full_result_count = False
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Yours, then the columns of a life."""
+        """The columns named by the class, then those of ``StateColumns``."""
         own = super().get_list_display(request)
         return [*own, *_unnamed(COLUMNS, own)]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        """By state and by due time, then yours."""
+        """Filters by state and by due time, then those named by the class."""
         own: Any = super().get_list_filter(request)
         named = [each[0] if isinstance(each, tuple | list) else each for each in own]
         return [*_unnamed(FILTERS, named), *own]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Yours and all that the engine writes."""
+        """The fields named by the class and all that the engine writes."""
         own = super().get_readonly_fields(request, obj)
         return list(dict.fromkeys([*own, *self._state_fields()]))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Yours; without any, all but the engine's, which get a place of their own."""
+        """The fields named by the class; if it names none, all but the engine's."""
         fields = super().get_fields(request, obj)
         return fields if self.fields else [*_without(fields, self._state_fields())]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Yours; on a row that exists its life and its failure come after them."""
+        """The fieldsets of the class; on the page of an existing row, life and failure follow."""
         own: Any = super().get_fieldsets(request, obj)
         if obj is None:
             return own
@@ -69,16 +73,24 @@ class StatorModelAdminMixin(StateColumns, RowFailureLines):
             options["fields"] = tuple(_without(options["fields"], named))
         return [*own, *(each for each in added if each[1]["fields"])]
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save as Django does; what that moves is moved by the user."""
+        with moved_by(request.user):
+            super().save_model(request, obj, form, change)
+
     def _state_fields(self) -> list[str]:
         return [*present_columns(self.model), *SHOWN]
 
 
 class StatorModelAdmin(StatorModelAdminMixin, ModelAdmin):
-    """The admin of a model with a life, ready to register or to derive from."""
+    """The admin of a model with a life, to be registered or derived from as it is.
+
+    See ``StatorModelAdminMixin`` for what it adds to Django's ``ModelAdmin``.
+    """
 
 
 def _unnamed(ours: dict[Any, str], named: Iterable[Any]) -> list[Any]:
-    """Those of ours of which neither the name nor the field is among the user's own."""
+    """The keys of ``ours`` of which neither the name nor the field is in ``named``."""
     taken = list(named)
     return [each for each, field in ours.items() if each not in taken and field not in taken]
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
-from django_fsmworker.admin.typed import ModelAdmin
+from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
+from django_fsmworker.admin.formatting import ModelAdmin, change_url, may_see_tracebacks, model_of
+from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
+from django_fsmworker.models.keys import log_digest
 
 
 class RecordAdmin(ModelAdmin):
@@ -26,3 +33,112 @@ class RecordAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(StatorLog)
+class StatorLogAdmin(RecordAdmin):
+    """Stretches of work, the latest first."""
+
+    list_display = ("until", "model", "worker", *StatorLog.counted())
+    list_filter = (ModelFilter, "until")
+    search_fields = ("worker",)
+    ordering = ("-until", "-pk")
+
+
+SEEN = ("count", "deaths", "first_seen", "last_seen", "resolved", "worker")
+
+
+class LinkedRecords(ChangeList):
+    """Records of a page, each with the address of its row."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        for record in self.result_list:
+            link_row(self.model_admin.admin_site, request, record)
+
+
+def link_row(site: admin.AdminSite, request: HttpRequest, record: Any) -> None:
+    """Note the address of the record's row, if this user may see it. No query is needed."""
+    model = model_of(record.model)
+    record.row_url = model and change_url(site, request, model, record.row)
+
+
+class LinkedRecordAdmin(RecordAdmin):
+    """Records of rows, each linked to the page of its row."""
+
+    readonly_fields: ClassVar[tuple[str, ...]] = ("linked_row",)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LinkedRecords
+
+    def get_object(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
+        record: Any = super().get_object(request, object_id, *args, **kwargs)
+        if record is not None:
+            link_row(self.admin_site, request, record)
+        return record
+
+    @admin.display(description=_("row"), ordering="row")
+    def linked_row(self, record: Any) -> str:
+        """The row's primary key, linked to its page."""
+        url = getattr(record, "row_url", None)
+        return format_html('<a href="{}">{}</a>', url, record.row) if url else str(record.row)
+
+
+@admin.register(TransitionRecord)
+class TransitionRecordAdmin(LinkedRecordAdmin):
+    """The transition log, the latest first."""
+
+    list_display = ("at", "model", "linked_row", "source", "target", "cause", "by", "reason")
+    search_fields = ("row",)
+    search_help_text = _("A row's primary key.")
+    ordering = ("-pk",)
+    fieldsets = (
+        (None, {"fields": ("model", "linked_row", "source", "target", "at", "duration")}),
+        (_("Why"), {"fields": ("cause", "trigger", "by", "reason", "worker", "attempt")}),
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """The log of the rows with that key, by its index: the table may be large."""
+        if search_term:
+            queryset = queryset.filter(digest=log_digest(search_term), row=search_term)
+        return queryset, False
+
+
+@admin.register(FailureRecord)
+class FailureRecordAdmin(LinkedRecordAdmin):
+    """Failing rows, the latest first."""
+
+    list_display = ("model", "linked_row", "state", "error", "count", "last_seen", "resolved")
+    list_display_links = ("error",)
+    list_filter = (ModelFilter, ResolvedFilter)
+    search_fields = ("=row", "error", "message")
+    search_help_text = _("A row's primary key, or part of an error's type or message.")
+    ordering = ("-last_seen", "-pk")
+    readonly_fields = ("linked_row", "shown_traceback")
+    fieldsets = (
+        (None, {"fields": ("model", "linked_row", "state", "error", "message")}),
+        (_("Seen"), {"fields": SEEN}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # A hundred tracebacks can be two megabytes, and the list shows none of them.
+        return super().get_queryset(request).defer("traceback")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if not may_see_tracebacks(request):
+            return fieldsets
+        return (*fieldsets, (_("Traceback"), {"fields": ("shown_traceback",)}))
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """A filter in the address must not tell what a hidden traceback contains."""
+        if lookup.split("__")[0] == "traceback" and not may_see_tracebacks(request):
+            return False
+        return super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description=_("traceback"))
+    def shown_traceback(self, record: Any) -> str:
+        """The traceback as it was printed."""
+        return format_html("<pre>{}</pre>", record.traceback)

@@ -11,11 +11,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from django_fsmworker.admin.links import change_url, may_see_tracebacks
-from django_fsmworker.admin.typed import ModelAdminPart
-from django_fsmworker.admin.words import moment
+from django_fsmworker.admin.formatting import ModelAdminPart, change_url, may_see_tracebacks, moment
 from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.keys import recorded_as
+from django_fsmworker.models.keys import key_of, records_of
 
 LINES = ("failure_error", "failure_message", "failure_seen", "failure_worker")
 TRACEBACK = "failure_traceback"
@@ -31,8 +29,10 @@ class RowFailure:
 
 
 class RowFailureLines(ModelAdminPart):
-    """Read-only lines for the page of a row. They say nothing about a row that ``get_object`` did
-    not load: no traceback is shown to somebody whose permission was not asked for.
+    """Read-only lines about a row's failure, for the row's page.
+
+    They are empty for a row that ``get_object`` did not load: no traceback is shown to somebody
+    whose permission was not checked.
     """
 
     def get_object(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
@@ -44,7 +44,7 @@ class RowFailureLines(ModelAdminPart):
 
     def _state_failure_of(self, request: HttpRequest, row: Any) -> RowFailure | None:
         records = FailureRecord.objects.using(row._state.db)
-        record = records.filter(**recorded_as(row)).first()
+        record = records.filter(**records_of(type(row), [key_of(row)])).first()
         if record is None:
             return None
         traceback = record.traceback if may_see_tracebacks(request) else ""
@@ -83,13 +83,13 @@ class RowFailureLines(ModelAdminPart):
 
     @admin.display(description=_("seen"))
     def failure_seen(self, row: Any) -> str:
-        """How often and when."""
+        """How often the row failed, and when."""
         failure = shown_failure(row)
         return seen(failure.record) if failure else self.get_empty_value_display()
 
     @admin.display(description=_("worker"))
     def failure_worker(self, row: Any) -> str:
-        """The runner that saw it last."""
+        """The runner that saw the failure last."""
         return self._state_failure_text(row, "worker")
 
     @admin.display(description=_("traceback"))
@@ -107,7 +107,7 @@ class RowFailureLines(ModelAdminPart):
 
 
 def shown_failure(row: Any) -> RowFailure | None:
-    """What ``get_object`` found for this row."""
+    """The failure that ``get_object`` found for ``row``."""
     failure: RowFailure | None = getattr(row, "_state_failure", None)
     return failure
 

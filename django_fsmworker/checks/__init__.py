@@ -5,10 +5,9 @@ from __future__ import annotations
 from django.core import checks
 from django.core.checks import Tags
 
-from django_fsmworker.checks.databases import check_databases
+from django_fsmworker.checks.databases import check_databases, check_tables
 from django_fsmworker.checks.models import check_models
 from django_fsmworker.checks.settings import check_settings
-from django_fsmworker.checks.tables import check_tables
 
 __all__ = ["check_databases", "check_models", "check_settings", "check_tables", "register"]
 

@@ -8,11 +8,15 @@ from typing import Any
 from django.apps import apps
 from django.core.checks import CheckMessage, Error
 from django.db import router
+from django.utils.module_loading import import_string
 
 from django_fsmworker.graph import StateGraph
+from django_fsmworker.graph.events import is_condition
 from django_fsmworker.models.fields import StateField
+from django_fsmworker.models.indexes import key_columns, own_column
 from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.store.guards import fault_of
+from django_fsmworker.store.tables import fault_of as relation_fault_of
 
 # Kinds of fields whose values are not told apart in a list of keys, or in a set.
 UNMATCHED = {"ArrayField", "BinaryField", "HStoreField", "JSONField"}
@@ -59,6 +63,9 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
         return  # A multi-table child: its parent is checked.
     yield from _check_table(model)
     yield from _check_guards(model, field.graph)
+    yield from _check_events(model, field.graph)
+    yield from _check_relations(model, field.graph)
+    yield from _check_keys(model, field.graph)
     for name in field.graph.states:
         if len(name) > (field.max_length or 0):
             yield Error(
@@ -107,6 +114,75 @@ def _check_guards(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]
                 "count in a Subquery.",
                 obj=model,
                 id="fsmworker.E011",
+            )
+
+
+def _check_events(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
+    """The same of what events ask in the database, and whether their forms can be imported."""
+    alias = router.db_for_write(model)
+    tried = [edges for state in graph.states.values() for edges in state.events.values()]
+    for edge in [edge for edges in tried for edge in edges]:
+        fault = fault_of(edge, model, alias) if is_condition(edge.when) else None
+        if fault is not None:
+            yield Error(
+                f"The condition of on({edge.trigger!r}) of {edge.source!r} cannot be asked about "
+                f"rows of {model._meta.label}: {fault}",
+                hint="Give when= a condition that filter() of the model takes, without aggregates; "
+                "count in a Subquery.",
+                obj=model,
+                id="fsmworker.E015",
+            )
+        if isinstance(edge.form, str) and (reason := _import_fault(edge.form)):
+            yield Error(
+                f"The form of on({edge.trigger!r}) of {edge.source!r} cannot be imported: {reason}",
+                hint="Correct the dotted path, or give the class.",
+                obj=model,
+                id="fsmworker.E016",
+            )
+
+
+def _import_fault(path: str) -> str | None:
+    try:
+        import_string(path)
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+def _check_relations(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
+    for state in graph.states.values():
+        for name in state.select_related:
+            fault = relation_fault_of(model, name)
+            if fault is not None:
+                yield Error(
+                    f"The state {state.name!r} of {model._meta.label} has "
+                    f"select_related={name!r}, which cannot be loaded: {fault}",
+                    hint="Name foreign keys and one-to-one fields, joined by '__'.",
+                    obj=model,
+                    id="fsmworker.E020",
+                )
+
+
+def _check_keys(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
+    """The columns by which states are limited are in the row's own table, and tell keys apart."""
+    for name, states in key_columns(graph).items():
+        column = own_column(model._meta, name)
+        if column is None:
+            yield Error(
+                f"The state {states[0]!r} of {model._meta.label} is limited by {name!r}, which is "
+                f"no column of its own table.",
+                hint="Name a column of the table that has the state; a claim looks at no other "
+                "table. Copy what another one has.",
+                obj=model,
+                id="fsmworker.E021",
+            )
+        elif (kind := _value_field(column).get_internal_type()) in UNMATCHED:
+            yield Error(
+                f"The state {states[0]!r} of {model._meta.label} is limited by {name!r}, a "
+                f"{kind}, whose values are not told apart.",
+                hint="Name a column with numbers, texts, dates or UUIDs.",
+                obj=model,
+                id="fsmworker.E021",
             )
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from django_fsmworker.graph.backoff import Backoff, constant, exponential, linear
 from django_fsmworker.graph.durations import Duration
+from django_fsmworker.graph.events import EventInfo
+from django_fsmworker.graph.limits import Breaker, LimitOptions, Limits, Rate
 from django_fsmworker.graph.stategraph import StateGraph
-from django_fsmworker.graph.states import State
-from django_fsmworker.graph.transitions import Transition
+from django_fsmworker.graph.states import EventTransition, State, Transition
 
 __all__ = [
     "Backoff",
+    "Breaker",
     "Duration",
+    "EventInfo",
+    "EventTransition",
+    "LimitOptions",
+    "Limits",
+    "Rate",
     "State",
     "StateGraph",
     "Transition",

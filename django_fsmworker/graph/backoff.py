@@ -1,7 +1,6 @@
-"""How long to wait after a failure, growing with the number of failures in a row.
+"""Backoff: the time to wait after a failure, from the number of failures in a row.
 
-Only failures are spread by jitter; a state's plain ``retry_after`` stays exact. A user may pass any
-other callable that takes the number of failures (1 or more) and returns a duration.
+Only failures are spread by jitter; a state's plain ``retry_after`` stays exact.
 """
 
 from __future__ import annotations
@@ -16,17 +15,26 @@ from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph.durations import LONGEST, Duration, as_seconds
 
 Backoff: TypeAlias = Callable[[int], Duration]
+"""What ``State(backoff=…)`` takes: a callable from failures in a row, 1 or more, to a duration."""
 
 
 def exponential(
     base: Duration, factor: float = 2.0, cap: Duration = 3600.0, jitter: float = 0.1
 ) -> Exponential:
-    """Waits about ``base`` after the first failure and ``factor`` times longer after each more.
+    """A backoff that grows by a factor with every failure.
 
-    ``base`` and ``cap``, the longest wait, are seconds or a ``timedelta``. ``jitter`` is the share
-    by which a wait is made randomly shorter or longer, so that rows that failed together do not
-    come back together: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015;
-    as a share of the wait, as in gRPC's "Connection Backoff Protocol". Raises ``GraphError``.
+    Jitter keeps rows that failed together from coming back together: Marc Brooker, "Exponential
+    Backoff And Jitter", AWS Architecture Blog, 2015; as a share of the wait, as in gRPC's
+    "Connection Backoff Protocol".
+
+    Args:
+        base: Wait after the first failure, in seconds or as a ``timedelta``.
+        factor: How many times longer each further wait is, 1 or more.
+        cap: Longest wait, in seconds or as a ``timedelta``; an hour by default.
+        jitter: Share from 0 to 1 by which a wait is made randomly shorter or longer.
+
+    Raises:
+        GraphError: A value is wrong.
     """
     return Exponential(
         as_seconds(base, "exponential base", above_zero=True),
@@ -37,7 +45,17 @@ def exponential(
 
 
 def linear(step: Duration, cap: Duration = 3600.0, jitter: float = 0.1) -> Linear:
-    """Waits about ``step`` longer after every failure, at most ``cap``; see ``exponential``."""
+    """A backoff that grows by the same time with every failure.
+
+    Args:
+        step: Wait after the first failure, and how much longer each further wait is, in seconds or
+            as a ``timedelta``.
+        cap: Longest wait, in seconds or as a ``timedelta``; an hour by default.
+        jitter: Share from 0 to 1 by which a wait is made randomly shorter or longer.
+
+    Raises:
+        GraphError: A value is wrong.
+    """
     return Linear(
         as_seconds(step, "linear step", above_zero=True),
         as_seconds(cap, "linear cap", above_zero=True),
@@ -46,7 +64,15 @@ def linear(step: Duration, cap: Duration = 3600.0, jitter: float = 0.1) -> Linea
 
 
 def constant(delay: Duration, jitter: float = 0.0) -> Constant:
-    """Waits about ``delay`` after every failure; see ``exponential`` for the jitter."""
+    """A backoff that stays the same, however many failures there were.
+
+    Args:
+        delay: Wait after every failure, in seconds or as a ``timedelta``.
+        jitter: Share from 0 to 1 by which a wait is made randomly shorter or longer; 0 by default.
+
+    Raises:
+        GraphError: A value is wrong.
+    """
     return Constant(
         as_seconds(delay, "constant delay", above_zero=True),
         _share(jitter, "constant jitter"),
@@ -55,7 +81,7 @@ def constant(delay: Duration, jitter: float = 0.0) -> Constant:
 
 @dataclass(frozen=True)
 class Exponential:
-    """The callable that ``exponential()`` returns; times are seconds."""
+    """The backoff that ``exponential()`` returns; times are seconds."""
 
     base: float
     factor: float
@@ -78,7 +104,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Linear:
-    """The callable that ``linear()`` returns; times are seconds."""
+    """The backoff that ``linear()`` returns; times are seconds."""
 
     step: float
     cap: float
@@ -93,7 +119,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Constant:
-    """The callable that ``constant()`` returns; times are seconds."""
+    """The backoff that ``constant()`` returns; times are seconds."""
 
     delay: float
     jitter: float

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from django_fsmworker.exceptions import GraphError
 
 Duration: TypeAlias = float | timedelta
+"""A time as users give it: a number of seconds or a ``timedelta``."""
 
 # Added to today's date, anything much longer would leave the range of a datetime, and it would do
 # so in the runner, in the middle of a write.
@@ -35,7 +36,25 @@ def as_seconds(value: object, name: str, *, above_zero: bool = False) -> float:
 
 
 def earliest(one: float | None, other: float | None) -> float | None:
-    """The shorter of two durations, as far as they are given."""
+    """The shorter of two durations in seconds; None for one that is not given."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+# The units of a length of time, the largest first, in seconds.
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def span(time: float | timedelta) -> str:
+    """A length of time in its two largest units: ``3 h 20 min``, ``42 s``, ``0.4 s``."""
+    seconds = abs(time.total_seconds() if isinstance(time, timedelta) else time)
+    if seconds < 1:
+        return f"{seconds:.1g} s" if seconds >= 0.05 else "0 s"
+    parts: list[str] = []
+    left = round(seconds)
+    for size, unit in UNITS:
+        number, left = divmod(left, size)
+        if number or parts:
+            parts.append(f"{number} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))

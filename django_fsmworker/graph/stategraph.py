@@ -1,13 +1,12 @@
-"""The class that a graph derives from."""
+"""The class that a user's graph derives from."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django_fsmworker.exceptions import GraphError, UnknownState
-from django_fsmworker.graph.edges import connect
-from django_fsmworker.graph.members import own_states, refuse_foreign_states
-from django_fsmworker.graph.places import Place
+from django_fsmworker.graph.building import build
+from django_fsmworker.graph.events import ORDERS, UNHANDLED, EventOrder, Unhandled
 from django_fsmworker.graph.states import State
 from django_fsmworker.graph.validation import validate
 
@@ -17,8 +16,21 @@ class StateGraph:
 
     A subclass of a graph gets copies of its parent's states, with their edges; the parent stays as
     it is. ``Parent.new.transitions_to(extra)`` in the subclass's body adds an edge to the copy, and
-    declaring ``new`` again replaces its options and keeps its edges. A graph that breaks a rule
-    raises ``GraphError`` when its class is created.
+    declaring ``new`` again replaces its options and keeps its edges.
+
+    Two options about durable events are given beside the base class, and inherited:
+    ``class OrderStates(StateGraph, unhandled="discard", order="none")``.
+
+    Args:
+        unhandled: What happens to an event that the row's state does not take: ``"retry"``, the
+            default, keeps it until it expires, since the row may take it later; ``"discard"`` and
+            ``"fail"`` end it at once.
+        order: ``"row"``, the default, delivers the events of a row one after the other; with
+            ``"none"`` those that come later do not wait for one that has to be tried again.
+
+    Raises:
+        GraphError: The graph breaks a rule; raised when its class is created. The message names the
+            graph, the state and the remedy.
     """
 
     states: ClassVar[dict[str, State]] = {}
@@ -26,39 +38,53 @@ class StateGraph:
     choices: ClassVar[list[tuple[str, Any]]] = []
     """Name and label of every state, as Django's ``choices`` want them."""
     initial_state: ClassVar[State]
-    """Where new rows start."""
+    """The state in which new rows start."""
     terminal_states: ClassVar[frozenset[State]] = frozenset()
-    """No way out."""
+    """The states without a way out."""
     manual_states: ClassVar[frozenset[State]] = frozenset()
-    """Progressed by code or an event only; terminal states, in which nothing is, are not here."""
+    """The states that only code or an event progresses; terminal states are not among them."""
     automatic_states: ClassVar[frozenset[State]] = frozenset()
-    """Progressed by the runner: every state is terminal, manual or automatic."""
+    """The states that the runner progresses: every state is terminal, manual or automatic."""
     swept_states: ClassVar[frozenset[State]] = frozenset()
-    """The automatic ones without a check: their guards alone progress a row."""
+    """The automatic states without a check: their guards alone progress a row."""
     deletion_states: ClassVar[frozenset[State]] = frozenset()
-    """With a ``delete_after``."""
+    """The states with a ``delete_after``."""
     timeout_states: ClassVar[frozenset[State]] = frozenset()
-    """With a ``timeout_to``."""
+    """The states with a ``timeout_to``."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    triggers: ClassVar[frozenset[str]] = frozenset()
+    """The names of all events that any state takes."""
+    unhandled: ClassVar[Unhandled] = "retry"
+    """What happens to a durable event that the row's state does not take."""
+    event_order: ClassVar[EventOrder] = "row"
+    """Whether the durable events of a row wait for each other: the class option ``order``."""
+
+    def __init_subclass__(
+        cls, *, unhandled: Unhandled | None = None, order: EventOrder | None = None, **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
-        parent = _parent(cls)
-        refuse_foreign_states(cls, StateGraph)
-        own = own_states(cls, parent, _reserved())
-        _place(cls, parent, own)
-        connect(cls, parent, own)
+        build(cls, StateGraph)
+        if unhandled is not None:
+            cls.unhandled = _one_of(UNHANDLED, unhandled, f"{cls.__name__}: unhandled")
+        if order is not None:
+            cls.event_order = _one_of(ORDERS, order, f"{cls.__name__}: order")
         validate(cls)
-        _describe(cls)
+        _group_states(cls)
 
     @classmethod
     def get(cls, state: State | str) -> State:
-        """This graph's state of that name; for a parent graph's state, the copy of it here.
+        """The state of this graph that is meant by a name or by a state.
 
-        Raises ``UnknownState``.
+        Args:
+            state: Name of a state, a state of this graph, or one of a graph that this one derives
+                from, which stands for its copy here.
+
+        Raises:
+            UnknownState: The graph has no such state.
         """
         given: object = state  # Whatever a check returned may come here.
         if isinstance(given, State):
-            if given.place is not None and issubclass(cls, given.place.graph):
+            if given.node is not None and issubclass(cls, given.node.graph):
                 return cls.states[given.name]
         elif isinstance(given, str) and given in cls.states:
             return cls.states[given]
@@ -66,38 +92,30 @@ class StateGraph:
             f"{given!r} is not a state of {cls.__name__}; its states are: {', '.join(cls.states)}."
         )
 
+    @classmethod
+    def unhandled_of(cls, trigger: str) -> Unhandled:
+        """What happens to a durable event of this name that the row's state does not take.
 
-def _reserved() -> frozenset[str]:
-    public = {name for name in dir(StateGraph) if not name.startswith("_")}
-    return frozenset(public | {"initial_state", "mro"})
-
-
-def _parent(graph: type[StateGraph]) -> type[StateGraph] | None:
-    parents = [
-        base for base in graph.__bases__ if issubclass(base, StateGraph) and base is not StateGraph
-    ]
-    if len(parents) > 1:
-        names = " and ".join(parent.__name__ for parent in parents)
-        raise GraphError(
-            f"{graph.__name__}: it derives from the graphs {names}; derive from one of them, and"
-            " put what the others share into a plain mixin without states."
-        )
-    return parents[0] if parents else None
+        Args:
+            trigger: The name of the event.
+        """
+        for state in cls.states.values():
+            for edge in state.events.get(trigger, ()):
+                if edge.unhandled is not None:
+                    return edge.unhandled
+        return cls.unhandled
 
 
-def _place(graph: type[StateGraph], parent: type[StateGraph] | None, own: dict[str, State]) -> None:
-    inherited = {} if parent is None else {n: s.twin() for n, s in parent.states.items()}
-    graph.states = inherited | own
-    if not graph.states:
-        raise GraphError(
-            f"{graph.__name__}: it has no states; declare at least one, such as new = State()."
-        )
-    for name, state in graph.states.items():
-        state.place, state.name = Place(graph, name), name
-        setattr(graph, name, state)
+Option = TypeVar("Option", Unhandled, EventOrder)
 
 
-def _describe(graph: type[StateGraph]) -> None:
+def _one_of(options: tuple[str, ...], given: Option, name: str) -> Option:
+    if given not in options:
+        raise GraphError(f"{name}={given!r} is none of {', '.join(map(repr, options))}; give one.")
+    return given
+
+
+def _group_states(graph: type[StateGraph]) -> None:
     states = graph.states.values()
     graph.choices = [(state.name, state.label) for state in states]
     graph.initial_state = next(state for state in states if state.initial)
@@ -106,4 +124,5 @@ def _describe(graph: type[StateGraph]) -> None:
     graph.manual_states = frozenset(states) - graph.terminal_states - graph.automatic_states
     graph.swept_states = frozenset(state for state in states if state.swept)
     graph.deletion_states = frozenset(state for state in states if state.delete_after is not None)
+    graph.triggers = frozenset(trigger for state in states for trigger in state.events)
     graph.timeout_states = frozenset(state for state in states if state.timeout_state)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from django_fsmworker.models.event import Event
+from django_fsmworker.models.explanation import Explanation, Reason
 from django_fsmworker.models.fields import StateField, StateHistoryField
+from django_fsmworker.models.limits import Bucket, Pause, Permit
+from django_fsmworker.models.offers import EventOffer
 from django_fsmworker.models.querysets import StatorQuerySet
-from django_fsmworker.models.records import FailureRecord, StatorLog
+from django_fsmworker.models.records import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.stator_model import StatorModel
+from django_fsmworker.models.telling import moved_by
+from django_fsmworker.models.worker import Worker
 
 __all__ = [
+    "Bucket",
+    "Event",
+    "EventOffer",
+    "Explanation",
     "FailureRecord",
+    "Pause",
+    "Permit",
+    "Reason",
     "StateField",
     "StateHistoryField",
     "StatorLog",
     "StatorModel",
     "StatorQuerySet",
+    "TransitionRecord",
+    "moved_by",
+    "Worker",
 ]

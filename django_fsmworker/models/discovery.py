@@ -1,4 +1,4 @@
-"""Finding the models that have a life."""
+"""The installed models that declare a state graph."""
 
 from __future__ import annotations
 
@@ -9,34 +9,23 @@ from django.apps import apps
 from django.db import router
 
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models.fields import StateField
+from django_fsmworker.models.fields import StateField, has_life
+from django_fsmworker.models.keys import declaring_model
 
 
 def stator_models(database: str | None = None) -> list[Any]:
-    """Every concrete model that declares a state graph, each table once, no proxies.
+    """Every installed concrete model that declares a state graph, each table once, no proxies.
 
-    With ``database``, an alias, those that the routers keep there.
+    ``database`` is an alias: only the models that the routers keep there are returned. By default
+    all are.
     """
     found = [model for model in apps.get_models() if declares_life(model)]
     return [model for model in found if database is None or is_kept_in(model, database)]
 
 
 def is_kept_in(model: Any, database: str) -> bool:
-    """Whether the routers write ``model`` to this database, or let it have a table there."""
+    """Whether the routers write ``model`` to ``database``, or let it have a table there."""
     return router.db_for_write(model) == database or router.allow_migrate_model(database, model)
-
-
-def declaring_model(model: Any) -> Any:
-    """The concrete model whose table has the state column of ``model``: itself, or a parent.
-
-    A proxy's is the model it stands for; a multi-table child's the parent with the ``StateField``.
-    """
-    return model._meta.get_field("state").model
-
-
-def is_in_several_tables(model: Any) -> bool:
-    """Whether a row of ``model`` has columns in a parent's table (multi-table inheritance)."""
-    return bool(model._meta.concrete_model._meta.parents)
 
 
 def refuse_children(models: Iterable[Any]) -> None:
@@ -51,8 +40,8 @@ def refuse_children(models: Iterable[Any]) -> None:
 
 
 def declares_life(model: Any) -> bool:
-    """True for the concrete model whose own table has the state column."""
-    return any(
+    """Whether ``model`` is a concrete ``StatorModel`` whose own table has the state column."""
+    return has_life(model) and any(
         isinstance(field, StateField) and field.graph is not None
         for field in model._meta.local_concrete_fields
         if not model._meta.proxy

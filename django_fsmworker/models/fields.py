@@ -1,4 +1,4 @@
-"""The columns of a row with a life.
+"""The columns of a row with a life, and what was assigned to them since the row was loaded.
 
 Migrations never mention these classes nor the graph: each deconstructs to Django's own field, so a
 graph can be renamed, and this package removed, without touching a migration.
@@ -6,51 +6,148 @@ graph can be renamed, and this package removed, without touching a migration.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
 from django.db.models.expressions import Combinable, DatabaseDefault
 from django.db.models.fields import Field
 from django.db.models.functions import Now
+from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
 
 from django_fsmworker import clock
 from django_fsmworker.graph import State, StateGraph
-from django_fsmworker.models.attributes import StateAttribute, TrackedAttribute
 from django_fsmworker.models.indexes import contribute_indexes
 
 if TYPE_CHECKING:  # Django's fields take type arguments in the stubs only
     CharField = models.CharField[str | State | Combinable, str]
-    DateTimeField = models.DateTimeField[datetime | Combinable | None, datetime | None]
+    DateTimeField = models.DateTimeField[str | datetime | Combinable, datetime]
+    NullableDateTimeField = models.DateTimeField[
+        str | datetime | Combinable | None, datetime | None
+    ]
     BigIntegerField = models.BigIntegerField[int | Combinable | None, int | None]
     SmallIntegerField = models.SmallIntegerField[int | Combinable, int]
+    JSONField = models.JSONField[list[list[str]] | Combinable, list[list[str]]]
 else:
     CharField = models.CharField
-    DateTimeField = models.DateTimeField
+    DateTimeField = NullableDateTimeField = models.DateTimeField
     BigIntegerField = models.BigIntegerField
     SmallIntegerField = models.SmallIntegerField
+    JSONField = models.JSONField
 
 
-class _EngineColumn(Field):  # type: ignore[type-arg]
-    """A column that the engine writes: ``save()`` leaves it alone, a copy starts afresh."""
+def has_life(model: Any) -> bool:
+    """Whether ``model`` is a subclass of ``StatorModel``: no other has a life."""
+    return bool(getattr(model, "state_has_life", False))
 
-    descriptor_class = TrackedAttribute
+
+# The keys in an instance's dictionary for the loaded values of columns that were assigned, and for
+# the ``loading`` that is under way.
+_BEFORE = "_state_before"
+_LOADING = "_state_loading"
+
+
+class TrackedAttribute(DeferredAttribute):
+    """The attribute of a column that remembers the loaded value when another is assigned.
+
+    Loading costs nothing extra. An assignment to a deferred column loads it: a save compares the
+    new value with that.
+    """
+
+    def __init__(self, field: Any) -> None:
+        super().__init__(field)
+        self._name: str = field.attname
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        data, name = instance.__dict__, self._name
+        if name not in data:
+            if instance._state.adding or _LOADING in data:
+                data[name] = value
+                return
+            self.__get__(instance)
+        # A new dictionary: a copy of the instance shares the old one.
+        data[_BEFORE] = {name: data[name]} | data.get(_BEFORE, {})
+        data[name] = value
+
+    def fetch_many(self, instances: Any) -> None:
+        """Django 6.1: load a deferred value for all instances of a queryset at once."""
+        with ExitStack() as stack:
+            for instance in instances:
+                stack.enter_context(loading(instance))
+            super().fetch_many(instances)
+
+
+class StateAttribute(TrackedAttribute):
+    """The attribute of a ``StateField``: a plain ``str`` that refuses undeclared names.
+
+    ``UnknownState`` is raised when such a name is assigned. What is loaded is taken as it is: a row
+    may be in a state that this build does not know.
+    """
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        data, name = instance.__dict__, self._name
+        if name not in data and instance._state.adding:  # what a new row begins with
+            data[name] = value.name if isinstance(value, State) else value
+            return
+        if _LOADING not in data:
+            graph: Any = getattr(self.field, "graph", None)
+            known = not isinstance(value, State) and value == data.get(name)
+            if graph is not None and not known:
+                value = graph.get(value)
+        super().__set__(instance, value.name if isinstance(value, State) else value)
+
+
+class _EngineColumn:
+    """A column that the engine writes: ``save()`` leaves it alone, a copy starts afresh.
+
+    A mixin before Django's own field, whose type is the one that type checkers see.
+    """
+
+    attname: str
+    descriptor_class: Any = TrackedAttribute
     plain: type[Field[Any, Any]]
+    options: ClassVar[dict[str, Any]]
     # What is inserted is worked out here: nothing has to be read back because the column has a
     # default in the database, which is for rows that plain SQL inserts.
     db_returning = False
 
+    def __init__(self, **kwargs: Any) -> None:
+        field: Any = super()
+        field.__init__(**{"editable": False, **self.options, **kwargs})
+
     def deconstruct(self) -> Any:
-        name, _, args, kwargs = super().deconstruct()
+        field: Any = super()
+        name, _, args, kwargs = field.deconstruct()
+        if kwargs.get("default", True) is None:
+            del kwargs["default"]
         return name, f"django.db.models.{self.plain.__name__}", args, kwargs
 
     def clone(self) -> Any:
         _, _, args, kwargs = self.deconstruct()
         return self.plain(*args, **kwargs)
 
+    def contribute_to_class(
+        self, cls: Any, name: str, private_only: bool = False, **options: Any
+    ) -> None:
+        """Become a column of ``cls``; of a concrete model without a life, a plain one.
+
+        A library that copies fields to a model of its own (of history, of an archive) copies values
+        that were once a row's state. That copy is nobody's job.
+        """
+        if cls._meta.abstract or has_life(cls):
+            field: Any = super()
+            field.contribute_to_class(cls, name, private_only=private_only)
+            return
+        plain, own = self.clone(), vars(self)
+        plain.creation_counter = own["creation_counter"]
+        plain.contribute_to_class(cls, name, private_only=private_only)
+
     def pre_save(self, model_instance: Any, add: bool) -> Any:
-        """The value of a new row; asked for twice a row, hence so plain."""
+        """The value to insert, or ``column = column`` for an update; it is called twice a row."""
         if not add:
             return models.F(self.attname)
         data = model_instance.__dict__
@@ -60,12 +157,13 @@ class _EngineColumn(Field):  # type: ignore[type-arg]
         return value
 
     def afresh(self, instance: Any) -> Any:
-        """What a row copied from another, or inserted again, has instead of its old value."""
-        return self.get_default()
+        """The value of a row that is copied from another, or inserted again."""
+        field: Any = self
+        return field.get_default()
 
 
 class _WorkedOut(_EngineColumn):
-    """One whose first value depends on the row."""
+    """An engine column whose first value depends on the row."""
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
         value = super().pre_save(model_instance, add)
@@ -78,34 +176,43 @@ class _WorkedOut(_EngineColumn):
         raise NotImplementedError
 
 
-class _Moment(_EngineColumn, DateTimeField):
-    """A point in time, nearly always one that this package has worked out, or none."""
+class _Moment(_EngineColumn):
+    """An engine column with a point in time, or none."""
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        """As Django's, without asking again what such a value is; there are three in each row."""
+        """Adapt ``value`` as Django does, only faster for aware datetimes: each row has three."""
         if value is None:
             return None
         if type(value) is datetime and value.tzinfo is not None:
             return connection.ops.adapt_datetimefield_value(value)
-        return super().get_db_prep_value(value, connection, prepared)
+        field: Any = super()
+        return field.get_db_prep_value(value, connection, prepared)
 
 
 class StateField(_WorkedOut, CharField):
     """The current state: declared on the concrete model, loads as a plain ``str``.
 
-    Its graph gives choices, default and index. ``graph=None`` is what migrations see.
+    ``graph`` is the ``StateGraph`` whose states the rows have; it gives choices, default and
+    indexes. ``None`` is what migrations see. The column takes names of up to ``max_length``
+    characters, by default 100; other options are those of Django's ``CharField``.
+
+    A ``State`` or its name may be assigned. A name that the graph does not declare raises
+    ``UnknownState`` at once. The graph decides what a row begins with, and a row is always in some
+    state: ``TypeError`` is raised for ``default``, ``db_default``, ``choices`` and ``null``.
     """
 
     descriptor_class = StateAttribute
     plain = models.CharField
+    options = {"max_length": 100}
 
     def __init__(self, graph: type[StateGraph] | None = None, **kwargs: Any) -> None:
         self.graph = graph
-        kwargs.setdefault("max_length", 100)
-        if graph is not None:
+        if graph is None:
+            kwargs.setdefault("editable", True)
+        else:
+            _refuse_options(graph, kwargs)
             kwargs["choices"] = graph.choices
             kwargs["default"] = kwargs["db_default"] = graph.initial_state.name
-            kwargs.setdefault("editable", False)
         super().__init__(**kwargs)
 
     def deconstruct(self) -> Any:
@@ -114,9 +221,11 @@ class StateField(_WorkedOut, CharField):
             kwargs["choices"] = [(state, state) for state in self.graph.states]
         return name, path, args, kwargs
 
-    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
-        super().contribute_to_class(cls, name, private_only)
-        if self.graph is not None:
+    def contribute_to_class(
+        self, cls: Any, name: str, private_only: bool = False, **options: Any
+    ) -> None:
+        super().contribute_to_class(cls, name, private_only=private_only)
+        if self.graph is not None and has_life(cls):
             cls.state_graph = self.graph
             contribute_indexes(cls, self)
 
@@ -134,38 +243,43 @@ class StateField(_WorkedOut, CharField):
         return self.graph.get(value).name
 
 
-class StateChangedField(_Moment):
-    """When the row entered its state."""
+def _refuse_options(graph: type[StateGraph], options: dict[str, Any]) -> None:
+    for name in ("default", "db_default", "choices"):
+        if name in options:
+            raise TypeError(
+                f"StateField takes no {name}, because {graph.__name__} has it: new rows begin in "
+                f"{graph.initial_state}. Take {name} out, or mark another state with "
+                f"force_initial=True."
+            )
+    if options.get("null"):
+        raise TypeError(
+            f"StateField takes no null=True, because a row without a state would have no life. "
+            f"Take it out, and give {graph.__name__} a manual state for rows that rest."
+        )
+
+
+class StateChangedField(_Moment, DateTimeField):
+    """When the row entered its state; by default, now."""
 
     plain = models.DateTimeField
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("default", timezone.now)
-        kwargs.setdefault("db_default", Now())
-        kwargs.setdefault("editable", False)
-        super().__init__(**kwargs)
+    options = {"default": timezone.now, "db_default": Now()}
 
     def get_default(self) -> Any:
         return clock.now()
 
 
-class StateNextField(_WorkedOut, _Moment):
+class StateNextField(_WorkedOut, _Moment, NullableDateTimeField):
     """When the row is next due; NULL while the runner has nothing to do.
 
-    A new row honours its state's ``start_after``, unless a due time is given.
+    By default a new row is due ``start_after`` seconds after it is created, or never in a manual or
+    terminal state without a timeout.
     """
 
     plain = models.DateTimeField
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("null", True)
-        kwargs.setdefault("blank", True)
-        kwargs.setdefault("db_default", Now())
-        kwargs.setdefault("editable", False)
-        super().__init__(**kwargs)
+    options = {"null": True, "blank": True, "db_default": Now()}
 
     def fresh(self, instance: Any, value: Any) -> Any:
-        if not isinstance(value, DatabaseDefault):
+        if not isinstance(value, DatabaseDefault) and value is not self.db_default:
             return value
         delay = type(instance).state_graph.get(instance.__dict__["state"]).first_due
         if not delay:  # usually 0
@@ -173,58 +287,131 @@ class StateNextField(_WorkedOut, _Moment):
         return clock.now() + timedelta(seconds=delay)
 
 
-class StateLeaseField(_Moment):
-    """Until when a claim holds the row. Never index it: the claim has to stay a HOT update."""
+class StateLeaseField(_Moment, NullableDateTimeField):
+    """When the claim that holds the row ends; NULL without one.
+
+    Never index it: on PostgreSQL a claim has to stay a HOT update.
+    """
 
     plain = models.DateTimeField
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("null", True)
-        kwargs.setdefault("blank", True)
-        kwargs.setdefault("editable", False)
-        super().__init__(**kwargs)
+    # A default, so that factories which fill optional columns leave it empty.
+    options = {"null": True, "blank": True, "default": None}
 
 
 class StateClaimField(_EngineColumn, BigIntegerField):
-    """The token of the claim that holds the row; NULL while it is free. Odd: a lease had lapsed."""
+    """The token of the claim that holds the row; NULL while the row is free.
+
+    An odd token belongs to a claim that took the row over from a lapsed lease.
+    """
 
     plain = models.BigIntegerField
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("null", True)
-        kwargs.setdefault("blank", True)
-        kwargs.setdefault("editable", False)
-        super().__init__(**kwargs)
+    # A default, so that factories which fill optional columns leave it empty.
+    options = {"null": True, "blank": True, "default": None}
 
 
 class StateFailuresField(_EngineColumn, SmallIntegerField):
-    """Failures in a row; saturates at ``MOST_FAILURES``.
+    """The number of failures in a row, at most ``MOST_FAILURES``.
+
+    Of a row that somebody parked it is -1 less that number.
 
     No ``Positive…`` field: to add its CHECK, PostgreSQL reads a table that it lets nobody else use.
     """
 
     plain = models.SmallIntegerField
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("default", 0)
-        kwargs.setdefault("db_default", 0)
-        kwargs.setdefault("editable", False)
-        super().__init__(**kwargs)
+    options = {"default": 0, "db_default": 0}
 
 
-class StateHistoryField(_WorkedOut, models.JSONField):
-    """``[state, timestamp]`` pairs, oldest first; wanted by declaring it as ``state_history``."""
+class StateHistoryField(_WorkedOut, JSONField):
+    """``[state, timestamp]`` pairs, oldest first, if it is declared as ``state_history``.
+
+    The state is a name, the timestamp an ISO 8601 string in UTC. A new row starts with its first
+    pair; every later transition appends one.
+    """
 
     plain = models.JSONField
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("default", list)
-        kwargs.setdefault("db_default", [])
-        kwargs.setdefault("editable", False)
-        super().__init__(**kwargs)
+    options = {"default": list, "db_default": []}
 
     def fresh(self, instance: Any, value: Any) -> Any:
         return value or [[str(instance.state), clock.now().isoformat()]]
 
 
 MOST_FAILURES = 32767
+
+
+def parked_count(failures: Any) -> Any:
+    """The count of a row that is parked by hand, from what it was, and back; of a column, too."""
+    return -1 - failures
+
+
+def is_parked_by_hand(row: Any) -> bool:
+    """Whether somebody parked the row, by its count of failures."""
+    failures: int = row.state_failures
+    return failures < 0
+
+
+def failures_of(row: Any) -> int:
+    """The number of the row's failures in a row, also of one that is parked by hand."""
+    failures: int = row.state_failures
+    return parked_count(failures) if failures < 0 else failures
+
+
+ENGINE_COLUMNS = (
+    "state",
+    "state_changed",
+    "state_next",
+    "state_lease",
+    "state_claim",
+    "state_failures",
+    "state_history",
+)
+
+
+def _present_columns(model: Any) -> tuple[str, ...]:
+    """The engine's columns that ``model`` has (its history is optional)."""
+    own = {field.attname for field in model._meta.concrete_fields}
+    return tuple(name for name in ENGINE_COLUMNS if name in own)
+
+
+# Typed once more: to type checkers no model class is hashable.
+present_columns: Callable[[Any], tuple[str, ...]] = cache(_present_columns)
+
+
+class loading:
+    """A context in which values assigned to an instance count as loaded from the database.
+
+    It is a class because every save enters it, and a generator takes three times as long.
+    """
+
+    def __init__(self, instance: Any) -> None:
+        self._data: dict[str, Any] = instance.__dict__
+
+    def __enter__(self) -> None:
+        self._outermost = self._data.setdefault(_LOADING, self) is self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._outermost:
+            self._data.pop(_LOADING, None)
+
+
+def changes(instance: Any) -> dict[str, Any]:
+    """The state columns of ``instance`` that were assigned another value, and that value."""
+    data = instance.__dict__
+    before = data.get(_BEFORE, {})
+    return {name: data[name] for name, was in before.items() if data.get(name) != was}
+
+
+def as_loaded(instance: Any, name: str) -> Any:
+    """The value of the column ``name`` when ``instance`` was loaded or last saved.
+
+    ``KeyError`` is raised if the column was deferred.
+    """
+    data = instance.__dict__
+    before = data.get(_BEFORE, {})
+    return before[name] if name in before else data[name]
+
+
+def forget_changes(instance: Any, names: Any = None) -> None:
+    """Count the present values of ``instance`` as loaded: all, or those of ``names``."""
+    before = instance.__dict__.pop(_BEFORE, None)
+    if before is not None and names is not None:
+        instance.__dict__[_BEFORE] = {name: before[name] for name in before if name not in names}

@@ -1,4 +1,4 @@
-"""The indexes every model with a life gets from its state field.
+"""The indexes that the state field gives to its model.
 
 The field contributes them, because indexes of an abstract ``Meta`` are lost when a child has a
 ``Meta`` of its own, two abstract parents, or another table's parent.
@@ -24,32 +24,54 @@ def contribute_indexes(cls: Any, field: Any) -> None:
     _append(meta, state_indexes(meta.db_table, field))
     if field.graph.swept_states:
         _when_prepared(cls, lambda: _append(meta, swept_indexes(meta, field)))
+    if key_columns(field.graph):
+        _when_prepared(cls, lambda: _append(meta, keyed_indexes(meta, field)))
 
 
 def state_indexes(table: str, field: Any) -> list[models.Index]:
-    """The index that claims use and, for graphs that delete rows, the one that expiry uses.
+    """The index that claims use, that of stranded rows and, for graphs that delete rows, expiry's.
 
-    Each state is a lane of its own in them, so rows that may not run now are never walked over.
+    Each state is a lane of its own in them, so rows that may not run now are never walked over;
+    of a model with ``state_lanes_by``, the name of a field, each of its values in a state is.
     Lease, token and failures stay out: a claim has to remain a HOT update.
+
+    That of stranded rows is all but empty: it holds those in a state with a check that have nothing
+    due, which beside them are parked ones only.
     """
-    due = models.Index(
-        fields=[field.name, "state_next"],
+    indexes = [_due_index(table, field)]
+    if checked := checked_states(field.graph):
+        at_rest = models.Q(**{f"{field.name}__in": checked, "state_next__isnull": True})
+        name = index_name(table, "stranded")
+        indexes.append(models.Index(fields=[field.name], condition=at_rest, name=name))
+    if expiring := sorted(state.name for state in field.graph.deletion_states):
+        indexes.append(
+            models.Index(
+                fields=[field.name, "state_changed"],
+                condition=models.Q(**{f"{field.name}__in": expiring}),
+                name=index_name(table, "expiry"),
+            )
+        )
+    return indexes
+
+
+def checked_states(graph: Any) -> list[str]:
+    """The names of the states with a check, in the order of the index of stranded rows."""
+    return sorted(state.name for state in graph.states.values() if state.checked)
+
+
+def _due_index(table: str, field: Any) -> models.Index:
+    lanes_by = getattr(field.model, "state_lanes_by", None)
+    return models.Index(
+        fields=[field.name, *([lanes_by] if lanes_by else []), "state_next"],
         condition=models.Q(state_next__isnull=False),
         name=index_name(table, "due"),
     )
-    expiring = sorted(state.name for state in field.graph.deletion_states)
-    if not expiring:
-        return [due]
-    expiry = models.Index(
-        fields=[field.name, "state_changed"],
-        condition=models.Q(**{f"{field.name}__in": expiring}),
-        name=index_name(table, "expiry"),
-    )
-    return [due, expiry]
 
 
 def swept_indexes(meta: Any, field: Any) -> list[models.Index]:
-    """Those over which sweeps walk: the keys of the rows in one state that has guards and no check.
+    """The indexes that sweeps walk: one for each state that has guards and no check.
+
+    Each holds the keys of the rows in that state.
 
     One index on state and key together would do for all of them, but PostgreSQL, which knows how
     the rows lie in the order of their keys and not in that of state and key, walks over the primary
@@ -65,6 +87,54 @@ def swept_indexes(meta: Any, field: Any) -> list[models.Index]:
     ]
 
 
+def key_columns(graph: Any) -> dict[str, list[str]]:
+    """The columns by which states of ``graph`` are limited, with the names of those states."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(graph.states):
+        column = graph.states[name].limits.key
+        if column is not None:
+            found.setdefault(column, []).append(name)
+    return found
+
+
+def states_keyed_by(model: Any, name: str) -> list[str]:
+    """The states that are limited by the column with the attribute ``name``, in order."""
+    columns, field = key_columns(model.state_graph), model._meta.get_field(name)
+    return sorted({*columns.get(field.name, []), *columns.get(field.attname, [])})
+
+
+def keyed_indexes(meta: Any, field: Any) -> list[models.Index]:
+    """The indexes by which states are claimed key by key: one a column, of those states only.
+
+    A key's rows lie together in it, oldest first, so that a claim walks over no other key's.
+    """
+    columns: dict[str, list[str]] = {}
+    for name, states in key_columns(field.graph).items():
+        column = own_column(meta, name)
+        if column is not None:  # what is missing is for a system check
+            columns[column.name] = sorted({*columns.get(column.name, []), *states})
+    return [
+        models.Index(
+            fields=[field.name, name, "state_next"],
+            condition=models.Q(**{f"{field.name}__in": states, "state_next__isnull": False}),
+            name=index_name(meta.db_table, "key", name),
+        )
+        for name, states in columns.items()
+    ]
+
+
+def own_column(meta: Any, name: str) -> Any:
+    """The field of the model's own table that is called ``name``, as itself or by its attribute."""
+    fields = meta.local_concrete_fields
+    return next((each for each in fields if name in (each.name, each.attname)), None)
+
+
+def key_attribute(model: Any, name: str) -> str:
+    """The attribute of the column called ``name``, by which states of ``model`` are limited."""
+    attribute: str = own_column(model._meta, name).attname
+    return attribute
+
+
 def _append(meta: Any, indexes: list[models.Index]) -> None:
     present = {index.name for index in meta.indexes}
     meta.indexes = [*meta.indexes, *(each for each in indexes if each.name not in present)]
@@ -72,7 +142,7 @@ def _append(meta: Any, indexes: list[models.Index]) -> None:
 
 
 def _when_prepared(cls: Any, action: Callable[[], None]) -> None:
-    """A model knows its primary key, which may be Django's own ``id``, only once it is complete."""
+    """Call ``action`` when ``cls`` is complete: only then is its primary key known."""
 
     def act(**kwargs: Any) -> None:
         class_prepared.disconnect(act, sender=cls)

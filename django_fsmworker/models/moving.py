@@ -1,138 +1,194 @@
-"""Moving rows by code instead of by a check: what a row's columns become when it enters a state."""
+"""A move of one row by a declared transition, with other columns, and patience while it is held."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
-from django.db import DatabaseError, connections, transaction
-from django.db.models import QuerySet
+from django.core.exceptions import FieldDoesNotExist
+from django.db import router, transaction
+from django.db.models import ExpressionWrapper, QuerySet
+from django.db.models.fields import BooleanField
 
-from django_fsmworker import clock
+from django_fsmworker.exceptions import NotAllowed
 from django_fsmworker.graph import State
-from django_fsmworker.models import door
-from django_fsmworker.models.discovery import declaring_model
-from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
-from django_fsmworker.models.keys import MOST_KEYS, batched, key_name, with_keys
-from django_fsmworker.models.records import FailureRecord, row_key
+from django_fsmworker.logs import logger_for
+from django_fsmworker.models import unsaved
+from django_fsmworker.models.fields import ENGINE_COLUMNS, loading
+from django_fsmworker.models.functions import unleased
+from django_fsmworker.models.patience import Patience
+from django_fsmworker.models.refusals import not_allowed
+from django_fsmworker.models.transition import StateChange
 
-WAITS = (0.01, 0.05, 0.2, 0.5)
-# MariaDB joins a list of 1,000 keys like a table, and locks in the order of that.
-MOST_LOCKED = 500
+logger = logger_for(__name__)
 
-
-def entering(model: Any, state: State) -> dict[str, Any]:
-    """Values for ``QuerySet.update()``; what runs on the row loses its claim: it is superseded."""
-    delay = state.first_due
-    values: dict[str, Any] = {
-        "state": state.name,
-        "state_changed": DatabaseNow(),
-        "state_next": None if delay is None else DatabaseNow() + timedelta(seconds=delay),
-        "state_lease": None,
-        "state_claim": None,
-        "state_failures": 0,
-    }
-    if any(field.attname == "state_history" for field in model._meta.concrete_fields):
-        values["state_history"] = AppendToHistory("state_history", state.name)
-    return values
+Running: TypeAlias = Literal["wait", "refuse", "revoke"]
+"""What a move does while a runner holds its row."""
 
 
-def to_write(rows: QuerySet[Any]) -> QuerySet[Any]:
-    """``rows`` of the database that they are written to, unless they name one themselves."""
-    written: Any = rows.all()
-    written._for_write = True
-    return rows.using(written.db)
+class Move:
+    """One call of ``state_move()``: ``attempt()`` is called until it returns None."""
+
+    def __init__(
+        self,
+        instance: Any,
+        state: State | str,
+        only_from: State | str | Iterable[State | str] | None,
+        columns: Mapping[str, Any] | None,
+        by: Any,
+        reason: str,
+        running: Running,
+        wait: float,
+        keep_failures: bool = False,
+    ) -> None:
+        if running not in ("wait", "refuse", "revoke"):
+            raise ValueError(f"running={running!r} is none of 'wait', 'refuse' and 'revoke'.")
+        graph = instance.state_graph
+        self.target: State = graph.get(state)
+        self.only_from = None if only_from is None else _states(graph, only_from)
+        using = router.db_for_write(type(instance), instance=instance)
+        self.change = StateChange(instance, using, "move", by, reason, keep_failures=keep_failures)
+        self.change.refuse_unsaved("state_move()")
+        self.columns, self.childs_columns = self._parted(columns or {})
+        self.only_unleased = running != "revoke"
+        self.expected = self.change.loaded_state
+        self.patience = Patience(using, wait if running == "wait" else 0.0)
+
+    def attempt(self) -> float | None:
+        """Move the row; or the seconds after which to try again, since a runner holds it."""
+        source, self.expected = self.expected, None
+        # Usually the row is where it was seen last, and one statement is enough.
+        if source is not None and self._is_allowed(source) and self._enter(source):
+            self._finish()
+            return None
+        while True:
+            source, is_free = self._look()
+            if not self._is_allowed(source):
+                raise self._refusal(source)
+            if self.only_unleased and not is_free:
+                return self._wait(source)
+            if self._enter(source, unfailing=False):
+                self._finish()
+                return None
+            # It has changed since the look: whoever did that made progress, so this ends.
+
+    def _look(self) -> tuple[str, bool]:
+        """The state that the row is in, and whether no runner holds it."""
+        free = ExpressionWrapper(unleased(), output_field=BooleanField())
+        row = self.change.row.annotate(_is_free=free)
+        found: tuple[str, bool] = row.values_list("state", "_is_free").get()
+        return found
+
+    def _enter(self, source: str, *, unfailing: bool | None = None) -> bool:
+        """Write the move, if the row is in ``source`` and free; whether it was."""
+        change, childs = self.change, self.childs_columns
+        if unfailing is None:
+            unfailing = change.seems_unfailing
+        if not childs:
+            return change.enter(
+                self.target,
+                source,
+                self.columns,
+                only_unleased=self.only_unleased,
+                unfailing=unfailing,
+            )
+        with transaction.atomic(using=change.using):
+            if not change.enter(
+                self.target, source, self.columns, only_unleased=self.only_unleased
+            ):
+                return False
+            own: QuerySet[Any] = QuerySet(type(change.instance), using=change.using)
+            own.filter(pk=change.instance.pk).update(**childs)
+            return True
+
+    def _wait(self, source: str) -> float:
+        """Seconds until the next look; raises ``NotAllowed`` if there is no time left."""
+        pause = self.patience.pause()
+        if pause is None:
+            raise not_allowed(
+                f"{self._name} cannot go from {source} to {self.target} now: a runner holds it for "
+                f"its check. Try again, wait longer, or move it at once with running='revoke'.",
+                "running",
+            )
+        return pause
+
+    def _finish(self) -> None:
+        change = self.change
+        change.finish()
+        if self.childs_columns:
+            with loading(change.instance):
+                change.instance.refresh_from_db(
+                    using=change.using, fields=list(self.childs_columns)
+                )
+        unsaved.saved(change.instance, [*self.columns, *self.childs_columns])
+        source = change.moved[0][1]
+        logger.debug(
+            "%s moved from %s to %s%s%s.",
+            self._name,
+            source,
+            self.target,
+            "" if change.by is None else f" by {change.by}",
+            f": {change.reason}" if change.reason else "",
+            extra={"action": "move", "model": change.model._meta.label, "pk": change.key}
+            | {"state": source},
+        )
+
+    @property
+    def _name(self) -> str:
+        instance = self.change.instance
+        return f"{instance._meta.label} {instance.pk}"
+
+    def _is_allowed(self, source: str) -> bool:
+        return source in self._sources()
+
+    def _sources(self) -> list[str]:
+        """The states from which this move is allowed."""
+        states = self.change.instance.state_graph.states.values()
+        return [
+            each.name
+            for each in states
+            if self.target in each.unguarded and (self.only_from is None or each in self.only_from)
+        ]
+
+    def _refusal(self, source: str) -> NotAllowed:
+        sources = ", ".join(sorted(self._sources())) or "no state"
+        return not_allowed(
+            f"{self._name} cannot go from {source} to {self.target}; "
+            f"this move is allowed from: {sources}.",
+            "source_state",
+        )
+
+    def _parted(self, columns: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The columns in the table that has the state, and those in the table of a child."""
+        model = type(self.change.instance)
+        own: dict[str, Any] = {}
+        childs: dict[str, Any] = {}
+        for name, value in columns.items():
+            attname = _settable(model, name)
+            shared = any(
+                each.attname == attname for each in self.change.model._meta.concrete_fields
+            )
+            (own if shared else childs)[attname] = value
+        return own, childs
 
 
-def move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
-    """Put every row of ``rows`` into ``state``, whatever its own; returns ``(pk, source)`` of each.
-
-    A queryset without a database is one to read from: ``to_write()``. A database that ends a
-    deadlock at the cost of this transaction is asked again, unless it is the caller's own. (MariaDB
-    takes a wait for a deadlock where somebody just skips a locked row.)
-    """
-    connection = connections[rows.db]
-    own = not connection.in_atomic_block and connection.features.has_select_for_update
-    for wait in WAITS if own else ():
-        try:
-            return _move(rows, state)
-        except DatabaseError as error:
-            if not door.engine().is_contention(error):
-                raise
-            time.sleep(wait * random.uniform(0.5, 1.0))
-    return _move(rows, state)
+def _states(graph: Any, given: State | str | Iterable[State | str]) -> list[State]:
+    names = [given] if isinstance(given, State | str) else given
+    return [graph.get(each) for each in names]
 
 
-def _move(rows: QuerySet[Any], state: State) -> list[tuple[Any, str | None]]:
-    """The rows are locked first, in the order of their keys: two updates of many rows that do not
-    agree on an order deadlock within seconds. Those of a multi-table child are locked, and told, by
-    the row that has the state.
-    """
-    model, using = declaring_model(rows.model), rows.db
-    with transaction.atomic(using=using):
-        moved: list[tuple[Any, str | None]] = []
-        for some in lockable(rows):
-            moved += dict(keys_and_states(locked(some))).items()
-        for keys in batched([pk for pk, _ in moved], MOST_KEYS):
-            known: QuerySet[Any] = QuerySet(model, using=using)
-            known.filter(with_keys(model, keys)).update(**entering(model, state))
-            resolve_failures(model, keys, using)
-    return moved
-
-
-def resolve_failures(model: Any, keys: list[Any], using: str) -> None:
-    """Somebody has dealt with these rows: what had failed is past."""
-    FailureRecord.objects.using(using).filter(
-        model=model._meta.label, row__in=[row_key(key) for key in keys], resolved=None
-    ).update(resolved=clock.now(), deaths=0)
-
-
-def locked(rows: QuerySet[Any], skip: bool = False) -> QuerySet[Any]:
-    """``rows``, to be locked in the order of their keys when they are read.
-
-    With ``skip`` those that somebody else has locked are left out, where the database can do that.
-    """
-    features = connections[rows.db].features
-    return rows.order_by(key_name(rows.model)).select_for_update(
-        skip_locked=skip and features.has_select_for_update_skip_locked,
-        of=(_lock_path(rows.model),) if features.has_select_for_update_of else (),
-        no_key=features.has_select_for_no_key_update,
-    )
-
-
-def keys_and_states(rows: QuerySet[Any]) -> list[tuple[Any, str]]:
-    """The key and the state of each of ``rows``, which may be locked as they are read.
-
-    The state is selected first: a composite key does not tell Django which table is locked.
-    """
-    found = rows.values_list("state", key_name(rows.model))
-    return [(key, state) for state, key in found]
-
-
-def _lock_path(model: Any) -> str:
-    """The way from a query of ``model`` to the table that has the state."""
-    way = model._meta.get_path_to_parent(declaring_model(model))
-    return "__".join(step.join_field.name for step in way) or "self"
-
-
-def lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
-    """``rows`` as querysets that a database can lock, in the order of their keys.
-
-    The keys of a slice are read first; its conditions are looked at once more under the lock.
-    Those of a union, of groups or of distinct rows cannot be. So are all keys on MariaDB and MySQL,
-    which lock, and wait for, each row that they look at, wanted or not.
-    """
-    query, keys_first = rows.query, connections[rows.db].vendor == "mysql"
-    derived = query.combinator or query.distinct or query.group_by
-    if not derived and not query.is_sliced and not keys_first:
-        yield rows
-        return
-    name = rows.model._meta.pk.name if query.combinator else "pk"
-    keys = sorted(set(rows.values_list(name, flat=True)))
-    whole = QuerySet(rows.model, using=rows.db) if derived else rows.all()
-    whole.query.clear_limits()
-    for some in batched(keys, MOST_LOCKED if keys_first else MOST_KEYS):
-        yield whole.filter(with_keys(rows.model, some))
+def _settable(model: Any, name: str) -> str:
+    """The attribute of the column ``name``; ``ValueError`` if a move cannot set it."""
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        field = None
+    if not getattr(field, "concrete", False) or field.many_to_many:
+        raise ValueError(f"state_move() cannot set {name}: {model._meta.label} has no such column.")
+    if field.attname in ENGINE_COLUMNS or field.primary_key:
+        raise ValueError(
+            f"state_move() cannot set {name}: it is the row's key or a column of the engine. "
+            f"Leave it out of set."
+        )
+    attname: str = field.attname
+    return attname

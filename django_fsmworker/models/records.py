@@ -1,37 +1,41 @@
-"""What this package writes down about rows that fail and runners that work."""
+"""The records of rows that fail and of what runners did."""
 
 from __future__ import annotations
 
-import json
-from hashlib import sha256
 from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-LONGEST_KEY = 255
+from django_fsmworker.models.keys import row_digest
+from django_fsmworker.models.limits import Bucket, Pause, Permit
 
 
-def row_key(pk: Any) -> str:
-    """A primary key as records have it: its text, shortened and hashed where it is too long.
+class RowDigestField(models.CharField):  # type: ignore[type-arg]
+    """The digest of the column ``row``. A collation may take ``abc`` and ``ABC`` for equal keys."""
 
-    That of a composite key is a JSON list: ``[7, "a"]``.
-    """
-    text = json.dumps(pk, ensure_ascii=False, default=str) if isinstance(pk, tuple) else str(pk)
-    if len(text) <= LONGEST_KEY:
-        return text
-    digest = sha256(text.encode()).hexdigest()
-    return f"{text[: LONGEST_KEY - len(digest) - 1]}…{digest}"
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 64, "editable": False, **kwargs})
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        digest = row_digest(model_instance.row)
+        setattr(model_instance, self.attname, digest)
+        return digest
 
 
 class FailureRecord(models.Model):
-    """Why a row is failing: one record a row, in the row's own database.
+    """Why a row is failing, or parked: one record for each such row, in the row's own database.
 
-    It stays when the row recovers, with the time in ``resolved``, until it is purged.
+    When the row recovers, the record stays, with the time in ``resolved``, until it is purged.
     """
 
     model = models.CharField(_("model"), max_length=200)
     row = models.CharField(_("row"), max_length=255, help_text=_("The row's primary key."))
+    digest = RowDigestField()
     state = models.CharField(_("state"), max_length=100)
     error = models.CharField(_("error"), max_length=200, help_text=_("The exception's type."))
     message = models.TextField(_("message"), blank=True)
@@ -40,23 +44,69 @@ class FailureRecord(models.Model):
     deaths = models.PositiveSmallIntegerField(
         _("deaths"),
         default=0,
-        help_text=_("How often the process ended while it ran this row with nothing beside it."),
+        help_text=_("How often the process ended while it ran this row as a suspect."),
     )
     first_seen = models.DateTimeField(_("first seen"))
     last_seen = models.DateTimeField(_("last seen"), db_index=True)
     resolved = models.DateTimeField(_("resolved"), null=True, blank=True)
     worker = models.CharField(_("worker"), max_length=200, blank=True)
+    parked = models.DateTimeField(
+        _("parked"), null=True, blank=True, help_text=_("When somebody parked the row last.")
+    )
+    parked_by = models.CharField(_("parked by"), max_length=200, blank=True)
+    parked_reason = models.TextField(_("parked because"), blank=True)
 
     class Meta:
         verbose_name = _("failure record")
         verbose_name_plural = _("failure records")
         constraints = (
-            models.UniqueConstraint(fields=["model", "row"], name="fsmworker_failure_row"),
+            models.UniqueConstraint(fields=["model", "digest"], name="fsmworker_failure_row"),
         )
-        permissions = (("view_traceback", "Can see tracebacks of failure records"),)
+        # To ask whether any row of a model is failing, which a move of many rows does.
+        indexes = (models.Index(fields=["model", "resolved"], name="fsmworker_failure_open"),)
+        permissions = (
+            ("view_traceback", "Can see tracebacks of failure records"),
+            ("retry_row", "Can retry rows"),
+            ("park_row", "Can park and unpark rows"),
+            ("cancel_row", "Can cancel what runs on rows"),
+            ("send_event", "Can send events to rows"),
+            ("move_row", "Can move rows to declared states"),
+        )
 
     def __str__(self) -> str:
         return f"{self.model} {self.row}: {self.error}"
+
+
+class TransitionRecord(models.Model):
+    """One transition of a row whose model has ``log_transitions``, in the row's own database.
+
+    It is written with the transition, and once. Rows that are deleted leave theirs behind, until
+    they are older than the setting ``keep_transitions``.
+    """
+
+    model = models.CharField(_("model"), max_length=200)
+    row = models.CharField(_("row"), max_length=255, help_text=_("The row's primary key."))
+    digest = models.BigIntegerField(editable=False)
+    source = models.CharField(_("source"), max_length=255)
+    target = models.CharField(_("target"), max_length=255)
+    at = models.DateTimeField(_("at"))
+    duration = models.DurationField(
+        _("duration"), null=True, help_text=_("How long the row was in the source.")
+    )
+    cause = models.CharField(_("cause"), max_length=20)
+    trigger = models.CharField(_("trigger"), max_length=100, blank=True)
+    by = models.CharField(_("by"), max_length=200, blank=True)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    worker = models.CharField(_("worker"), max_length=200, blank=True)
+    attempt = models.SmallIntegerField(_("attempt"), null=True)
+
+    class Meta:
+        verbose_name = _("transition record")
+        verbose_name_plural = _("transition records")
+        indexes = (models.Index(fields=["digest", "model", "id"], name="fsmworker_transition_row"),)
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.row}: {self.source} -> {self.target}"
 
 
 class StatorLog(models.Model):
@@ -69,10 +119,17 @@ class StatorLog(models.Model):
     moved = models.PositiveIntegerField(_("moved"), default=0)
     stayed = models.PositiveIntegerField(_("stayed"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
+    overran = models.PositiveIntegerField(_("overran"), default=0)
     timed_out = models.PositiveIntegerField(_("timed out"), default=0)
     interrupted = models.PositiveIntegerField(_("interrupted"), default=0)
     superseded = models.PositiveIntegerField(_("superseded"), default=0)
     expired = models.PositiveIntegerField(_("expired"), default=0)
+    due = models.IntegerField(
+        _("due"), null=True, blank=True, help_text=_("Rows that waited at its end; 10000: or more.")
+    )
+    oldest_due = models.FloatField(
+        _("oldest due"), null=True, blank=True, help_text=_("Seconds that the first had waited.")
+    )
 
     class Meta:
         verbose_name = _("stator log")
@@ -80,3 +137,24 @@ class StatorLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} by {self.worker} until {self.until:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def handled(self) -> int:
+        """The number of attempts that ended and were written."""
+        return self.moved + self.stayed + self.failed + self.overran + self.timed_out
+
+    @classmethod
+    def counted(cls) -> list[str]:
+        """The names of the columns that are counts, in their order."""
+        columns = cls._meta.concrete_fields
+        return [each.name for each in columns if isinstance(each, models.PositiveIntegerField)]
+
+
+RECORDS: tuple[type[models.Model], ...] = (
+    FailureRecord,
+    StatorLog,
+    TransitionRecord,
+    Pause,
+    Permit,
+    Bucket,
+)

@@ -1,59 +1,101 @@
-"""In DEBUG: which fields of a row were changed and not saved."""
+"""The fields of a row that user code changed and did not save; after checks, in DEBUG only."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Collection
+from datetime import date, time, timedelta
+from decimal import Decimal
 from functools import cache
+from types import NoneType
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.db.models.fields.files import FieldFile
 
 from django_fsmworker.models.keys import has_key
 
-_SEEN = "_state_seen"
+SEEN = "_state_seen"
+
+
+PLAIN = (NoneType, bool, int, float, str, bytes, Decimal, UUID, date, timedelta, time)
+
+
+class Snapshot:
+    """A value as it was: what is changed in place is told apart, too.
+
+    Nothing raises here, whatever the classes of values do when they are copied and compared: a
+    warning must not decide how an attempt ends.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._copy = None if isinstance(value, PLAIN) else _copy_of(value)
+
+    def is_of(self, value: Any) -> bool:
+        """Whether ``value`` is what it was; true where one cannot tell."""
+        if self._copy is None:
+            return self._value is value or _are_equal(self._value, value)
+        if self._copy == _copy_of(value):
+            return True
+        try:
+            return _are_equal(pickle.loads(self._copy), value)
+        except Exception:  # a class's own __setstate__
+            return False
+
+
+def _copy_of(value: Any) -> bytes | None:
+    """What a value is, as bytes; None where it cannot be had."""
+    try:
+        # A file's value has the row in it; the column has its name.
+        return pickle.dumps(str(value) if isinstance(value, FieldFile) else value)
+    except Exception:  # a class's own __reduce__
+        return None
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # arrays and the like compare by element
+        return False
 
 
 def watch(row: Any) -> None:
-    """From now on, count changes of ``row``'s own fields; nothing unless ``DEBUG`` is on."""
-    if _in_debug():
-        row.__dict__[_SEEN] = _values(row)
-
-
-def is_watched(row: Any) -> bool:
-    """Whether they are counted."""
-    return _SEEN in row.__dict__
+    """Remember the values of ``row``'s own fields, under ``SEEN`` in its ``__dict__``."""
+    row.__dict__[SEEN] = {name: Snapshot(value) for name, value in _values(row).items()}
 
 
 def saved(row: Any, names: Collection[str] | None = None) -> None:
-    """``row`` was saved, or only the fields in ``names``: what they hold is in the database."""
-    seen = row.__dict__.get(_SEEN)
+    """Take the present values of ``row`` for saved: all, or those of the fields ``names``."""
+    seen = row.__dict__.get(SEEN)
     if seen is None:
         return
     for field in row._meta.concrete_fields:
         if names is None or field.name in names or field.attname in names:
             if field.attname in row.__dict__:
-                seen[field.attname] = row.__dict__[field.attname]
+                seen[field.attname] = Snapshot(row.__dict__[field.attname])
 
 
 def fields(row: Any) -> list[str]:
-    """The fields that hold another value than when ``row`` was loaded or last saved."""
-    seen = row.__dict__.pop(_SEEN, {})
+    """The fields of ``row`` that changed since ``watch()`` or the last save; the watch ends."""
+    seen = row.__dict__.pop(SEEN, {})
     if not has_key(row):
         return []
     now = _values(row)
-    return sorted(name for name in seen if name in now and now[name] != seen[name])
+    return sorted(name for name in seen if name in now and not seen[name].is_of(now[name]))
 
 
 @cache
-def _in_debug() -> bool:
-    """Looked up once, since every check asks; settings look for themselves each time."""
+def in_debug() -> bool:
+    """Whether ``DEBUG`` is on; cached, since every check asks and settings look it up each time."""
     return bool(settings.DEBUG)
 
 
 def _forget(*, setting: str, **_: Any) -> None:
     if setting == "DEBUG":
-        _in_debug.cache_clear()
+        in_debug.cache_clear()
 
 
 setting_changed.connect(_forget)

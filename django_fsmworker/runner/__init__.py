@@ -1,4 +1,4 @@
-"""The process that moves rows."""
+"""The runner, which claims due rows, runs their checks and writes their next states."""
 
 from __future__ import annotations
 

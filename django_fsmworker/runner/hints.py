@@ -1,40 +1,55 @@
-"""Hears the hints of other processes, and tries out whether it would hear them."""
+"""The listening for hints of other processes, and the proof that they would arrive."""
 
 from __future__ import annotations
 
-import logging
 import random
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from django_fsmworker.models.hinting import NOW, SWEEP, WINDOW, sent
+from django_fsmworker.logs import logger_for
+from django_fsmworker.models.hints import (
+    EVERY_MODEL,
+    NOW,
+    PAUSED,
+    REVOKED,
+    SOON,
+    SWEEP,
+    WINDOW,
+    Hint,
+    sent,
+)
+from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.runner.claiming.claimer import Claimer
-from django_fsmworker.runner.database.connections import discard, use_own_connections
-from django_fsmworker.runner.database.outages import Outages
+from django_fsmworker.runner.database.connections import use_own_connections
+from django_fsmworker.runner.database.outages import OutageTracker, QueryGuard
 from django_fsmworker.store import Store
+from django_fsmworker.store.drivers import discard
 from django_fsmworker.store.errors import is_contention, is_outage
-from django_fsmworker.store.hints import EVERY_MODEL, Listener, hints_for
-from django_fsmworker.store.hints import Hints as Source
+from django_fsmworker.store.hints import HintTransport, Listener, hint_transport_for
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 LONGEST_WAIT = 1.0
-PROBE = "?"
 PROBE_INTERVAL = 60.0
 PROBE_PATIENCE = 5.0
 RECONNECT_WAIT = 1.0
 
-Nothing = Callable[[], None]
+# So many looks at a model may follow hints without a pause; from there on it is one in a window,
+# however many hints there are.
+BURST = 5
 
 
-class Hints:
-    """What a runner hears, from all its databases. With hints off it hears nothing and says so."""
+class HintListeners:
+    """The hints that a runner receives, from all its databases; none if they are not enabled."""
 
     def __init__(
         self,
@@ -42,23 +57,28 @@ class Hints:
         enabled: bool,
         claimer: Claimer,
         on_sweep: Callable[[Any], None],
-        wake: Nothing,
-        outages: Outages,
+        on_revoked: Callable[[Any], None],
+        on_orders: Callable[[], None],
+        wake: Callable[[], None],
+        outages: OutageTracker,
     ) -> None:
-        models: dict[str, dict[str, Any]] = {}
+        models: dict[str, dict[str, list[Any]]] = {}
         for model, store in stores.items() if enabled else ():
-            models.setdefault(store.alias, {})[model._meta.label] = model
+            label = declaring_model(model)._meta.label  # the events of many models have one
+            models.setdefault(store.alias, {}).setdefault(label, []).append(model)
         self._aliases = {store.alias for store in stores.values()}
         self._sent_before = self._sent_so_far()
-        sources = {alias: hints_for(alias) for alias in models}
-        self._silent = [alias for alias, source in sources.items() if source is None]
+        transports = {alias: hint_transport_for(alias) for alias in models}
+        self._silent = [alias for alias, transport in transports.items() if transport is None]
         self._threads = [
-            Hearing(source, models[alias], claimer, on_sweep, wake, outages)
-            for alias, source in sources.items()
-            if source is not None
+            HintListener(
+                transport, models[alias], claimer, on_sweep, on_revoked, on_orders, wake, outages
+            )
+            for alias, transport in transports.items()
+            if transport is not None
         ]
         for store in set(stores.values()):
-            store.session_lasts = partial(self._arrive_from, store.alias)
+            store.keeps_sessions(partial(self._arrive_from, store.alias))
 
     @property
     def active(self) -> bool:
@@ -66,19 +86,32 @@ class Hints:
         listening = bool(self._threads) and not self._silent
         return listening and all(thread.active for thread in self._threads)
 
-    def _arrive_from(self, alias: str) -> bool:
-        """Whether hints of one database arrive; what is said to a session there is kept."""
-        return any(thread.active and thread.alias == alias for thread in self._threads)
+    @property
+    def tell_of_orders(self) -> bool:
+        """Whether orders to workers are heard of at once, in every database."""
+        return self.active and all(thread.is_sent for thread in self._threads)
 
     @property
     def received(self) -> int:
-        """How many hints arrived."""
+        """How many hints arrived that concern this runner's models."""
         return sum(thread.received for thread in self._threads)
 
     @property
+    def unknown(self) -> int:
+        """How many messages arrived that are no hints; they are ignored."""
+        return sum(thread.unknown for thread in self._threads)
+
+    @property
     def sent(self) -> int:
-        """How many this process has sent since the runner was built, whoever in it did."""
+        """How many hints this process has sent since the runner was built, whoever in it did."""
         return self._sent_so_far() - self._sent_before
+
+    def unheard(self, alias: str) -> AbstractContextManager[None]:
+        """A context in which what the calling thread writes wakes nobody here, if that can be."""
+        for thread in self._threads:
+            if thread.alias == alias:
+                return thread.unheard()
+        return nullcontext()
 
     def start(self) -> None:
         """Listen from now on."""
@@ -92,7 +125,7 @@ class Hints:
             thread.start()
 
     def probe(self) -> None:
-        """Called by the main loop, whose connection is another one than the listeners'."""
+        """Send the probes that are due, on the main loop's connections, not the listeners'."""
         for thread in self._threads:
             thread.probe()
 
@@ -106,52 +139,90 @@ class Hints:
         return any(thread.is_alive() for thread in self._threads)
 
     def join(self, timeout: float) -> None:
-        """Wait for them, so many seconds for each."""
+        """Wait until the threads have ended, at most ``timeout`` seconds for each."""
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout)
+
+    def _arrive_from(self, alias: str) -> bool:
+        """Whether hints of one database arrive; what is said to a session there is kept."""
+        return any(thread.active and thread.alias == alias for thread in self._threads)
 
     def _sent_so_far(self) -> int:
         return sum(sent[alias] for alias in self._aliases)
 
 
-class Hearing(threading.Thread):
-    """Listens to one database.
+@dataclass(slots=True)
+class LookSchedule:
+    """When hints of one urgency make a runner look at one model.
 
-    A pooler between here and the database may swallow what it says to a connection that just
-    listens. So every minute a probe is sent on another connection: if it does not come back, there
-    are no hints, and the next try is a minute later.
+    It looks at once, and again ``again_after`` seconds later, for what the sender of the hint left
+    unsaid meanwhile. The looks of a flood are one window apart. Times are ``time.monotonic()``.
+    """
+
+    again_after: float
+    again_at: float = float("inf")
+    asked: bool = False
+    spent_until: float = float("-inf")
+
+    @property
+    def next_at(self) -> float:
+        """When the next look that a hint asked for may be taken."""
+        return self.spent_until - BURST * WINDOW if self.asked else float("inf")
+
+    def looked(self, now: float) -> None:
+        """Note that a look which was asked for has been taken."""
+        self.asked = False
+        self.spent_until = max(now, self.spent_until) + WINDOW
+        self.again_at = now + self.again_after
+
+
+class HintListener(threading.Thread):
+    """The thread that listens to one database.
+
+    A pooler between here and the database may accept LISTEN and pass nothing on. So every minute a
+    probe is sent on another connection: if it does not come back, there are no hints, and the next
+    try is a minute later.
     """
 
     def __init__(
         self,
-        source: Source,
-        models: Mapping[str, Any],
+        transport: HintTransport,
+        models: Mapping[str, Sequence[Any]],
         claimer: Claimer,
         on_sweep: Callable[[Any], None],
-        wake: Nothing,
-        outages: Outages,
+        on_revoked: Callable[[Any], None],
+        on_orders: Callable[[], None],
+        wake: Callable[[], None],
+        outages: OutageTracker,
     ) -> None:
         super().__init__(name="fsmworker-hints", daemon=True)
         self._stopped = threading.Event()
         self.active = False
-        self.received = 0
-        self.alias = source.alias
-        self._source = source
+        self.received = self.unknown = 0
+        self.alias = transport.alias
+        self.is_sent = transport.is_sent
+        self._transport = transport
         self._models = models
+        self._all_models = [model for some in models.values() for model in some]
         self._claimer = claimer
         self._on_sweep = on_sweep
+        self._on_revoked = on_revoked
+        self._on_orders = on_orders
         self._wake = wake
-        self._backoff = outages.backoff(source.alias)
-        self._probing = outages.backoff(source.alias)
+        self._query_guard = QueryGuard(outages, self.alias)
+        self._probe_guard = QueryGuard(outages, self.alias)
         self._listener: Listener | None = None
         self._said_deaf = False
-        self._expected: str | None = None
+        self._expected: Hint | None = None
         self._answer_by = float("inf")
         self._next_probe = 0.0
-        self._look_again_at = float("inf")
-        self._soon = False
-        self._swept: set[Any] = set()
+        again_after = WINDOW if transport.is_sent else float("inf")
+        self._looks = {
+            (model, urgency): LookSchedule(again_after)
+            for model in self._all_models
+            for urgency in (NOW, SOON, SWEEP, REVOKED, PAUSED)
+        }
 
     def run(self) -> None:
         wait = 0.0
@@ -174,83 +245,103 @@ class Hearing(threading.Thread):
         if listener is not None:
             listener.interrupt()
 
+    def unheard(self) -> AbstractContextManager[None]:
+        """A context in which what the calling thread writes does not arrive here, if possible."""
+        listener = self._listener
+        return nullcontext() if listener is None else listener.unheard(connections[self.alias])
+
     def probe(self) -> None:
         """Send a probe on the calling thread's connection if it is time for one."""
         now = time.monotonic()
-        due = self._source.may_be_deaf and self._expected is None and now >= self._next_probe
+        due = self._transport.is_sent and self._expected is None and now >= self._next_probe
         if self._listener is None or not due:
             return
         self._next_probe = now + PROBE_INTERVAL
         self._answer_by = now + PROBE_PATIENCE
-        self._expected = f"{PROBE} {secrets.token_hex(8)}"
+        self._expected = Hint.probe()
         try:
-            with self._probing.asking():
-                if self._source.notify(self._expected):
+            with self._probe_guard.asking():
+                if self._transport.send(self._expected):
                     return
         except Exception as error:
             logger.debug("A probe was not sent (%s).", error, extra={"action": "hint"})
         finally:
-            self._probing.rest()
+            self._probe_guard.rest()
         self._expected, self._next_probe = None, now + RECONNECT_WAIT
 
     def _listen(self) -> float:
         """Listen until told to stop, or deaf; returns the seconds until the next try."""
         self._expected, self._next_probe = None, 0.0
-        self._listener = listener = self._source.listen()
-        self._backoff.succeeded()
-        self.active = not self._source.may_be_deaf
-        self._look_everywhere()  # what was said before nobody heard; and the loop shall probe
+        self._listener = listener = self._transport.listen()
+        self._query_guard.succeeded()
+        self.active = not self._transport.is_sent
+        self._look_everywhere()
         while not self._stopped.is_set():
-            now = time.monotonic()
-            heard = listener.wait(min(LONGEST_WAIT, max(0.0, self._look_again_at - now)))
-            for payload in heard:
-                self._hear(payload)
-            if time.monotonic() >= self._look_again_at:
-                self._look_again()
-            if not heard and self._unanswered():
+            arrived = listener.wait(self._seconds_to_wait())
+            self._take(arrived)
+            self._look_where_due()
+            if not arrived and self._unanswered():
                 self._deaf("what is sent to this connection does not arrive")
                 return PROBE_INTERVAL
         return 0.0
 
-    def _hear(self, payload: str) -> None:
-        label, _, kind = payload.partition(" ")
-        if label == PROBE:
-            if payload == self._expected:
-                self._answered()
-            return
-        if label != EVERY_MODEL and label not in self._models:
-            return
-        self.received += 1
-        if kind == NOW:
-            self._claimer.hinted(self._models[label])
-        elif kind == SWEEP:
-            self._swept.add(self._models[label])
-            self._on_sweep(self._models[label])
-        else:
-            self._soon = True
-            self._claimer.look_again(soon=True)
-        if label == EVERY_MODEL:
-            self._sweep(self._models.values())
-        if self._source.may_be_deaf:
-            self._look_again_at = time.monotonic() + WINDOW  # for what its sender left unsaid
-        self._wake()
+    def _seconds_to_wait(self) -> float:
+        due = min(min(look.next_at, look.again_at) for look in self._looks.values())
+        return min(LONGEST_WAIT, max(0.0, due - time.monotonic()))
 
-    def _look_again(self) -> None:
-        soon, self._soon, self._look_again_at = self._soon, False, float("inf")
-        self._sweep(self._swept)
-        self._swept.clear()
-        self._claimer.look_again(soon)
-        self._wake()
+    def _take(self, arrived: list[Hint | None]) -> None:
+        """Note what the hints ask for, and no more: there may be thousands a second."""
+        for hint, number in Counter(arrived).items():
+            if hint is None:
+                self.unknown += number
+            elif hint.is_probe:
+                if hint == self._expected:
+                    self._answered()
+            elif hint.is_for_workers:
+                self.received += number
+                self._on_orders()
+            elif hint.label == EVERY_MODEL:  # its sender does not know what has changed
+                self.received += number
+                self._ask(self._all_models, {hint.urgency, SWEEP, REVOKED})
+            elif hint.label in self._models:
+                self.received += number
+                self._ask(self._models[hint.label], {hint.urgency})
 
-    def _sweep(self, models: Iterable[Any]) -> None:
-        for model in models:
+    def _ask(self, models: Iterable[Any], urgencies: Iterable[str]) -> None:
+        for key in product(models, urgencies):
+            self._looks[key].asked = True
+
+    def _look_where_due(self) -> None:
+        now = time.monotonic()
+        for (model, urgency), look in self._looks.items():
+            if now >= look.next_at:
+                look.looked(now)
+                self._look(model, urgency)
+            elif now >= look.again_at:
+                look.again_at = float("inf")
+                self._look(model, urgency, again=True)
+
+    def _look(self, model: Any, urgency: str, *, again: bool = False) -> None:
+        if urgency == SWEEP:
             self._on_sweep(model)
+        elif urgency == REVOKED:
+            self._on_revoked(model)
+            return  # nothing to claim yet: the main loop sleeps on
+        elif urgency == PAUSED:
+            self._claimer.look_at_pauses()
+        elif urgency == NOW and not again:
+            self._claimer.hinted(model)
+        else:
+            self._claimer.look_again(soon=urgency == SOON)
+        self._wake()
 
     def _look_everywhere(self) -> None:
-        for model in self._models.values():
-            self._claimer.hinted(model)
-        self._sweep(self._models.values())
-        self._look_again()
+        """Ask about all models, since hints sent before LISTEN were missed; the loop will probe."""
+        for model in self._all_models:
+            self._look(model, NOW)
+            self._look(model, SWEEP)
+            self._look(model, REVOKED)
+        self._claimer.look_again()
 
     def _answered(self) -> None:
         self._expected, self.active = None, True
@@ -258,8 +349,8 @@ class Hearing(threading.Thread):
             self._said_deaf = False
             logger.info(
                 "Hints of the database %r arrive again.",
-                self._source.alias,
-                extra={"action": "hints_on", "database": self._source.alias},
+                self.alias,
+                extra={"action": "hints_on", "database": self.alias},
             )
 
     def _unanswered(self) -> bool:
@@ -271,9 +362,9 @@ class Hearing(threading.Thread):
             logger.info(
                 "Hints of the database %r do not arrive (%s); what other processes make due is "
                 "found by polling.",
-                self._source.alias,
+                self.alias,
                 reason,
-                extra={"action": "hints_off", "database": self._source.alias},
+                extra={"action": "hints_off", "database": self.alias},
             )
 
     def _failed(self, error: Exception) -> float:
@@ -281,7 +372,7 @@ class Hearing(threading.Thread):
         if self._listener is not None or is_contention(error):
             return RECONNECT_WAIT * random.uniform(0.5, 1.0)
         if is_outage(error):
-            return self._backoff.failed(error)
+            return self._query_guard.failed(error)
         self._deaf(str(error).strip())
         return PROBE_INTERVAL
 
@@ -290,4 +381,4 @@ class Hearing(threading.Thread):
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-        discard(connections[self._source.alias])
+        discard(connections[self.alias])

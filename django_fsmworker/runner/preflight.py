@@ -1,31 +1,37 @@
-"""What has to be true before a runner starts, said in sentences."""
+"""Checks before a runner starts: databases, tables, indexes, stranded rows."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
-from django.db.models import QuerySet
 
+from django_fsmworker.conf import unknown_variables
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models.discovery import declaring_model, refuse_children, stator_models
-from django_fsmworker.models.functions import DatabaseNow
-from django_fsmworker.models.keys import with_keys
-from django_fsmworker.models.moving import keys_and_states, lockable, locked
-from django_fsmworker.models.querysets import StatorQuerySet
-from django_fsmworker.models.records import FailureRecord, StatorLog
-from django_fsmworker.runner.database.backing_off import FIRST_WAIT
-from django_fsmworker.runner.database.connections import discard
-from django_fsmworker.runner.wakeup import Wakeup
-from django_fsmworker.store import Store
-from django_fsmworker.store.errors import is_outage
+from django_fsmworker.logs import logger_for
+from django_fsmworker.models.discovery import refuse_children, stator_models
+from django_fsmworker.models.event import is_event, with_events
+from django_fsmworker.models.keys import declaring_model
+from django_fsmworker.models.records import RECORDS
+from django_fsmworker.models.worker import Worker
+from django_fsmworker.runner.database.outages import FIRST_WAIT
+from django_fsmworker.runner.main_loop import Wakeup
+from django_fsmworker.runner.stranded import rescue_stranded
+from django_fsmworker.store import Store, one_a_table
+from django_fsmworker.store.drivers import discard
+from django_fsmworker.store.errors import (
+    is_cancelled,
+    is_contention,
+    is_outage,
+    is_refusal,
+)
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
-RESCUE_BATCH = 1000
+
+MOST_COUNTED = 1000
 
 
 def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> list[Any]:
@@ -33,16 +39,17 @@ def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> 
 
     All are, with ``database``, only those that are kept there.
 
-    A proxy stands for its model. A multi-table child is refused: its parent's rows are run.
+    A proxy stands for its model. A multi-table child is refused: its parent's rows are run. Where a
+    graph declares events, those of the model are delivered, too.
     """
     refuse_children(models or ())
     named = stator_models(database) if models is None else models
-    chosen = [declaring_model(model) for model in named]
+    chosen = [declaring_model(model) for model in named if not is_event(model)]
     if not chosen:
         raise ConfigurationError(
             "There is nothing to run: no installed model has a StateField with a graph."
         )
-    return list(dict.fromkeys(chosen))
+    return with_events(dict.fromkeys(chosen))
 
 
 def refuse_transaction(stores: Mapping[Any, Store]) -> None:
@@ -55,11 +62,26 @@ def refuse_transaction(stores: Mapping[Any, Store]) -> None:
             )
 
 
+def refuse_manual_commits(stores: Mapping[Any, Store]) -> None:
+    """Raise ``ConfigurationError`` where connections commit nothing by themselves."""
+    for store in stores.values():
+        if not store.connection.settings_dict["AUTOCOMMIT"]:
+            raise ConfigurationError(
+                f"DATABASES[{store.alias!r}] has AUTOCOMMIT = False, and nothing that a runner "
+                f"writes would be committed; remove it."
+            )
+
+
 def make_ready(
-    stores: Mapping[Any, Store], timeout: float, wakeup: Wakeup, stopping: Callable[[], bool]
+    stores: Mapping[Any, Store],
+    timeout: float,
+    wakeup: Wakeup,
+    stopping: Callable[[], bool],
+    learn: Callable[[], None],
 ) -> bool:
     """Wait for the databases, then inspect them; False if the runner was told to stop meanwhile.
 
+    ``learn`` asks them what the runner has to know besides: an outage may come at any moment.
     Raises ``ConfigurationError`` if one is not there, or goes away again, for ``timeout`` seconds.
     """
     end = time.monotonic() + timeout
@@ -69,9 +91,11 @@ def make_ready(
             return False
         try:
             inspect(stores)
+            learn()
             return True
         except (DatabaseError, InterfaceError) as error:
-            if not is_outage(error) or time.monotonic() > end:
+            passes = is_outage(error) or is_contention(error) or is_cancelled(error)
+            if not passes or time.monotonic() > end:
                 raise
         for store in stores.values():
             discard(store.connection)
@@ -103,25 +127,36 @@ def wait_for_databases(
 
 
 def inspect(stores: Mapping[Any, Store]) -> None:
-    """Raise for what cannot work, say what will cost, rescue what is stranded."""
-    check_tables(stores)
+    """Raise for what cannot work, warn of what costs speed, rescue stranded rows."""
+    stores = one_a_table(stores)
+    refuse_switched_schemas(stores)
     refuse_tables(stores)
+    check_tables(stores)
     warn_of_shortcomings(stores)
+    warn_of_undeclared_states(stores)
     rescue_stranded(stores)
+
+
+def refuse_switched_schemas(stores: Mapping[Any, Store]) -> None:
+    """Raise ``ConfigurationError`` where a runner's threads would not see the caller's schema."""
+    for store in stores.values():
+        if store.switches_schemas:
+            raise ConfigurationError(
+                f"The connections to the database {store.alias!r} switch between the schemas of "
+                f"tenants, and a runner works in one. Start one for each schema, with settings "
+                f"whose ENGINE is Django's own and whose search_path names the schema."
+            )
 
 
 def check_tables(stores: Mapping[Any, Store]) -> None:
     """Raise ``ConfigurationError`` if a table or a column is missing."""
-    by_alias: dict[str, list[Any]] = {}
-    for model, store in stores.items():
-        by_alias.setdefault(store.alias, [FailureRecord, StatorLog]).append(model)
-    for alias, models in by_alias.items():
-        for model in models:
+    for alias, store in {store.alias: store for store in stores.values()}.items():
+        here = [model for model, own in stores.items() if own.alias == alias]
+        for model in [*RECORDS, Worker, *here]:
             try:
-                columns: QuerySet[Any] = QuerySet(model, using=alias)
-                list(columns.extra(where=["1 = 0"]))
+                store.probe(model)
             except DatabaseError as error:
-                if is_outage(error):
+                if not is_refusal(error):
                     raise
                 discard(connections[alias])
                 raise ConfigurationError(
@@ -154,31 +189,39 @@ def warn_of_shortcomings(stores: Mapping[Any, Store]) -> None:
             logger.warning("%s %s", lack, remedy, extra={"action": "shortcoming"})
 
 
-def rescue_stranded(stores: Mapping[Any, Store]) -> None:
-    """Say which rows are in an automatic state with nothing due, and make them due.
+def statement_limits(stores: Mapping[Any, Store], longest: float) -> dict[str, float]:
+    """By alias, seconds after which the server is to end a statement of a check.
 
-    Their state was manual in an older graph, or plain SQL wrote NULL.
+    The runner ends it sooner, unless it has been killed. Where the project has a shorter limit,
+    there is none.
     """
+    limits = {}
+    for store in stores.values():
+        own = store.own_statement_limit()
+        if own is None or own > longest:
+            limits[store.alias] = longest
+    return limits
+
+
+def warn_of_undeclared_states(stores: Mapping[Any, Store]) -> None:
+    """Log the due rows that no check is for: of another build, or of a state that is renamed."""
     for model, store in stores.items():
-        number = 0
-        while batch := _rescue_batch(store, model):
-            number += batch
-        if number:
+        for state, number in store.undeclared_states(model, MOST_COUNTED).items():
             logger.warning(
-                "%d rows of %s were in an automatic state with nothing due; they are due now.",
-                number,
+                "%s rows of %s are in the state %s, which %s does not declare, and are not run; "
+                "rename them with QuerySet.update(), or declare the state.",
+                number if number < MOST_COUNTED else f"{MOST_COUNTED} or more",
                 model._meta.label,
-                extra={"action": "stranded", "model": model._meta.label},
+                state,
+                model.state_graph.__name__,
+                extra={"action": "undeclared", "model": model._meta.label, "state": state},
             )
 
 
-def _rescue_batch(store: Store, model: Any) -> int:
-    """Lock some of them in the order of their keys, then write."""
-    rows: StatorQuerySet[Any] = StatorQuerySet(model, using=store.alias)
-    with store.transaction():
-        stranded = lockable(rows.stranded()[:RESCUE_BATCH])
-        keys = [key for some in stranded for key, _ in keys_and_states(locked(some))]
-        return rows.filter(with_keys(model, keys)).update(state_next=DatabaseNow()) if keys else 0
+def warn_of_variables() -> None:
+    """Log the environment variables that look like settings."""
+    for sentence in unknown_variables():
+        logger.warning("%s", sentence, extra={"action": "shortcoming"})
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,50 +1,46 @@
-"""The runner: builds its parts, goes round the main loop, shuts everything down in order."""
+"""The runner: its main loop, and its shutdown in order."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.logs import logger_for
 from django_fsmworker.runner import preflight
-from django_fsmworker.runner.async_checks.pool import AsyncPool
-from django_fsmworker.runner.checking.abandoning import note_abandoned
-from django_fsmworker.runner.checking.cancelling import Cancelling
-from django_fsmworker.runner.checking.deadlines import Deadlines, shortest_deadline
-from django_fsmworker.runner.checking.passing_on import PassOn
-from django_fsmworker.runner.checking.pool import Pool
-from django_fsmworker.runner.claiming.claimer import Claimer
-from django_fsmworker.runner.claiming.renewer import Renewer
+from django_fsmworker.runner.assembly import Parts
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.connections import own_connections
-from django_fsmworker.runner.database.outages import Outages
-from django_fsmworker.runner.database.patience import Patience, patience_of
-from django_fsmworker.runner.guards.parts import GuardParts
-from django_fsmworker.runner.hints import Hints
-from django_fsmworker.runner.housekeeping import Housekeeping
-from django_fsmworker.runner.identity import worker_name
-from django_fsmworker.runner.settling.concluding import Losses
-from django_fsmworker.runner.settling.running_on import RunOn
-from django_fsmworker.runner.settling.settler import Settler
-from django_fsmworker.runner.wakeup import Wakeup
-from django_fsmworker.runner.watchdog import Liveness, Watchdog
-from django_fsmworker.runner.work.attempt import WHOLE, Attempt
-from django_fsmworker.runner.work.batch import Work, attempts_of
-from django_fsmworker.runner.work.holdings import Holdings
-from django_fsmworker.runner.work.ready import ReadyQueue
-from django_fsmworker.runner.work.throughput import Throughput
-from django_fsmworker.store import Outcome, stores_for
+from django_fsmworker.runner.heartbeat import Obedience, Report
+from django_fsmworker.runner.identity import identity_of
+from django_fsmworker.runner.in_flight.attempts import WHOLE
+from django_fsmworker.runner.limits import Limits
+from django_fsmworker.runner.main_loop import Liveness, Wakeup, Watchdog
+from django_fsmworker.runner.stacks import stacks
+from django_fsmworker.runner.status import RunnerStatus, report_of, status_of
+from django_fsmworker.store import stores_for
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
+
+GUARD_PATIENCE = 5.0
 
 
 class StatorRunner:
-    """Runs the lives of the rows of ``models`` (all with a state graph, if none are given).
+    """Runs the rows of ``models`` through their states (of all with a graph, if none are given).
 
     Options are those of ``conf.RunnerSettings``; ``task_deadline`` is the ancestor's word for
-    ``deadline``. It works on any thread and touches no signal handler. One object runs once.
+    ``deadline``. ``database`` is an alias: only models that are kept there, as it stands by default
+    where routers write them. ``on_stall`` is called when the main loop has not come round for
+    ``watchdog_interval`` seconds; ``on_progress`` replaces the liveness file. ``on_limit`` is
+    called once when a limit such as ``max_tasks`` is reached; by default the runner stops then.
+
+    A runner works on any thread and touches no signal handler. One object runs once. Raises
+    ``ConfigurationError`` for settings that are wrong, and if there is nothing to run.
     """
 
     def __init__(
@@ -60,6 +56,7 @@ class StatorRunner:
         database: str | None = None,
         on_stall: Callable[[], None] = lambda: None,
         on_progress: Callable[[], None] | None = None,
+        on_limit: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         options.setdefault("deadline", task_deadline)
@@ -73,140 +70,194 @@ class StatorRunner:
         )
         models = preflight.models_to_run(models, database)
         self.stores = stores_for(models, database)
-        self.worker = worker_name()
+        identity = identity_of(self.stores, self.settings)
+        self.worker, self.worker_name = identity.id, identity.name
         self.counters = Counters()
-        self.too_many_abandoned = False
+        self.too_many_abandoned = self.limit_reached = False
+        self._limits = Limits.of(self.settings, self.counters)
+        self._on_limit = on_limit or self.stop
+        self.rounds = 0
+        self._progressed_at: float | None = None
         self._stopping = False
-        self._runs_async = any(
-            state.is_async for model in models for state in model.state_graph.states.values()
-        )
+        self._drain_timeout = self.settings.drain_timeout
         self._wake = Wakeup()
-        self._build(on_stall, on_progress)
+        self.ordered_to_stop = False
+        obedience = Obedience(self._suspend, self._resume, self._obey_stop, self._stacks)
+        self.parts = Parts(
+            self.stores,
+            self.settings,
+            self.counters,
+            identity,
+            self._wake,
+            self._report,
+            obedience,
+        )
+        self.hints = self.parts.hints
+        self._watchdog = Watchdog(self.settings.watchdog_interval, on_stall)
+        self._liveness = Liveness(self.settings.liveness_file, on_progress)
 
     def run(self, run_for: float | None = None) -> None:
-        """Run for so many seconds; None: until ``stop()``; 0: one pass over what is due now.
+        """Run for ``run_for`` seconds; None: until ``stop()``; 0: one pass over what is due now.
 
         Raises ``ConfigurationError`` if a database cannot be reached or lacks a table, and inside a
         transaction of the caller, which the runner's threads could not see into.
         """
+        preflight.refuse_manual_commits(self.stores)
         preflight.refuse_transaction(self.stores)
+        preflight.warn_of_variables()
         with own_connections({store.alias for store in self.stores.values()}):
             if not preflight.make_ready(
-                self.stores, self.settings.connect_timeout, self._wake, lambda: self._stopping
+                self.stores,
+                self.settings.connect_timeout,
+                self._wake,
+                lambda: self._stopping,
+                self._learn_limits,
             ):
                 return
+            # A supervisor has to know that this process came up before any code of the project's
+            # runs: what ends it from here on is no matter of its configuration.
+            self._liveness.touch()
             if run_for == 0:
-                self._claimer.only_what_is_due_now()
-                self._guards.sweep_once(lambda: self._stopping)
+                self.parts.claimer.only_what_is_due_now()
+                self.parts.run_on.forbid()
+                self.parts.sweeper.sweep_once(lambda: self._stopping)
             self._start()
             try:
                 self._loop(run_for)
             finally:
                 self._shut_down(one_pass=run_for == 0 and not self._stopping)
 
+    def _learn_limits(self) -> None:
+        longest = self.parts.longest_statement
+        self.parts.statement_limits.update(preflight.statement_limits(self.stores, longest))
+
+    async def arun(self, run_for: float | None = None) -> None:
+        """Run as ``run()`` does, for code on an event loop, which goes on meanwhile.
+
+        The runner has a thread of its own. Whoever cancels this stops the runner, and waits until
+        it has stopped; ``stop()`` ends it, too. It looks for no transaction of the caller's.
+        """
+        ended: Future[None] = Future()
+        threading.Thread(
+            target=self._run_into, args=(ended, run_for), name="fsmworker-runner", daemon=True
+        ).start()
+        waiting = asyncio.wrap_future(ended)
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            self.stop()
+            await asyncio.wait([waiting])
+            raise
+
+    def _run_into(self, ended: Future[None], run_for: float | None) -> None:
+        try:
+            self.run(run_for)
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
     def stop(self, timeout: float | None = None) -> None:
         """Ask the runner to stop; running checks get ``timeout`` seconds (None: as configured)."""
         if timeout is not None:
             self._drain_timeout = timeout
         self._stopping = True
+        self.parts.run_on.forbid()
+        self.parts.heartbeat.look()
         self._wake.set()
 
-    def _build(self, on_stall: Callable[[], None], on_progress: Callable[[], None] | None) -> None:
-        settings = self.settings
-        self._drain_timeout = settings.drain_timeout
-        self._outages = Outages(patience_of(settings))
-        self._patience = Patience(self._outages)
-        self._holdings = Holdings(on_remove=self._wake.set)
-        self._settler = Settler(
-            self._holdings,
-            self.counters,
-            self._outages,
+    @property
+    def worker_id(self) -> str:
+        """The id of this runner's record in the registry of workers."""
+        return self.parts.heartbeat.worker_id
+
+    @property
+    def health_address(self) -> str:
+        """Where this process serves its pages on health, as its record says; empty if nowhere."""
+        return self.parts.heartbeat.health_address
+
+    @health_address.setter
+    def health_address(self, address: str) -> None:
+        self.parts.heartbeat.health_address = address
+
+    def _report(self) -> Report:
+        return report_of(self.parts, self.counters, stopping=self._stopping)
+
+    def _suspend(self) -> None:
+        """Take up nothing more, and give back what has not started; what runs goes on."""
+        self.parts.duty.suspend()
+        self.parts.ready.give_back_waiting()
+
+    def _resume(self) -> None:
+        self.parts.duty.resume()
+
+    def _obey_stop(self) -> None:
+        self.ordered_to_stop = True
+        self.stop()
+
+    def _stacks(self) -> str:
+        return stacks(self.parts.loops())
+
+    def status(self) -> RunnerStatus:
+        """A read-only picture of the runner at this moment; called at any time, on any thread."""
+        aliases = dict.fromkeys(store.alias for store in self.stores.values())
+        return status_of(
+            self.parts,
             self.worker,
-            self._settled,
-            RunOn(settings.lease, self._may_run_on),
-            lambda attempts: self._ready.put(attempts),
+            self.counters,
+            aliases,
+            stopping=self._stopping,
+            rounds=self.rounds,
+            progressed_at=self._progressed_at,
         )
-        self._ready = ReadyQueue(
-            settings.concurrency_per_model,
-            give_back=lambda work: self._pass_on(work, None),
-            low_water=self._wake.set,
-        )
-        most, lease = settings.max_in_flight, settings.lease
-        self._throughputs = {
-            False: Throughput(settings.concurrency, most, lease),
-            True: Throughput(settings.async_concurrency, most, lease),
-        }
-        settle, wake = self._settler.inbox.put, self._wake.set
-        self._pass_on = PassOn(settle, self._ready.put).over
-        losses = Losses(self._outages)
-        self._pool = Pool(settings.concurrency, self._ready, self._pass_on, self.worker, losses)
-        self._async_pool = AsyncPool(
-            settings, self._ready, self._pass_on, self.worker, losses, self._abandoned
-        )
-        self._guards = GuardParts(
-            self.stores, self._ready, settle, self.counters, self._outages, self.worker, self._due
-        )
-        self._claimer = Claimer(
-            self.stores,
-            settings,
-            self._holdings,
-            self._guards.line,
-            self._throughputs,
-            self._outages,
-            self._lost,
-            losses.known,
-        )
-        self.hints = Hints(
-            self.stores, settings.hints, self._claimer, self._guards.hinted, wake, self._outages
-        )
-        self._deadlines = Deadlines(
-            self._pool,
-            self._async_pool,
-            losses,
-            settings.deadline,
-            shortest_deadline(self.stores, settings.deadline),
-            settings.abandon_after,
-            self._abandoned,
-        )
-        self._cancelling = Cancelling(
-            self._pool, self._async_pool, self._deadlines, self._settler.supersede, self._pass_on
-        )
-        self._renewer = Renewer(self._holdings, self._ready, self._outages, lease, self._lost)
-        self._housekeeping = Housekeeping(
-            self.stores, settings, self.counters, self._outages, self.worker
-        )
-        self._essential = (self._settler, self._renewer, self._deadlines, self._patience)
-        self._watchdog = Watchdog(settings.watchdog_interval, on_stall)
-        self._liveness = Liveness(settings.liveness_file, on_progress)
 
     def _start(self) -> None:
         logger.info(
-            "Running %s with %d threads as %s.",
+            "Running %s with %d threads as %s (process %d).",
             ", ".join(model._meta.label for model in self.stores),
             self.settings.concurrency,
             self.worker,
+            os.getpid(),
             extra={"action": "started", "worker": self.worker},
         )
-        self._pool.fill()
-        if self._runs_async:
-            self._async_pool.start()
+        for executor in self.parts.executors:
+            executor.start()
         for part in (*self._essential, self._watchdog):
             part.start()
-        self._guards.start(self._claimer.single_pass)
-        if not self._claimer.single_pass:
-            self._housekeeping.start()
-            self.hints.start()
+        if not self.parts.claimer.single_pass:
+            self.parts.heartbeat.start()
+            self.parts.housekeeping.start()
+            self.parts.hints.start()
+
+    @property
+    def _essential(self) -> Sequence[threading.Thread]:
+        """The threads without which the runner would look alive and do nothing."""
+        parts = self.parts
+        threads: list[threading.Thread] = [
+            parts.settler,
+            parts.renewer,
+            parts.deadlines,
+            parts.query_watchdog,
+        ]
+        if parts.evaluator is not None:
+            threads.append(parts.evaluator)
+        if parts.sweeper.models and not parts.claimer.single_pass:  # which has swept already
+            threads.append(parts.sweeper)
+        if parts.heartbeat.ident is not None:
+            threads.append(parts.heartbeat)
+        return threads
 
     def _loop(self, run_for: float | None) -> None:
-        """Claim while there is room and anything due; otherwise sleep until something changes."""
+        """Claim while slots are free and rows due; otherwise sleep until something changes."""
         end = None if not run_for else time.monotonic() + run_for
+        settled = self.parts.settler.settled
         while not self._stopping:
             self._wake.clear()
+            self.rounds += 1
             self._watchdog.beat()
-            self._pool.fill()
             self._check_parts()
-            for kind, throughput in self._throughputs.items():
-                throughput.measured(self._settler.settled[kind] / WHOLE)
+            for is_async, prefetch in self.parts.prefetch.items():
+                prefetch.measured(settled[is_async] / WHOLE)
             wait = self._look()
             if self._finished(end):
                 return
@@ -215,80 +266,90 @@ class StatorRunner:
             self._wake.wait(min(wait, self.settings.watchdog_interval / 8))
 
     def _check_parts(self) -> None:
-        """Without one of its parts a runner would look alive and do nothing."""
-        for part in (*self._essential, *self._guards.threads):
+        """Replace what can be replaced; ``RuntimeError`` if an essential part has ended."""
+        for executor in self.parts.executors:
+            executor.ensure_running()
+        for part in self._essential:
             if not part.is_alive():
                 raise RuntimeError(f"The thread {part.name} has ended; this runner ends, too.")
-        if self._runs_async and not self._async_pool.is_alive():
-            raise RuntimeError("The event loop's thread has ended; this runner ends, too.")
 
     def _look(self) -> float:
-        """One round; returns how long there is nothing to do, unless somebody wakes the loop."""
+        """Claim, once; returns the seconds in which there is nothing to do, unless woken."""
+        claimer = self.parts.claimer
         try:
-            self._claimer.claim()
-            self._claimer.peek()
-            self.hints.probe()
+            claimer.claim()
+            claimer.peek()
+            self.parts.hints.probe()
         except Exception:
             logger.exception("Claiming failed; trying again.", extra={"action": "claim_failed"})
             return self.settings.poll_interval
-        if self._claimer.makes_progress():
+        if claimer.makes_progress():
+            self._progressed_at = time.monotonic()
             self._liveness.touch()
-        return self._claimer.seconds_to_wait()
+        else:
+            self._progressed_at = float("-inf")
+        return claimer.seconds_to_wait()
 
     def _finished(self, end: float | None) -> bool:
-        if self.too_many_abandoned:
+        abandoned = sum(executor.abandoned for executor in self.parts.executors)
+        if abandoned > self.settings.max_abandoned:
+            self.too_many_abandoned = True
             return True
-        if self._claimer.single_pass:
-            return self._claimer.exhausted and not len(self._holdings)
+        if self._limits is not None and not self.limit_reached:
+            self._look_at_limits(self._limits)
+        if self.parts.claimer.single_pass:
+            return self.parts.claimer.exhausted and not self._has_rows_to_wait_for()
         return end is not None and time.monotonic() >= end
+
+    def _look_at_limits(self, limits: Limits) -> None:
+        reached = limits.reached()
+        if reached is not None:
+            self.limit_reached = True
+            logger.info(
+                "This process has reached %s; it is to end, and another one to go on.",
+                reached,
+                extra={"action": "limit_reached", "worker": self.worker},
+            )
+            self._on_limit()
+
+    def _has_rows_to_wait_for(self) -> bool:
+        """Whether rows are in flight; those of models that rest do not count."""
+        resting = self.parts.outages.mismatches.resting()
+        in_flight = self.parts.in_flight
+        if not resting:
+            return bool(len(in_flight))
+        return any(each.model not in resting for each in in_flight.all())
 
     def _shut_down(self, one_pass: bool) -> None:
         """Hand back what has not started, let what runs end, settle it, stop everything else."""
+        parts = self.parts
         self._watchdog.stop()  # a long drain is no stall; every wait from here on is bounded
-        self._guards.stop_sweeping()
-        self._ready.close(self.settings.concurrency)
-        self._holdings.wait_until_empty(self._drain_timeout)
-        self._cancelling.the_rest(self._drain_timeout)
-        if self._runs_async:
-            self._async_pool.stop(timeout=1.0)
-        self._guards.stop()
-        self._settler.stop(timeout=max(5.0, self._drain_timeout))
+        parts.run_on.forbid()
+        parts.sweeper.stop()
+        parts.ready.close(self.settings.concurrency)
+        parts.in_flight.wait_until_empty(self._drain_timeout)
+        parts.canceller.the_rest(self._drain_timeout)
+        for executor in parts.executors:
+            executor.stop(timeout=1.0)
+        parts.call_threads.stop(timeout=1.0)  # after those whose checks may call, cancelled or not
+        if parts.evaluator is not None:
+            parts.evaluator.stop(GUARD_PATIENCE)
+        if parts.sweeper.is_alive():
+            parts.sweeper.join(GUARD_PATIENCE)
+        parts.settler.stop(timeout=max(5.0, self._drain_timeout))
+        parts.limiter.close()
         if one_pass:
-            self._housekeeping.delete_all_expired()
-        parts = (self._renewer, self._deadlines, self._watchdog, self._housekeeping, self.hints)
-        for part in parts:
+            parts.housekeeping.delete_all_expired()
+        others = (
+            parts.renewer, parts.deadlines, self._watchdog, parts.housekeeping, parts.hints,
+            parts.heartbeat,
+        )  # fmt: skip
+        for part in others:
             part.stop()
             if part.is_alive():
                 part.join(5)
-        self._housekeeping.finish()
-        self._patience.stop()
+        parts.housekeeping.finish()
+        parts.query_watchdog.stop(5)  # the last, for the others' queries until then
         logger.info(
             "Stopped: %s.", self.counters, extra={"action": "stopped", "worker": self.worker}
         )
-
-    def _settled(self, model: Any, outcomes: list[Outcome]) -> None:
-        """Called by the settler after each write: its rows may be due again soon."""
-        self._claimer.expect(model, [each for each in outcomes if not each.kept])
-        self._guards.settled(model, outcomes)
-
-    def _due(self, model: Any, state: str, due_in: float) -> None:
-        """Called by a sweep: it has made rows of that state due."""
-        self._claimer.wake(model, state, due_in)
-        self._wake.set()
-
-    def _may_run_on(self) -> bool:
-        """Not in a single pass, which looks at what was due at its start, nor while stopping."""
-        return not (self._stopping or self._ready.closed or self._claimer.single_pass)
-
-    def _lost(self, attempts: list[Attempt]) -> None:
-        """Called when rows are not ours any more."""
-        self._cancelling.lost(attempts)
-
-    def _abandoned(self, work: Work) -> None:
-        """Called when a thread is given up. Writing that down must not hold up other deadlines."""
-        for attempt in attempts_of(work):
-            self._holdings.set_aside(attempt)
-        note_abandoned(work, self.worker)
-        if self._pool.abandoned + self._async_pool.abandoned > self.settings.max_abandoned:
-            self.too_many_abandoned = True
-            self._wake.set()

@@ -1,85 +1,101 @@
-"""What a database error means for the work at hand."""
+"""What a database error means for the work at hand: one of six classes.
+
+* outage: the database is away or can serve nobody;
+* contention: the same statement may well succeed in a moment;
+* cancelled: somebody, or the database's own limit, ended the statement;
+* refusal: the database refused this very data;
+* blaming the statement: it is wrong or too slow as it is written, whatever rows it is about;
+* perhaps a mismatch: a table, a column, a type or a right is not there as the statement expects it.
+
+Each database names its errors in its own way; what the names mean is listed in its package.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from django.db import DatabaseError, Error, InterfaceError, OperationalError
-
-from django_fsmworker.store.mysql_errors import (
-    AWAY_NUMBERS,
-    CANCELLED_NUMBERS,
-    TRY_AGAIN_NUMBERS,
+from django.db import (
+    DatabaseError,
+    Error,
+    InterfaceError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
 )
 
-DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40P01", "40001", "55P03"
-TRY_AGAIN = {DEADLOCK, SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE}
-QUERY_CANCELED = "57014"
+from django_fsmworker.store.mysql import errors as mysql
+from django_fsmworker.store.postgresql import errors as postgresql
+from django_fsmworker.store.sqlite import errors as sqlite
 
-# Classes of PostgreSQL's appendix A: connection, resources, shutdown, system; a standby's refusal.
-AWAY = ("08", "53", "57P", "58", "25006")
-
-# SQLite's primary result codes, from the list in its documentation.
-SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT = 5, 6, 9
-# No memory, read-only, input or output, full, cannot open, locking protocol.
-SQLITE_AWAY = {7, 8, 10, 13, 14, 15}
+# Modules that say the same: what the database calls an error, and the names of each class. In this
+# order: a driver of MariaDB and MySQL may give its errors a SQLSTATE, too.
+DATABASES: tuple[Any, ...] = (mysql, postgresql, sqlite)
 
 
-def number(error: BaseException) -> int | None:
-    """The number by which MariaDB and MySQL name the error, if it was one of them."""
-    arguments = getattr(error.__cause__, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], int) else None
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """The five letters by which PostgreSQL names the error, if it was PostgreSQL."""
-    return None if number(error) is not None else getattr(error.__cause__, "sqlstate", None)
-
-
-def sqlite_code(error: BaseException) -> int | None:
-    """The number by which SQLite names the error, if it was SQLite."""
-    extended: int | None = getattr(error.__cause__, "sqlite_errorcode", None)
-    return None if extended is None else extended & 0xFF
+def _named(error: BaseException) -> tuple[Any, Any] | None:
+    """The module of the database that the error is from, and its name there, or None."""
+    for database in DATABASES:
+        if (name := database.name_of(error)) is not None:
+            return database, name
+    return None
 
 
 def is_contention(error: BaseException) -> bool:
-    """The same statement may well succeed in a moment."""
-    return (
-        sqlstate(error) in TRY_AGAIN
-        or number(error) in TRY_AGAIN_NUMBERS
-        or sqlite_code(error) in (SQLITE_BUSY, SQLITE_LOCKED)
-    )
+    """Whether the same statement may well succeed in a moment."""
+    named = _named(error)
+    return named is not None and named[1] in named[0].TRY_AGAIN
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Somebody ended the statement, or it took longer than the database lets statements take."""
-    return (
-        sqlstate(error) == QUERY_CANCELED
-        or number(error) in CANCELLED_NUMBERS
-        or sqlite_code(error) == SQLITE_INTERRUPT
-    )
+    """Whether the statement was ended by somebody, or by the database's limit of time."""
+    named = _named(error)
+    return named is not None and named[1] in named[0].CANCELLED
 
 
 def is_outage(error: BaseException) -> bool:
-    """The database is away or cannot serve anybody; the statement itself is not to blame."""
-    if (code := number(error)) is not None:
-        return code in AWAY_NUMBERS
-    if (state := sqlstate(error)) is not None:
-        return state.startswith(AWAY)
-    if (code := sqlite_code(error)) is not None:
-        return code in SQLITE_AWAY
-    return isinstance(error, OperationalError | InterfaceError)
+    """Whether the database is away or can serve nobody; the statement itself is not to blame."""
+    named = _named(error)
+    if named is None:
+        return isinstance(error, OperationalError | InterfaceError)
+    return bool(named[0].is_away(named[1]))
 
 
 def is_refusal(error: BaseException) -> bool:
-    """The database refused this very data: a constraint, a trigger, a value out of range."""
+    """Whether the database refused this very data: a constraint, a trigger, an overflow."""
     excused = is_outage(error) or is_contention(error) or is_cancelled(error)
     return isinstance(error, DatabaseError) and not excused
 
 
-def tells_of(error: BaseException, kind: Callable[[BaseException], bool]) -> bool:
+def blames_statement(error: BaseException) -> bool:
+    """Whether the statement is wrong or too slow as it is written, whatever rows it is about.
+
+    So is one that Django could not even send: what is no database error comes from its terms.
+    """
+    if not isinstance(error, DatabaseError):
+        return True
+    named = _named(error)
+    listed = named is not None and named[1] in named[0].STATEMENT
+    unknown = str(error).startswith("no such ")  # a table, a column or a function, says SQLite
+    return isinstance(error, ProgrammingError | NotSupportedError) or listed or unknown
+
+
+def may_be_mismatch(error: BaseException) -> bool:
+    """Whether a table may not be as the statement expects it; ``Store.mismatch`` tells for sure.
+
+    A trigger or a guard may stumble over another table, in the same words.
+    """
+    if not is_refusal(error):
+        return False
+    named = _named(error)
+    if named is None:
+        return isinstance(error, ProgrammingError | NotSupportedError)
+    return bool(named[0].may_be_mismatch(named[1], str(error)))
+
+
+def tells_of(error: BaseException, is_such: Callable[[BaseException], bool]) -> bool:
     """Whether such a database error is behind an exception, however often it was wrapped."""
-    return any(isinstance(each, Error) and kind(each) for each in chain(error))
+    return any(isinstance(each, Error) and is_such(each) for each in chain(error))
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

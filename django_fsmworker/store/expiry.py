@@ -1,7 +1,8 @@
 """Deleting rows that have outlived their state's ``delete_after``.
 
 They are locked by state and age, then deleted in the same transaction through the ORM: cascades and
-signals work, and a row that somebody revived meanwhile survives.
+signals work, and a row that somebody revived meanwhile survives. A model that has a ``delete()`` of
+its own, for soft deletion or a tree, is asked to delete its rows one by one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 from django.db import connections
 from django.db.models import QuerySet
 
+from django_fsmworker.exceptions import StillThere
 from django_fsmworker.graph import State
 from django_fsmworker.models.functions import DatabaseNow, unleased
 from django_fsmworker.models.keys import with_keys
-from django_fsmworker.models.moving import keys_and_states
+from django_fsmworker.models.locking import keys_and_states, simply_named
+from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.store.errors import is_contention, is_outage
 from django_fsmworker.store.failures import Failure, forget, record
 from django_fsmworker.store.interface import Store
@@ -37,7 +40,7 @@ def with_overdue_rows(store: Store, places: Sequence[tuple[Any, State]]) -> list
         return []
     parts, params = [], []
     for model, state in places:
-        rows = _overdue(store, model, state).values("pk")[:1]
+        rows = _to_delete(store, model, state).order_by().values("pk")[:1]
         sql, values = rows.query.get_compiler(store.alias).as_sql()
         parts.append(f"EXISTS ({sql})")
         params += values
@@ -54,28 +57,34 @@ def expire(
 
     Rows in ``skip`` are left out: they were refused lately.
     """
-    overdue = _overdue(store, model, state).order_by("state_changed")
+    overdue = _to_delete(store, model, state).order_by("state_changed")
     if skip:
         oldest = overdue.values_list("pk", flat=True)[: limit + len(skip)]
         overdue = overdue.filter(with_keys(model, [key for key in oldest if key not in skip]))
+    if _deletes_itself(model):
+        keys = list(overdue.values_list("pk", flat=True)[:limit])
+        return _one_by_one(store, model, state, keys, worker)
     try:
         with store.transaction():
             return Expired(deleted=_delete(store, model, _lock(overdue[:limit])))
     except Exception as error:
-        if is_outage(error) or is_contention(error):
+        if is_outage(error) or is_contention(error) or store.mismatch(model, error):
             raise
         keys = list(overdue.values_list("pk", flat=True)[:limit])
     return _one_by_one(store, model, state, keys, worker)
 
 
 def _one_by_one(store: Store, model: Any, state: State, keys: list[Any], worker: str) -> Expired:
-    """Something in the batch refuses to go: find it, put its reason on record, delete the rest."""
+    """Delete each row in a transaction of its own; put on record why one would not go."""
     expired = Expired()
     for key in keys:
         try:
             with store.transaction():
-                row = _overdue(store, model, state).filter(pk=key)
-                expired.deleted += _delete(store, model, _lock(row))
+                locked = _lock(_overdue(store, model, state).filter(pk=key))
+                _delete(store, model, locked)
+                if _deletes_itself(model):
+                    _refuse_to_find(store, model, state, locked)
+            expired.deleted += locked
         except Exception as error:
             if is_contention(error):
                 continue
@@ -97,9 +106,32 @@ def _overdue(store: Store, model: Any, state: State) -> QuerySet[Any]:
     )
 
 
+def _to_delete(store: Store, model: Any, state: State) -> QuerySet[Any]:
+    """Those that have not been deleted: the default manager knows whom its ``delete()`` hides."""
+    overdue = _overdue(store, model, state)
+    if not _deletes_itself(model):
+        return overdue
+    return overdue.filter(pk__in=model._default_manager.using(store.alias).order_by().values("pk"))
+
+
+def _deletes_itself(model: Any) -> bool:
+    """Whether ``model`` overrides ``delete()``."""
+    return model.delete is not StatorModel.delete
+
+
+def _refuse_to_find(store: Store, model: Any, state: State, keys: list[Any]) -> None:
+    """Raise if a row that was asked to delete itself would be asked again the next time."""
+    if keys and _to_delete(store, model, state).filter(pk__in=keys).exists():
+        raise StillThere(
+            f"delete() left the row in the state {state}, and {model.__name__}."
+            f"{model._default_manager.name} still finds it. Let delete() move it to a state "
+            f"without delete_after, or let that manager hide it."
+        )
+
+
 def _lock(rows: QuerySet[Any]) -> list[Any]:
     features = connections[rows.db].features
-    locked = rows.select_for_update(
+    locked = simply_named(rows).select_for_update(
         skip_locked=features.has_select_for_update_skip_locked,
         of=("self",) if features.has_select_for_update_of else (),
     )
@@ -109,6 +141,11 @@ def _lock(rows: QuerySet[Any]) -> list[Any]:
 def _delete(store: Store, model: Any, keys: list[Any]) -> list[Any]:
     if keys:
         rows: QuerySet[Any] = QuerySet(model, using=store.alias)
-        rows.filter(with_keys(model, keys)).delete()
+        rows = rows.filter(with_keys(model, keys))
+        if _deletes_itself(model):
+            for row in rows:
+                row.delete()
+        else:
+            rows.delete()
         forget(store.alias, model, keys)
     return keys

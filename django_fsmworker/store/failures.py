@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.db import connections
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from django_fsmworker import clock
-from django_fsmworker.models.records import FailureRecord, row_key
+from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.keys import (
+    declaring_model,
+    portions,
+    present_rows,
+    records_of,
+    row_key,
+    with_keys,
+)
+from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.store.errors import is_contention, is_outage, tells_of
 
+KEEP_UNKNOWN = timedelta(days=7)
+MOST_LISTED = 500
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 
 
@@ -22,7 +35,8 @@ class Failure:
     """What went wrong in one attempt.
 
     ``noted``: it is on record already and counts once. ``lost``: the database could serve nobody;
-    ``locked``: it said "not now", which is no excuse unless it does so for long.
+    ``locked``: it said "not now", which is no excuse unless it does so for long. ``exception`` is
+    what was raised, until the failure has been told of.
     """
 
     error: str
@@ -31,6 +45,7 @@ class Failure:
     noted: bool = False
     lost: bool = False
     locked: bool = False
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -46,7 +61,15 @@ class Failure:
             _storable(text)[-LONGEST_TRACEBACK:],
             lost=tells_of(error, is_outage),
             locked=tells_of(error, is_contention),
+            exception=error,
         )
+
+    def told(self) -> None:
+        """Let go of the exception: its traceback holds frames, and one of them this failure."""
+        object.__setattr__(self, "exception", None)
+
+
+Deaths = dict[Any, int]
 
 
 def _text_of(error: BaseException) -> str:
@@ -64,12 +87,12 @@ def _storable(text: str) -> str:
 def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], worker: str) -> None:
     """Note a failure for each ``(pk, state, failure)``; a row that recovered starts a new count."""
     now = clock.now()
-    known = _records(alias, model, [pk for pk, _, _ in failed])
+    known = {entry.row: entry for entry in _records(alias, model, [pk for pk, _, _ in failed])}
     new: list[FailureRecord] = []
     seen: list[FailureRecord] = []
     for pk, state, failure in sorted(failed, key=lambda each: str(each[0])):
         entry = known.get(row_key(pk)) or FailureRecord(
-            model=model._meta.label, row=row_key(pk), first_seen=now, count=0
+            model=declaring_model(model)._meta.label, row=row_key(pk), first_seen=now, count=0
         )
         if entry.resolved:
             entry.first_seen, entry.count, entry.deaths, entry.resolved = now, 0, 0, None
@@ -87,53 +110,98 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
     FailureRecord.objects.using(alias).bulk_create(
         new,
         update_conflicts=True,
-        unique_fields=["model", "row"] if targets else None,
+        unique_fields=["model", "digest"] if targets else None,
         update_fields=_WRITTEN,
     )
     FailureRecord.objects.using(alias).bulk_update(seen, _WRITTEN)
 
 
-def count_death(alias: str, row: Any, worker: str) -> int:
-    """Note, before a suspect is run alone, that this process may die of it.
+def deaths_of(alias: str, model: Any, keys: Iterable[Any]) -> dict[Any, int]:
+    """How many processes are known to have ended while they ran these rows; without those of 0."""
+    by_row = {row_key(key): key for key in keys}
+    noted = _records(alias, model, by_row.values()).filter(resolved=None, deaths__gt=0)
+    return {by_row[row]: deaths for row, deaths in noted.values_list("row", "deaths")}
 
-    Returns how many processes have died so before; if this one lives, ``resolve_failures``
+
+def count_deaths(alias: str, model: Any, state: str, keys: Sequence[Any], worker: str) -> Deaths:
+    """Note, before suspects are run, that this process may die of them.
+
+    Returns how many processes have died so before, by key; if this one lives, ``resolve_failures``
     or ``survived`` takes the note back.
     """
-    model, state = type(row), str(row.state)
-    record(alias, model, [(row.pk, state, _LAPSED)], worker)
-    entry = FailureRecord.objects.using(alias).get(model=model._meta.label, row=row_key(row.pk))
-    deaths = entry.deaths
-    entry.deaths = deaths + 1
-    entry.save(using=alias, update_fields=["deaths"])
+    record(alias, model, [(key, state, _LAPSED) for key in keys], worker)
+    deaths = deaths_of(alias, model, keys)
+    _records(alias, model, keys).update(deaths=F("deaths") + 1)
     return deaths
 
 
 def survived(alias: str, model: Any, keys: Iterable[Any]) -> None:
     """These rows failed, but no process died of them."""
-    FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[row_key(key) for key in keys]
-    ).update(deaths=0)
+    _records(alias, model, keys).update(deaths=0)
 
 
 def take_back_death(alias: str, model: Any, keys: Iterable[Any]) -> None:
     """These suspects were interrupted, and this process lives: no death after all."""
-    FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[row_key(key) for key in keys], deaths__gt=0
-    ).update(deaths=F("deaths") - 1)
+    _records(alias, model, keys).filter(deaths__gt=0).update(deaths=F("deaths") - 1)
+
+
+def outlived(alias: str, model: Any, keys: Sequence[Any]) -> None:
+    """Others have taken over these suspects, and this process lives.
+
+    Where a row went on unharmed, whoever wrote that may not have seen the note: it is resolved.
+    """
+    take_back_death(alias, model, keys)
+    rows: QuerySet[Any] = QuerySet(model, using=alias)
+    unharmed = rows.filter(with_keys(model, list(keys)), state_failures=0).values_list(
+        "pk", flat=True
+    )
+    notes = _records(alias, model, unharmed).filter(resolved=None, deaths=0, error=_LAPSED.error)
+    notes.update(resolved=clock.now())
 
 
 def forget(alias: str, model: Any, keys: Iterable[Any]) -> None:
     """Drop the records of rows that are deleted."""
-    FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[row_key(key) for key in keys]
-    ).delete()
+    _records(alias, model, keys).delete()
 
 
-def _records(alias: str, model: Any, keys: Sequence[Any]) -> dict[str, FailureRecord]:
-    found = FailureRecord.objects.using(alias).filter(
-        model=model._meta.label, row__in=[row_key(key) for key in keys]
+def _records(alias: str, model: Any, keys: Iterable[Any]) -> QuerySet[FailureRecord]:
+    return FailureRecord.objects.using(alias).filter(**records_of(model, keys))
+
+
+def drop_orphans(alias: str, after: int, most: int) -> int | None:
+    """Drop the records of rows that are gone, among the next ``most`` records after that id.
+
+    Rows are deleted past a runner: by code, by a cascade, by SQL. Returns the id to go on after;
+    None where all have been looked at.
+    """
+    records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
+    found = list(
+        records.filter(pk__gt=after).order_by("pk").values_list("pk", "model", "row")[:most]
     )
-    return {entry.row: entry for entry in found}
+    by_label: dict[str, dict[str, int]] = {}
+    for pk, label, row in found:
+        by_label.setdefault(label, {})[row] = pk
+    models = {model._meta.label: model for model in stator_models(alias)}
+    orphans: list[int] = []
+    for label, rows in by_label.items():
+        if label in models:
+            present = present_rows(models[label], list(rows), alias)
+            orphans += [pk for row, pk in rows.items() if row not in present]
+        elif not _is_installed(label):
+            # Renamed or removed; or another project's, which shares the database.
+            old = records.filter(pk__in=rows.values(), last_seen__lt=clock.now() - KEEP_UNKNOWN)
+            orphans += old.values_list("pk", flat=True)
+    for some in portions(orphans, MOST_LISTED):
+        records.filter(pk__in=some).delete()
+    return found[-1][0] if len(found) == most else None
+
+
+def _is_installed(label: str) -> bool:
+    try:
+        apps.get_model(label)
+    except LookupError:
+        return False
+    return True
 
 
 _LAPSED = Failure(

@@ -6,24 +6,17 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connections
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from django_fsmworker.graph import Transition
+from django_fsmworker.graph import EventTransition, Transition
 from django_fsmworker.models.keys import with_keys
 
 
 def first_true(
     model: Any, guards: Sequence[Transition], keys: Collection[Any], alias: str
 ) -> dict[Any, Transition]:
-    """The first of one state's ``guards`` that is true, by key; of other rows none is.
-
-    One statement; one for each guard on MariaDB and MySQL, which work out what is constant about a
-    single row beforehand. A guard is not asked about a row of which an earlier one is true.
-    """
-    if connections[alias].vendor == "mysql":
-        return _one_by_one(model, guards, keys, alias)
+    """``Store.first_true()`` in one statement."""
     rows: QuerySet[Any] = QuerySet(model, using=alias)
     rows = rows.filter(with_keys(model, list(keys)), state=guards[0].source.name)
     if len(guards) == 1:
@@ -39,9 +32,10 @@ def first_true(
     return {pk: guards[number] for pk, number in asked if number is not None}
 
 
-def _one_by_one(
+def first_true_one_by_one(
     model: Any, guards: Sequence[Transition], keys: Collection[Any], alias: str
 ) -> dict[Any, Transition]:
+    """``Store.first_true()`` in a statement for each guard."""
     found: dict[Any, Transition] = {}
     left = list(keys)
     for edge in guards:
@@ -54,8 +48,8 @@ def _one_by_one(
     return found
 
 
-def fault_of(edge: Transition, model: Any, alias: str) -> str | None:
-    """Why a guard cannot be asked about rows of ``model``, in a sentence; the database is not."""
+def fault_of(edge: Transition | EventTransition, model: Any, alias: str) -> str | None:
+    """Why a condition cannot be asked about rows of ``model``; the database is not asked."""
     rows: QuerySet[Any] = QuerySet(model, using=alias)
     try:
         query = rows.filter(edge.when).query

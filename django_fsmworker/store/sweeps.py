@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.models.functions import DatabaseNow, unleased
-from django_fsmworker.models.keys import MOST_KEYS, batched, with_keys
-from django_fsmworker.models.moving import entering, keys_and_states, locked
-
-if TYPE_CHECKING:
-    from django_fsmworker.store.interface import Store
+from django_fsmworker.store.interface import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +72,6 @@ def movable(rows: QuerySet[Any], edge: Transition) -> QuerySet[Any]:
     if start_after:
         rows = rows.filter(state_changed__lte=DatabaseNow() - timedelta(seconds=start_after))
     return rows.filter(edge.when)
-
-
-def lock_and_move(rows: QuerySet[Any], target: State) -> set[Any]:
-    """``Store.sweep()`` by means of the ORM, inside a transaction of the caller's."""
-    model: Any = rows.model
-    # A join may bring a row twice.
-    keys = {key for key, _ in keys_and_states(locked(rows, skip=True))}
-    moved: QuerySet[Any] = QuerySet(model, using=rows.db)
-    for some in batched(list(keys), MOST_KEYS):
-        moved.filter(with_keys(model, some)).update(**entering(model, target))
-    return keys
 
 
 def _after(rows: QuerySet[Any], key: Any) -> QuerySet[Any]:

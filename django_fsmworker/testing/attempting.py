@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import DatabaseError, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
-from django_fsmworker.runner.guards.deciding import by_guard
-from django_fsmworker.runner.judging.loading_again import held
-from django_fsmworker.runner.judging.many import judge_batch_here
-from django_fsmworker.runner.judging.one import judge_here
-from django_fsmworker.runner.settling.writing import refused, tell, write
-from django_fsmworker.store import Hold, Outcome, Store, store_for
-from django_fsmworker.store.errors import chain, is_refusal
+from django_fsmworker.runner.execution.check_run import BatchCheckRun, Errors, held
+from django_fsmworker.runner.execution.guards import guard_outcome
+from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
+from django_fsmworker.runner.execution.writing import send_after_commit, signals_of
+from django_fsmworker.runner.inline import (
+    age_of,
+    attempt_inline,
+    note_settled,
+    unless_broken,
+    write_inline,
+)
+from django_fsmworker.store import Fence, Outcome, Store, store_for
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.testing.paths import see
 
 WORKER = "test"
-
-Errors = list[BaseException]
-Judged = TypeVar("Judged")
 
 
 def attempt(row: Any) -> tuple[State | None, Errors]:
@@ -32,18 +31,9 @@ def attempt(row: Any) -> tuple[State | None, Errors]:
     The state it moved to, if any, and what it failed with.
     """
     see(row)
-    store, caught = store_for(row._state.db), Errors()
-    atomic = type(row).state_graph.get(row.state).atomic
-    with store.transaction() if atomic else nullcontext():
-        outcome = _judged_safely(
-            store,
-            lambda: _judge(store, row, caught),
-            lambda judged: _broke_transaction(caught) or (atomic and judged.failure is not None),
-        )
-        target, written = _settle(store, outcome, caught)
-        if atomic and not written:
-            transaction.set_rollback(True, using=store.alias)
-    return target, caught
+    store, caught, origin = store_for(row._state.db), Errors(), str(row.state)
+    outcome = attempt_inline(store, row, WORKER, caught)
+    return _written(store, type(row), row.pk, origin, outcome, caught), caught
 
 
 def attempt_together(rows: list[Any]) -> Errors:
@@ -53,16 +43,15 @@ def attempt_together(rows: list[Any]) -> Errors:
     rows, errors = _undecided(rows)
     if len(rows) < 2:
         return errors + [error for row in rows for error in attempt(row)[1]]
-    store, model, holds = store_for(rows[0]._state.db), type(rows[0]), [_hold(row) for row in rows]
+    store, model = store_for(rows[0]._state.db), type(rows[0])
+    fences = [Fence.of(row) for row in rows]
     caught: list[Errors] = [[] for _ in rows]
-    judged = _judged_safely(
-        store,
-        lambda: judge_batch_here(rows, [_age(store, row) for row in rows], caught),
-        lambda judged: any(map(_broke_transaction, caught)),
-    )
-    if isinstance(judged, Failure):
-        fresh = held(store.alias, model, holds)
-        left = [fresh[hold.pk] for hold in holds if hold.pk in fresh]
+    builders = [OutcomeBuilder.of_row(row) for row in rows]
+    run = BatchCheckRun(builders, [age_of(store, row) for row in rows], caught)
+    ended = unless_broken(store, run.run_here, caught)
+    if isinstance(ended, Failure):
+        fresh = held(store.alias, model, fences)
+        left = [fresh[fence.pk] for fence in fences if fence.pk in fresh]
         middle = len(left) // 2
         return errors + [
             error
@@ -70,7 +59,7 @@ def attempt_together(rows: list[Any]) -> Errors:
             if half
             for error in attempt_together(half)
         ]
-    for outcome, own in zip(judged, caught, strict=True):
+    for outcome, own in zip(ended, caught, strict=True):
         _settle(store, outcome, own)
     return errors + [error for own in caught for error in own]
 
@@ -81,7 +70,7 @@ def _undecided(rows: list[Any]) -> tuple[list[Any], Errors]:
     for row in rows:
         see(row)
         store, caught = store_for(row._state.db), Errors()
-        outcome = by_guard(store, row, _age(store, row), caught)
+        outcome = guard_outcome(store, row, age_of(store, row), caught)
         if outcome is None:
             others.append(row)
         else:
@@ -90,70 +79,26 @@ def _undecided(rows: list[Any]) -> tuple[list[Any], Errors]:
     return others, errors
 
 
-def _judge(store: Store, row: Any, caught: Errors) -> Outcome:
-    age = _age(store, row)
-    return by_guard(store, row, age, caught) or judge_here(row, age, caught)
+def _settle(store: Store, outcome: Outcome, caught: Errors) -> None:
+    model, pk, origin = type(outcome.row), outcome.pk, outcome.source
+    if outcome.written:
+        note_settled(outcome, caught)
+        _written(store, model, pk, origin, outcome, caught)
+        return
+    _written(store, model, pk, origin, write_inline(store, outcome, WORKER, caught), caught)
 
 
-def _age(store: Store, row: Any) -> float:
-    age: float = (store.now() - row.state_changed).total_seconds()
-    return age
-
-
-def _hold(row: Any) -> Hold:
-    return Hold(row.pk, row.state_claim, row.state)
-
-
-def _judged_safely(
-    store: Store, judge: Callable[[], Judged], is_undone: Callable[[Judged], bool]
-) -> Judged:
-    """Run the check; inside a test's transaction, a database error in it must not break that.
-
-    In an atomic state a failure takes back what the check wrote, as in a runner.
-    """
-    connection = store.connection
-    if not connection.in_atomic_block:
-        return judge()
-    savepoint: Any = connection.savepoint()
-    judged = judge()
-    if is_undone(judged):
-        connection.set_rollback(False)
-        connection.savepoint_rollback(savepoint)
-    else:
-        connection.savepoint_commit(savepoint)
-    return judged
-
-
-def _settle(store: Store, outcome: Outcome, caught: Errors) -> tuple[State | None, set[Any]]:
-    """Write the outcome and tell of it; the state that the row moved to, and what was written."""
-    model = type(outcome.row)
-    outcome, written = _write(store, outcome, caught)
-    note = f"({model._meta.label} {outcome.pk} failed in the state {outcome.source!r}.)"
+def _written(
+    store: Store, model: Any, pk: Any, origin: str, outcome: Outcome | None, caught: Errors
+) -> State | None:
+    """Send the signals of an outcome that is written; returns the state that the row moved to."""
     for error in caught:
-        error.add_note(note)
-    if not written:
-        return None, written
-    if outcome.moved:
+        error.add_note(f"({model._meta.label} {pk} failed in the state {origin!r}.)")
+    if outcome is None:
+        return None
+    target: State | None = model.state_graph.get(outcome.target) if outcome.moved else None
+    if target is not None:
         rows: QuerySet[Any] = QuerySet(model, using=store.alias)
-        see(rows.only("state", "state_changed").get(pk=outcome.pk))
-    tell(model, [outcome], store.alias)
-    return (model.state_graph.get(outcome.target) if outcome.moved else None), written
-
-
-def _write(store: Store, outcome: Outcome, caught: Errors) -> tuple[Outcome, set[Any]]:
-    """Settle; what the database refuses for its data has failed where it was, as in a runner."""
-    model = type(outcome.row)
-    try:
-        with store.transaction():
-            return outcome, write(store, model, [outcome], WORKER)
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        caught.append(error)
-        outcome = refused(outcome, error)
-    with store.transaction():
-        return outcome, write(store, model, [outcome], WORKER)
-
-
-def _broke_transaction(caught: Errors) -> bool:
-    return any(isinstance(each, DatabaseError) for error in caught for each in chain(error))
+        see(rows.only("state", "state_changed").get(pk=pk))
+    send_after_commit(signals_of(model, [outcome], store.alias), store.alias)
+    return target

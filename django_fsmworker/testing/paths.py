@@ -13,9 +13,7 @@ from django.dispatch import receiver
 
 from django_fsmworker.graph import State
 from django_fsmworker.models import FailureRecord, StatorModel
-from django_fsmworker.models.discovery import declaring_model
-from django_fsmworker.models.keys import key_of, recorded_as
-from django_fsmworker.models.saving import stored
+from django_fsmworker.models.keys import declaring_model, key_of, records_of, stored
 
 
 @dataclass
@@ -118,5 +116,7 @@ def _alias(row: Any) -> str:
 
 
 def _last_failure(row: Any) -> str:
-    known = FailureRecord.objects.using(_alias(row)).filter(**recorded_as(row), resolved=None)
+    known = FailureRecord.objects.using(_alias(row)).filter(
+        **records_of(type(row), [key_of(row)]), resolved=None
+    )
     return "".join(f"\n failing: {each.error}: {each.message}" for each in known)

@@ -19,8 +19,8 @@ SPREAD_FROM = 500
 # What a statement still on its way to a database server needs to get there.
 GRACE = 0.05
 
-# A row under which a process died so often, with nothing beside it, is spared: once more, and it
-# would be given up as the killer.
+# A row that processes ran so often when they died, as a suspect, is spared: once more, and it would
+# be given up as the killer.
 MOST_DEATHS = 2
 
 
@@ -101,8 +101,8 @@ def rows(number: int) -> str:
 
 
 def _held() -> frozenset[Begun]:
-    held = File.objects.filter(state_claim__isnull=False)
-    return frozenset(held.values_list("pk", "state_claim"))
+    held = File.objects.filter(state_claim__isnull=False).values_list("pk", "state_claim")
+    return frozenset((pk, token) for pk, token in held if token is not None)
 
 
 def _about_to_be_blamed(held: frozenset[Begun]) -> bool:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db.models import QuerySet
 from django.test import Client
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
-from testapp.models import BasicModel
+from tests.app.models import BasicModel
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,9 @@ def make_row() -> Callable[..., BasicModel]:
         row = BasicModel(state_next=clock.now())
         row.save(using=using)
         if columns:
-            BasicModel.objects.using(using).filter(pk=row.pk).update(**columns)
+            # Past its own queryset: a row of another build may be in any state.
+            rows: QuerySet[BasicModel] = QuerySet(BasicModel, using=using)
+            rows.filter(pk=row.pk).update(**columns)
         return BasicModel.objects.using(using).get(pk=row.pk)
 
     return make
@@ -61,7 +64,7 @@ def make_failure() -> Callable[..., FailureRecord]:
             columns = {"model": of._meta.label, "row": str(of.pk), **columns}
         return FailureRecord.objects.using(using).create(
             **{
-                "model": "testapp.BasicModel",
+                "model": "tests.BasicModel",
                 "row": "1",
                 "state": "new",
                 "error": "builtins.ValueError",

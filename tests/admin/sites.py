@@ -9,18 +9,26 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import path
 
-from django_fsmworker.admin import FailureRecordAdmin, StatorLogAdmin, StatorModelAdmin
+from django_fsmworker.admin import (
+    FailureRecordAdmin,
+    StatorLogAdmin,
+    StatorModelAdmin,
+    TransitionRecordAdmin,
+    WorkerAdmin,
+)
 from django_fsmworker.admin.mixin import StatorModelAdminMixin
-from django_fsmworker.models import FailureRecord, StatorLog
-from testapp.models import (
+from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord, Worker
+from testapp.models import Order
+from tests.app.models import (
+    Account,
     BasicModel,
     ChildKind,
     Delivery,
     InvoiceKind,
     Noop,
-    Order,
     ParentKind,
     ProxyKind,
+    Purchase,
     TextKey,
 )
 
@@ -49,11 +57,17 @@ class OtherRecords(FailureRecordAdmin):
     using = "other"
 
 
+class ReadOnly(StatorModelAdmin):
+    state_read_only = True
+
+
 lives = admin.AdminSite(name="lives")
-lives.register([BasicModel, Delivery, TextKey], StatorModelAdmin)
+lives.register([Account, BasicModel, Delivery, Purchase, TextKey], StatorModelAdmin)
 lives.register(Order, OrderAdmin)
 lives.register(FailureRecord, FailureRecordAdmin)
 lives.register(StatorLog, StatorLogAdmin)
+lives.register(TransitionRecord, TransitionRecordAdmin)
+lives.register(Worker, WorkerAdmin)
 
 elsewhere = admin.AdminSite(name="elsewhere")
 elsewhere.register(BasicModel, ElsewhereAdmin)
@@ -63,6 +77,9 @@ elsewhere.register(FailureRecord, OtherRecords)
 mixed = admin.AdminSite(name="mixed")
 mixed.register(BasicModel, ElsewhereAdmin)
 mixed.register(FailureRecord, FailureRecordAdmin)
+
+shown = admin.AdminSite(name="shown")
+shown.register(BasicModel, ReadOnly)
 
 # No page for failure records.
 bare = admin.AdminSite(name="bare")
@@ -75,5 +92,5 @@ kinds.register(FailureRecord, FailureRecordAdmin)
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare, kinds)),
+    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare, kinds, shown)),
 ]

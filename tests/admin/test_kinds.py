@@ -8,8 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_fsmworker.admin import StatorModelAdmin
 from django_fsmworker.models import FailureRecord
-from testapp.models import ChildKind, CompositeKind, InvoiceKind, ParentKind, ProxyKind
 from tests.admin.pages import cells
+from tests.app.models import ChildKind, CompositeKind, InvoiceKind, ParentKind, ProxyKind
 
 pytestmark = pytest.mark.django_db
 
@@ -18,7 +18,7 @@ FAILURES = "/kinds/django_fsmworker/failurerecord/"
 
 
 def list_of(model):
-    return f"/kinds/testapp/{model._meta.model_name}/"
+    return f"/kinds/tests/{model._meta.model_name}/"
 
 
 def page_of(row):
@@ -34,7 +34,7 @@ def failing(model):
 
 @KINDS
 class TestKinds:
-    def test_the_list(self, admin_client, failing, model):
+    def test_the_list_shows_the_state_of_the_row(self, admin_client, failing, model):
         page = admin_client.get(list_of(model))
 
         assert cells(page, "shown_state") == ["failed"]
@@ -61,7 +61,7 @@ def test_a_record_leads_to_the_row_that_has_the_state(admin_client):
 
     page = admin_client.get(FAILURES)
 
-    assert f'<a href="/kinds/testapp/parentkind/{row.parentkind_ptr_id}/change/">' in page.text
+    assert f'<a href="/kinds/tests/parentkind/{row.parentkind_ptr_id}/change/">' in page.text
 
 
 def test_a_composite_key_has_records_but_no_page(admin_client):

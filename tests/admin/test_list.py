@@ -8,13 +8,14 @@ from django.contrib import admin
 from django_fsmworker import clock
 from django_fsmworker.admin import StatorModelAdmin
 from django_fsmworker.models import FailureRecord, StatorLog
-from testapp.models import BasicModel, BasicStates, Delivery, Noop, Order
+from testapp.models import Order
 from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.admin.sites import lives
+from tests.app.models import BasicModel, BasicStates, Delivery, Noop
 
 pytestmark = pytest.mark.django_db
 
-URL = "/lives/testapp/basicmodel/"
+URL = "/lives/tests/basicmodel/"
 
 
 def ago(**amount):
@@ -84,6 +85,27 @@ class TestColumns:
         ]
 
 
+class TestBadge:
+    @pytest.mark.parametrize(
+        ("columns", "fares"),
+        [
+            ({}, "working"),
+            ({"state": "deleted"}, "ended"),
+            ({"state": "gone"}, "unknown"),
+            ({"state_failures": 1}, "failing"),
+            ({"state_failures": 5, "state_next": None}, "parked"),
+            ({"state_failures": -1, "state_next": None}, "parked"),
+        ],
+    )
+    def test_says_how_the_row_fares(self, admin_client, make_row, columns, fares):
+        make_row(**columns)
+
+        page = admin_client.get(URL)
+
+        assert f'<span class="fsmworker-badge fsmworker-{fares}">' in page.text
+        assert "django_fsmworker/admin.css" in page.text
+
+
 class TestQueries:
     def fill(self, number):
         BasicModel.objects.bulk_create(BasicModel() for _ in range(number))
@@ -102,19 +124,19 @@ class TestQueries:
 
 
 class TestStateFilter:
-    def test_offers_labels(self, admin_client):
+    def test_it_offers_the_labels_of_all_states(self, admin_client):
         assert choices(admin_client.get(URL), "state") == [
             *("All", "new", "slow", "done", "timed_out", "pending_delete", "deleted"),
             "unknown to this version",
         ]
 
-    def test_chooses(self, admin_client, make_row):
+    def test_it_shows_the_rows_in_the_chosen_state(self, admin_client, make_row):
         make_row()
         done = make_row(state="done")
 
         assert keys(admin_client.get(URL, {"state": "done"})) == [done.pk]
 
-    def test_unknown_states(self, admin_client, make_row):
+    def test_it_shows_the_rows_in_unknown_states(self, admin_client, make_row):
         make_row()
         old = make_row(state="old")
 
@@ -156,10 +178,17 @@ class TestDueFilter:
             ("nonsense", ["due", "suspect", "running", "waiting", "done", "retried", "parked"]),
         ],
     )
-    def test_chooses(self, admin_client, rows, choice, expected):
+    def test_it_shows_the_rows_of_the_chosen_kind(self, admin_client, rows, choice, expected):
         page = admin_client.get(URL, {"due": choice})
 
         assert keys(page) == [rows[name].pk for name in expected]
+
+    def test_overdue_and_stranded(self, admin_client, make_row):
+        late, lost = make_row(state_next=ago(seconds=90)), make_row(state_next=None)
+        make_row(state_next=ago(seconds=9))
+
+        assert keys(admin_client.get(URL, {"due": "overdue"})) == [late.pk]
+        assert keys(admin_client.get(URL, {"due": "stranded"})) == [lost.pk]
 
     def test_every_row_is_in_one_of_the_first_four_or_parked(self, admin_client, rows):
         found = []
@@ -168,12 +197,12 @@ class TestDueFilter:
 
         assert sorted(found) == sorted(row.pk for row in rows.values())
 
-    def test_counts(self, admin_client, rows):
+    def test_its_facets_count_the_rows(self, admin_client, rows):
         page = admin_client.get(URL, {"_facets": "True"})
 
         assert choices(page, "due") == [
-            *("All", "Due now (2)", "Running (1)", "Waiting (2)", "Nothing to do (1)"),
-            *("Failing (2)", "Parked (1)"),
+            *("All", "Due now (2)", "Overdue (0)", "Running (1)", "Waiting (2)"),
+            *("Nothing to do (1)", "Failing (2)", "Parked (1)", "Stranded (0)"),
         ]
 
     def test_rows_that_wait_for_a_guard(self, admin_client):
@@ -187,7 +216,7 @@ class TestDueFilter:
         Delivery.objects.filter(pk=failing.pk).update(state_failures=1)
 
         found = {
-            choice: keys(admin_client.get("/lives/testapp/delivery/", {"due": choice}))
+            choice: keys(admin_client.get("/lives/tests/delivery/", {"due": choice}))
             for choice in ("guard", "waiting", "nothing", "parked")
         }
 
@@ -208,22 +237,22 @@ class TestDueFilter:
         Noop.objects.create()
 
         for choice in ("now", "running", "failing"):
-            assert admin_client.get("/bare/testapp/noop/", {"due": choice}).status_code == 200
+            assert admin_client.get("/bare/tests/noop/", {"due": choice}).status_code == 200
 
 
 def test_a_viewer_sees_the_list(visitor, make_row):
     make_row()
 
-    page = visitor("testapp.view_basicmodel").get(URL)
+    page = visitor("tests.view_basicmodel").get(URL)
 
     assert cells(page, "shown_state") == ["new"]
 
 
-def test_a_stranger_does_not(visitor):
+def test_a_stranger_does_not_see_the_list(visitor):
     assert visitor().get(URL).status_code == 403
 
 
-def test_nothing_inline(admin_client, make_row):
+def test_the_list_has_nothing_inline(admin_client, make_row):
     make_row()
 
     assert inline_parts(admin_client.get(URL)) == []

@@ -3,11 +3,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
 
 from django_fsmworker import clock
+from django_fsmworker.admin import StatorModelAdmin
 from django_fsmworker.models import FailureRecord, StatorLog
-from testapp.models import TextKey
 from tests.admin.pages import cells, choices, inline_parts, keys
+from tests.app.models import BasicModel, TextKey
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
@@ -21,20 +23,20 @@ def page_of(record):
 
 
 class TestFailureList:
-    def test_columns(self, admin_client, make_row, make_failure):
+    def test_it_shows_and_links_the_row_and_its_error(self, admin_client, make_row, make_failure):
         row = make_row()
         make_failure(row, count=3)
 
         page = admin_client.get(FAILURES)
 
-        assert cells(page, "model") == ["testapp.BasicModel"]
+        assert cells(page, "model") == ["tests.BasicModel"]
         assert cells(page, "linked_row") == [str(row.pk)]
-        assert f'<a href="/lives/testapp/basicmodel/{row.pk}/change/">' in page.text
+        assert f'<a href="/lives/tests/basicmodel/{row.pk}/change/">' in page.text
         assert cells(page, "error") == ["builtins.ValueError"]
         assert cells(page, "count") == ["3"]
         assert cells(page, "resolved") == ["-"]
 
-    @pytest.mark.parametrize("model", ["testapp.Noop", "testapp.Gone", "gone.Model", "nonsense"])
+    @pytest.mark.parametrize("model", ["tests.Noop", "testapp.Gone", "gone.Model", "nonsense"])
     def test_a_row_without_a_page_is_not_linked(self, admin_client, make_failure, model):
         make_failure(model=model, row="5")
 
@@ -53,7 +55,7 @@ class TestFailureList:
 
         page = admin_client.get(FAILURES)
 
-        assert '<a href="/lives/testapp/textkey/a_2F_22b_22_3E_5F/change/">' in page.text
+        assert '<a href="/lives/tests/textkey/a_2F_22b_22_3E_5F/change/">' in page.text
         assert cells(page, "linked_row") == ["a/&quot;b&quot;&gt;_"]
 
     def test_a_row_that_the_user_may_not_see_is_not_linked(self, visitor, make_row, make_failure):
@@ -62,10 +64,12 @@ class TestFailureList:
         page = visitor("django_fsmworker.view_failurerecord").get(FAILURES)
 
         assert "basicmodel" not in page.text
-        assert cells(page, "model") == ["testapp.BasicModel"]
+        assert cells(page, "model") == ["tests.BasicModel"]
 
     @pytest.mark.parametrize("records", [1, 100])
-    def test_queries(self, admin_client, make_failure, django_assert_num_queries, records):
+    def test_as_many_queries_for_one_record_as_for_many(
+        self, admin_client, make_failure, django_assert_num_queries, records
+    ):
         for number in range(records):
             make_failure(row=str(number))
 
@@ -76,8 +80,10 @@ class TestFailureList:
         assert len(cells(page, "error")) == records
         assert "traceback" not in queries.captured_queries[-1]["sql"]
 
-    def test_queries_of_a_viewer(self, visitor, make_failure, django_assert_num_queries):
-        client = visitor("django_fsmworker.view_failurerecord", "testapp.view_basicmodel")
+    def test_a_viewer_takes_two_queries_more(
+        self, visitor, make_failure, django_assert_num_queries
+    ):
+        client = visitor("django_fsmworker.view_failurerecord", "tests.view_basicmodel")
         for number in range(100):
             make_failure(row=str(number))
 
@@ -89,10 +95,10 @@ class TestFailureList:
         record = make_failure()
         make_failure(model="testapp.Order")
 
-        page = admin_client.get(FAILURES, {"model": "testapp.BasicModel"})
+        page = admin_client.get(FAILURES, {"model": "tests.BasicModel"})
 
         assert keys(page) == [record.pk]
-        assert {"testapp.BasicModel", "testapp.Order"} <= set(choices(page, "model"))
+        assert {"tests.BasicModel", "testapp.Order"} <= set(choices(page, "model"))
 
     def test_filter_by_a_model_that_is_gone(self, admin_client, make_failure):
         record = make_failure(model="gone.Model")
@@ -111,18 +117,18 @@ class TestFailureList:
         assert len(keys(admin_client.get(FAILURES, {"resolved": "maybe"}))) == 2
 
     @pytest.mark.parametrize("words", ["41", "KeyE", "such THING"])
-    def test_search(self, admin_client, make_failure, words):
+    def test_a_search_finds_rows_and_errors(self, admin_client, make_failure, words):
         record = make_failure(row="41", error="builtins.KeyError")
         make_failure(row="411", message="other")
 
         assert keys(admin_client.get(FAILURES, {"q": words})) == [record.pk]
 
-    def test_is_escaped(self, admin_client, make_failure):
+    def test_every_column_is_escaped(self, admin_client, make_failure):
         make_failure(model="<i>m", row="<i>r", state="<i>s", error="<i>e")
 
         assert "<i>" not in admin_client.get(FAILURES).text
 
-    def test_nothing_inline(self, admin_client, make_failure):
+    def test_list_and_page_have_nothing_inline(self, admin_client, make_failure):
         record = make_failure()
 
         assert inline_parts(admin_client.get(FAILURES)) == []
@@ -134,11 +140,11 @@ class TestFailurePage:
         row = make_row()
         page = admin_client.get(page_of(make_failure(row)))
 
-        assert f'<a href="/lives/testapp/basicmodel/{row.pk}/change/">{row.pk}</a>' in page.text
+        assert f'<a href="/lives/tests/basicmodel/{row.pk}/change/">{row.pk}</a>' in page.text
         assert "no such thing" in page.text
         assert "<pre>Traceback (most recent call last):\n  secret line</pre>" in page.text
 
-    def test_is_escaped(self, admin_client, make_failure):
+    def test_every_field_is_escaped(self, admin_client, make_failure):
         record = make_failure(model="<i>m", row="<i>r", message=HOSTILE, traceback=HOSTILE)
 
         text = admin_client.get(page_of(record)).text
@@ -190,7 +196,7 @@ class TestFailurePage:
 
         assert client.post(address, {"post": "yes"}).status_code == 403
 
-    def test_deleting(self, visitor, make_failure):
+    def test_with_that_permission_records_can_be_deleted(self, visitor, make_failure):
         record = make_failure()
         many = [make_failure(row="2").pk, make_failure(row="3").pk]
         client = visitor(
@@ -204,7 +210,9 @@ class TestFailurePage:
         )
         assert FailureRecord.objects.count() == 0
 
-    def test_of_another_database(self, admin_client, make_failure):
+    def test_a_record_of_another_database_is_shown_and_deleted_there(
+        self, admin_client, make_failure
+    ):
         make_failure(message="of the default one")
         record = make_failure(using="other", message="of the other one")
         address = page_of(record).replace("lives", "elsewhere")
@@ -228,7 +236,9 @@ class TestLog:
             moved=12,
         )
 
-    def test_list(self, admin_client, log, django_assert_num_queries):
+    def test_the_list_shows_counts_and_escapes_the_worker(
+        self, admin_client, log, django_assert_num_queries
+    ):
         with django_assert_num_queries(4):
             page = admin_client.get(LOGS)
 
@@ -237,7 +247,7 @@ class TestLog:
 
     def test_filter_and_search(self, admin_client, log):
         assert keys(admin_client.get(LOGS, {"model": "testapp.Order"})) == [log.pk]
-        assert keys(admin_client.get(LOGS, {"model": "testapp.Noop"})) == []
+        assert keys(admin_client.get(LOGS, {"model": "tests.Noop"})) == []
         assert keys(admin_client.get(LOGS, {"q": "host:8"})) == []
 
     def test_nobody_adds_or_changes(self, admin_client, log):
@@ -247,3 +257,45 @@ class TestLog:
 
     def test_a_stranger_sees_nothing(self, visitor, log):
         assert visitor().get(LOGS).status_code == 403
+
+
+class TestTransitionLog:
+    LOG = "/lives/django_fsmworker/transitionrecord/"
+
+    @pytest.fixture
+    def rows(self, make_row, monkeypatch):
+        monkeypatch.setattr(BasicModel, "log_transitions", True)
+        rows = [make_row(), make_row()]
+        rows[0].state_transition("slow", by="ann", reason="<b>why")
+        rows[1].state_transition("done")
+        return rows
+
+    def test_the_latest_come_first(self, admin_client, rows):
+        page = admin_client.get(self.LOG)
+
+        assert cells(page, "target") == ["done", "slow"]
+        assert cells(page, "reason") == ["-", "&lt;b&gt;why"]
+        assert f'href="/lives/tests/basicmodel/{rows[0].pk}/change/"' in page.text
+
+    def test_search_by_key(self, admin_client, rows):
+        page = admin_client.get(self.LOG, {"q": str(rows[0].pk)})
+
+        assert cells(page, "target") == ["slow"]
+
+    def test_nothing_can_be_changed(self, admin_client, rows):
+        entry = rows[0].state_log.get()
+
+        page = admin_client.get(f"{self.LOG}{entry.pk}/change/")
+
+        assert 'name="_save"' not in page.text
+        assert "&lt;b&gt;why" in page.text
+
+    def test_what_a_form_moves_is_moved_by_its_user(self, rf, admin_user, rows):
+        request = rf.post("/")
+        request.user = admin_user
+        page = StatorModelAdmin(BasicModel, admin.site)
+        rows[0].state = "done"
+
+        page.save_model(request, rows[0], form=None, change=True)
+
+        assert rows[0].state_log.last().by == admin_user.username

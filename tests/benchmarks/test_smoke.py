@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.passes import ROOT
+from tests.paths import ROOT
 
 
 @pytest.mark.postgresql
@@ -17,7 +17,7 @@ def test_every_case_can_be_measured() -> None:
     kept = {name: value for name, value in os.environ.items() if "DJANGO" not in name}
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", "smoke"],
+        [sys.executable, "-m", "benchmarks", "smoke"],
         cwd=ROOT,
         env={**kept, "DATABASE_URL": os.environ["TEST_DATABASE_URL"]},
         capture_output=True,
@@ -34,7 +34,7 @@ def test_what_a_row_costs_stage_by_stage() -> None:
     kept = {name: value for name, value in os.environ.items() if "DJANGO" not in name}
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.stages"],
+        [sys.executable, "-m", "benchmarks.stages"],
         cwd=ROOT,
         env={name: value for name, value in kept.items() if name != "DATABASE_URL"},
         capture_output=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import random
 import sqlite3
 import threading
@@ -13,7 +15,7 @@ from typing import Any
 
 from django.db.backends.signals import connection_created
 
-from django_fsmworker.runner.database.connections import cut
+from django_fsmworker.store.drivers import cut
 
 SQLITE_IOERR = 10
 
@@ -21,19 +23,20 @@ SQLITE_IOERR = 10
 class Faults:
     """One statement in ``every`` fails with what the driver says of a lost connection.
 
-    Half of them are executed, and where nothing else is going on committed, before they fail. The
-    main thread's are left alone: it looks at what comes of all that.
+    Half of them are executed, and where nothing else is going on committed, before they fail. Those
+    of the thread that is ``spared`` are left alone: it looks at what comes of all that.
     """
 
-    def __init__(self, every: int, seed: int) -> None:
+    def __init__(self, every: int, seed: int, spared: threading.Thread | None = None) -> None:
         self._every = every
+        self._spared = spared
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self.statements: Counter[str] = Counter()
 
     def watch(self, connection: Any, **kwargs: Any) -> None:
         """Called for every connection that is opened."""
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is self._spared:
             return
         if self.execute not in connection.execute_wrappers:
             connection.execute_wrappers.append(self.execute)
@@ -74,9 +77,18 @@ def lose(connection: Any) -> None:
 @contextmanager
 def faults(every: int, seed: int) -> Iterator[Faults]:
     """On every connection that a thread opens while the ``with`` block runs."""
-    some = Faults(every, seed)
+    some = Faults(every, seed, threading.main_thread())
     connection_created.connect(some.watch)
     try:
         yield some
     finally:
         connection_created.disconnect(some.watch)
+
+
+def from_environment() -> None:
+    """For a process whose whole life is meant: ``TEST_FAULTS`` names how many, and the seed."""
+    if words := os.environ.get("TEST_FAULTS"):
+        every, seed = map(int, words.split(","))
+        some = Faults(every, seed)
+        connection_created.connect(some.watch, weak=False)
+        atexit.register(lambda: print(f"faults: {dict(some.statements)}", flush=True))

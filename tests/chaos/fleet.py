@@ -6,16 +6,34 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 
 from django.db.models import CharField, Exists, OuterRef
 from django.db.models.functions import Cast
 
-from testapp.models import Chain, CheckLog
-from testapp.models.letters import Letter
+from django_fsmworker import clock
+from tests.app.models import Chain, CheckLog
+from tests.app.models.letters import Letter
 from tests.runner.processes import Process
+from tests.waiting import eventually
 
 PATH = ["first", "second", "third", "last"]
+# Of so many due rows a fleet of this size always finds some to hold.
+PORTION = 100
+
+
+def later() -> datetime:
+    """When rows are due that are kept until they are released."""
+    return clock.now() + timedelta(days=1)
+
+
+def release(model: type[Chain | Letter], number: int | None = None) -> int:
+    """Make so many of the rows due that are kept for later, all of them if no number is given."""
+    kept = model.objects.filter(state_next__gt=clock.now() + timedelta(hours=1))
+    keys = list(kept.order_by("pk").values_list("pk", flat=True)[:number])
+    return model.objects.filter(pk__in=keys).update(state_next=clock.now())
 
 
 def running_in(process: Process, model: type[Chain | Letter] = Chain) -> int:
@@ -49,6 +67,20 @@ class Fleet:
 
     def fill(self) -> None:
         self.processes = [self.start() for _ in range(self.size)]
+
+    def kill_each(self, times: int) -> None:
+        """Kill one after the other, so many times each, while it holds rows."""
+        for _ in range(times):
+            for number in range(self.size):
+                eventually(partial(self._kill_with_work_to_do, number), 60, every=0.02)
+
+    def _kill_with_work_to_do(self, number: int) -> bool:
+        """A quick machine must not be done before the last kill."""
+        if not self.processes[number].started:
+            return False
+        if self.model.objects.due().count() < PORTION:
+            release(self.model, PORTION)
+        return self.kill_while_it_holds_rows(number)
 
     def kill_while_it_holds_rows(self, number: int) -> bool:
         """Freeze the runner, look at what it holds, and kill it if that is enough.

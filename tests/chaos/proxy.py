@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from tests.chaos.wires import Wire
+from tests.chaos.wire_protocol import Wire
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 

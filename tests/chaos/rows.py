@@ -6,7 +6,7 @@ import time
 
 from django.db import OperationalError, connection
 
-from testapp.models import Chain, CheckLog
+from tests.app.models import Chain, CheckLog
 from tests.chaos.fleet import PATH, Ledger
 from tests.waiting import eventually
 
@@ -34,8 +34,8 @@ class Rows:
     def are_under_way(self) -> bool:
         return Chain.objects.filter(state="third").exists()
 
-    def seconds_until_claimed(self) -> float:
-        """How long rows that come now wait for their first check.
+    def seconds_until_claimed(self, seconds: float = 30) -> float:
+        """How long rows that come now wait for their first check, ``seconds`` at the most.
 
         Whoever makes them waits for a place, too: tries that clients gave up during an outage may
         reach the server only now, and take all there are for a moment.
@@ -45,7 +45,7 @@ class Rows:
         last = Chain.objects.latest("pk").pk
         self.add(20)
         new = [str(pk) for pk in Chain.objects.filter(pk__gt=last).values_list("pk", flat=True)]
-        eventually(lambda: CheckLog.objects.filter(row__in=new).exists(), 30)
+        eventually(lambda: CheckLog.objects.filter(row__in=new).exists(), seconds)
         return time.monotonic() - began
 
     def have_arrived(self) -> bool:

@@ -14,8 +14,8 @@ from django.db import OperationalError, connection
 
 from django_fsmworker.runner.database import connections as runner_connections
 from django_fsmworker.runner.database.connections import use_own_connections
-from testapp.models import Chain, Errand, errands
-from tests.chaos.detour import detour, through
+from tests.app.models import Chain, Errand, errands
+from tests.chaos.redirect import redirected, through_proxy
 from tests.chaos.rows import Rows
 from tests.runner.embedded import Embedded
 from tests.runner.rows import states
@@ -25,8 +25,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CONCURRENCY, ASYNC_THREADS = 10, 4
-# One each for claiming, settling, renewing, housekeeping and hints.
-OF_THE_ENGINE = 5
+# One each for claiming, settling, renewing, housekeeping, signs of life and hints.
+OF_THE_ENGINE = 6
 # For a suspect with an async check, before it is run.
 OF_THE_FEEDER = 1
 UNPOOLED = CONCURRENCY + OF_THE_ENGINE + ASYNC_THREADS + OF_THE_FEEDER
@@ -52,7 +52,7 @@ def session() -> int:
 
 @contextmanager
 def configured(**settings: Any) -> Iterator[None]:
-    with detour(**settings):
+    with redirected(**settings):
         try:
             yield
         finally:
@@ -151,7 +151,7 @@ def test_a_server_that_says_nothing_is_not_waited_for_long(
     began = time.monotonic()
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with detour(**through(silent.getsockname()[1])):
+        with redirected(**through_proxy(silent.getsockname()[1])):
             thread = start_thread(connect)
             with pytest.raises(OperationalError):
                 thread.result(10)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from django_fsmworker.models.records import StatorLog
-from testapp.models import Chain, CheckLog
+from django_fsmworker.models.worker import Worker
+from tests.app.models import Chain, CheckLog
 from tests.runner.processes import Process
 from tests.runner.rows import fresh, path
 
@@ -22,7 +23,7 @@ def test_its_write_changes_nothing_and_is_counted_once(
     eventually: Callable[..., Any],
 ) -> None:
     row = Chain.objects.create(pause=2)
-    frozen = start_process("runstator", "testapp.Chain", "--lease=1", "--poll-interval=60")
+    frozen = start_process("runstator", "tests.Chain", "--lease=1", "--poll-interval=60")
     eventually(CheckLog.objects.exists)
 
     frozen.send(signal.SIGSTOP)
@@ -39,10 +40,11 @@ def test_its_write_changes_nothing_and_is_counted_once(
 
     assert frozen.wait() == 0
     assert frozen.stdout == (
-        "stopped: moved=0 stayed=0 failed=0 timed_out=0 interrupted=0 superseded=1 expired=0\n"
+        "stopped: moved=0 stayed=0 failed=0 overran=0 timed_out=0 "
+        "interrupted=0 superseded=1 expired=0\n"
     )
     (log,) = StatorLog.objects.exclude(superseded=0)
-    assert (log.superseded, log.worker.rpartition(":")[2]) == (1, str(frozen.pid))
+    assert (log.superseded, log.worker) == (1, Worker.objects.get(pid=frozen.pid).id)
     assert other.total("superseded") == 0
     now = fresh(row)
     assert path(row) == ["first", "second", "third", "last"]

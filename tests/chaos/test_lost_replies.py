@@ -18,15 +18,13 @@ from django.db import connection, connections
 
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.runner import preflight
-from django_fsmworker.runner.checking import atomic
-from django_fsmworker.runner.claiming import suspects
-from django_fsmworker.runner.settling import writing
+from django_fsmworker.runner.execution import atomic, suspects, writing
 from django_fsmworker.store import expiry, store_for
-from testapp.models import Attachment, Chain, CheckLog, Expiring, Trouble
-from tests.chaos.detour import detour, through
+from tests.app.models import Attachment, Chain, CheckLog, Expiring, Trouble
 from tests.chaos.proxy import Proxy, Trap
+from tests.chaos.redirect import redirected, through_proxy
 from tests.chaos.rows import Rows
-from tests.chaos.wires import WIRES
+from tests.chaos.wire_protocol import WIRES
 from tests.databases import chosen_vendor
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import entered, failure, fresh, lapse, path
@@ -56,7 +54,7 @@ def proxy() -> Iterator[Proxy]:
     settings = connections["default"].settings_dict
     target = settings["HOST"], int(settings["PORT"])
     with Proxy(target, WIRES[connection.vendor]) as proxy:
-        with detour(**through(proxy.port)):
+        with redirected(**through_proxy(proxy.port)):
             yield proxy
 
 
@@ -121,7 +119,9 @@ def test_looking_at_the_tables_before_it_starts(lose: Lose, start_runner: Start)
     assert trap.sprung.is_set()
 
 
-def test_handing_back(lose: Lose, start_runner: Start) -> None:
+def test_rows_are_handed_back_once_although_the_reply_is_lost(
+    lose: Lose, start_runner: Start
+) -> None:
     rows = Rows(6, pause=2)  # the first check still runs when the runner stops, the next one waits
     trap = lose(STORE, "hand_back", PARTS[-1])
     runner = start_runner(Chain, concurrency=1, lease=30)
@@ -138,14 +138,16 @@ def test_handing_back(lose: Lose, start_runner: Start) -> None:
     rows.prove_once_each()
 
 
-def test_asking_whether_a_row_is_still_held(lose: Lose, start_runner: Start, gate: Any) -> None:
-    row = Trouble.objects.create(mode="gate")
+def test_asking_whether_a_row_is_still_held(
+    lose: Lose, start_runner: Start, held_check: Any
+) -> None:
+    row = Trouble.objects.create(mode="held")
     trap = lose(STORE, "still_held")
     runner = start_runner(Trouble)
-    eventually(lambda: gate.entered)
+    eventually(lambda: held_check.begun)
 
     fresh(row).state_transition("waiting")
-    gate.open.set()
+    held_check.released.set()
     eventually(lambda: runner.total("superseded") == 1)
 
     assert trap.sprung.is_set()
@@ -168,7 +170,7 @@ def test_recording_a_failure(lose: Lose, start_runner: Start) -> None:
 def test_counting_the_death_that_a_suspect_may_bring(lose: Lose, start_runner: Start) -> None:
     row = Trouble.objects.create()
     lapse([row])
-    trap = lose(suspects, "count_death", "COMMIT")
+    trap = lose(suspects, "count_deaths", "COMMIT")
 
     start_runner(Trouble)
     eventually(lambda: fresh(row).state == "done")

@@ -9,11 +9,12 @@ import psycopg
 import pytest
 from django.db import connection, connections
 
+from django_fsmworker.diagnosis.doctor import examine
 from django_fsmworker.runner import hints
-from testapp.models import Attachment, Chain, CheckLog, Errand, Expiring, Trouble, errands
 from tests import programs
-from tests.chaos.detour import detour, through
-from tests.chaos.house import said_of_outages
+from tests.app.models import Attachment, Chain, CheckLog, Errand, Expiring, Trouble, errands
+from tests.chaos.cluster import said_of_outages
+from tests.chaos.redirect import redirected, through_proxy
 from tests.chaos.rows import Rows
 from tests.pgbouncer import POOL_SIZE, PgBouncer, running_pgbouncer
 from tests.runner.embedded import Embedded
@@ -31,7 +32,7 @@ Start = Callable[..., Embedded]
 def pooler() -> Iterator[PgBouncer]:
     server = connections["default"].settings_dict
     with running_pgbouncer(programs.pgbouncer(), server) as pooler:
-        with detour(**through(pooler.port), DISABLE_SERVER_SIDE_CURSORS=True):
+        with redirected(**through_proxy(pooler.port), DISABLE_SERVER_SIDE_CURSORS=True):
             yield pooler
 
 
@@ -106,7 +107,7 @@ def test_transactions_are_at_read_committed_whatever_the_project_s_are(
     mode("look", look)
     options = connections["default"].settings_dict["OPTIONS"]
     serializable = {**options, "isolation_level": psycopg.IsolationLevel.SERIALIZABLE}
-    with detour(OPTIONS=serializable):
+    with redirected(OPTIONS=serializable):
         row = Trouble.objects.create(state="strict", mode="look")
 
         runner = start_runner(Trouble)
@@ -115,6 +116,15 @@ def test_transactions_are_at_read_committed_whatever_the_project_s_are(
 
     assert levels == ["read committed"]
     assert CheckLog.objects.count() == 1
+
+
+def test_the_doctor_sees_it(pooler: PgBouncer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def codes() -> list[str]:
+        return [each.code for each in examine([], "default")]
+
+    assert "pooler" not in codes()
+    monkeypatch.setitem(connections["default"].settings_dict, "DISABLE_SERVER_SIDE_CURSORS", False)
+    assert "pooler" in codes()
 
 
 def test_a_pooler_that_is_killed_and_started_again(

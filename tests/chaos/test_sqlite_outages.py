@@ -11,9 +11,9 @@ import pytest
 from django.db import connection, connections
 
 from django_fsmworker.models.records import FailureRecord
-from testapp.models import Chain
-from tests.chaos.detour import detour
-from tests.chaos.house import said_of_outages
+from tests.app.models import Chain
+from tests.chaos.cluster import said_of_outages
+from tests.chaos.redirect import redirected
 from tests.chaos.rows import Rows
 from tests.runner.embedded import Embedded
 from tests.runner.processes import Process
@@ -43,7 +43,7 @@ def test_a_lock_is_nobody_s_fault(
     start_process: Callable[..., Process], seconds: float, options: tuple[str, ...]
 ) -> None:
     """It lasts longer than checks may take: they wait for it all the same, and so do deadlines."""
-    runners = [start_process("runstator", "testapp.Chain", *options) for _ in range(2)]
+    runners = [start_process("runstator", "tests.Chain", *options) for _ in range(2)]
     eventually(lambda: all(runner.started for runner in runners), 30)
     rows = Rows(150)
     eventually(rows.are_under_way, 20)
@@ -73,7 +73,7 @@ def test_a_full_disk_is_waited_for(
         (pages,) = cursor.fetchone()
     full = f"{options['init_command']} PRAGMA max_page_count={pages};"
 
-    with detour(OPTIONS={**options, "init_command": full}):
+    with redirected(OPTIONS={**options, "init_command": full}):
         runner = start_runner(Chain, lease=1)
         eventually(lambda: said_of_outages(caplog.messages) == ["away"])
         time.sleep(0.5)

@@ -8,7 +8,7 @@ from django.db import connection, models
 from django.test.utils import isolate_apps
 
 from django_fsmworker.models import StateField, StatorModel
-from testapp.models import ChainStates
+from tests.app.models import ChainStates
 
 
 def model_of_its_own() -> Any:

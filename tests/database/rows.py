@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from django_fsmworker import clock
-from django_fsmworker.store import Hold, Kind, Lane, Outcome, store_for
+from django_fsmworker.store import Ending, Fence, Lane, Outcome, store_for
 
 LEASE = 30.0
 PAST, FUTURE = -timedelta(hours=1), timedelta(hours=1)
@@ -48,27 +48,29 @@ def fetch(row: Any, using: str = "default") -> Any:
     return QuerySet(type(row), using=using).get(pk=row.pk)
 
 
-def hold(row: Any) -> Hold:
-    return Hold(row.pk, row.state_claim, row.state)
+def fence(row: Any) -> Fence:
+    return Fence(row.pk, row.state_claim, row.state)
 
 
 def moved(row: Any, target: str, **changes: Any) -> Outcome:
     """The outcome of a check that moved the row."""
     state = type(row).state_graph.get(target)
-    return _outcome(row, Kind.MOVED, target, state.first_due, state.timeout_after, changes)
+    return _outcome(row, Ending.MOVED, target, state.first_due, state.timeout_after, changes)
 
 
 def stayed(row: Any, delay: float | None = 60.0, **changes: Any) -> Outcome:
     """The outcome of a check that left the row where it was."""
     state = type(row).state_graph.get(row.state)
-    return _outcome(row, Kind.STAYED, row.state, delay, state.timeout_after, changes)
+    return _outcome(row, Ending.STAYED, row.state, delay, state.timeout_after, changes)
 
 
-def _outcome(row: Any, kind: Kind, target: str, delay: Any, timeout: Any, changes: Any) -> Outcome:
+def _outcome(
+    row: Any, ending: Ending, target: str, delay: Any, timeout: Any, changes: Any
+) -> Outcome:
     values = {
         "pk": row.pk,
         "row": row,
-        "kind": kind,
+        "ending": ending,
         "source": row.state,
         "token": row.state_claim,
         "target": target,

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.store import store_for
 from django_fsmworker.store.sweeps import Window, movable, next_window, rows_in
-from testapp.models import Delivery, DeliveryStates
+from tests.app.models import Delivery, DeliveryStates
 
 HELD, PENDING, GONE = DeliveryStates.held, DeliveryStates.pending, DeliveryStates.gone
 

@@ -12,8 +12,8 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection
 
 from django_fsmworker.testing import run_until_idle, step
-from testapp.models import Errand, ErrandStates
-from testapp.models.errands import ERRANDS
+from tests.app.models import Errand, ErrandStates
+from tests.app.models.errands import ERRANDS
 
 Errands = Callable[..., None]
 
@@ -47,7 +47,7 @@ class TestInATransaction:
         assert (row.state, row.value) == ("plain", 1)
         assert connection.in_atomic_block
 
-    def test_until_idle(self) -> None:
+    def test_run_until_idle_runs_async_checks(self) -> None:
         Errand.objects.bulk_create(Errand() for _ in range(3))
 
         assert run_until_idle(Errand) == 3
@@ -88,13 +88,13 @@ class TestInsideARunningLoop:
             async_to_sync(inside)()
 
         assert str(refused.value) == (
-            f"{name} cannot run the async checks of testapp.Errand on the thread of a running "
+            f"{name} cannot run the async checks of tests.Errand on the thread of a running "
             f"event loop; call it through sync_to_async()."
         )
         row.refresh_from_db()
         assert row.state_claim is None
 
-    def test_which_works(self) -> None:
+    def test_on_a_thread_of_its_own_it_works(self) -> None:
         row = Errand.objects.create()
 
         moved = async_to_sync(sync_to_async(row.state_transition_check))()

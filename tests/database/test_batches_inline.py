@@ -13,8 +13,8 @@ from django_fsmworker import clock
 from django_fsmworker.exceptions import TryAgainLater, UndeclaredTransition
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.testing import NotIdle, assert_path, run_until_idle, step, travel
-from testapp.models import CheckLog, Letter, LetterStates
-from testapp.models.letters import DESK
+from tests.app.models import CheckLog, Letter, LetterStates
+from tests.app.models.letters import CHECKS
 
 Check = Callable[[list[Letter]], Any]
 
@@ -23,13 +23,13 @@ Check = Callable[[list[Letter]], Any]
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call of the plain check had."""
     sizes: list[int] = []
-    default = DESK["new"]
+    default = CHECKS["new"]
 
     def note(rows: list[Letter]) -> Any:
         sizes.append(len(rows))
         return default(rows)
 
-    monkeypatch.setitem(DESK, "new", note)
+    monkeypatch.setitem(CHECKS, "new", note)
     return sizes
 
 
@@ -44,7 +44,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Check], list[int]]:
             sizes.append(len(rows))
             return answer(rows)
 
-        monkeypatch.setitem(DESK, "new", note)
+        monkeypatch.setitem(CHECKS, "new", note)
         return sizes
 
     return define
@@ -87,7 +87,7 @@ class TestRunUntilIdle:
             run_until_idle(Letter)
 
         assert caught.value.__notes__ == [
-            f"(testapp.Letter {rows[-1].pk} failed in the state 'new'.)"
+            f"(tests.Letter {rows[-1].pk} failed in the state 'new'.)"
         ]
         assert calls == [4, 2, 2, 1, 1]
         for row in rows:
@@ -168,7 +168,7 @@ class TestRunUntilIdle:
 
         assert set(Letter.objects.values_list("value", flat=True)) == {1}
 
-    def test_try_again_later(self, check: Any) -> None:
+    def test_try_again_later_delays_all_rows_without_a_failure(self, check: Any) -> None:
         def later(rows: list[Letter]) -> None:
             raise TryAgainLater(600)
 
@@ -178,6 +178,7 @@ class TestRunUntilIdle:
         assert run_until_idle(Letter) == 2
 
         row.refresh_from_db()
+        assert row.state_next is not None
         assert timedelta(seconds=590) < row.state_next - clock.now() <= timedelta(seconds=600)
 
     def test_the_limit_counts_rows(self, calls: list[int]) -> None:
@@ -207,7 +208,7 @@ class TestRunUntilIdle:
 
 @pytest.mark.django_db
 class TestOneRow:
-    def test_step(self, calls: list[int]) -> None:
+    def test_step_calls_the_check_with_the_row_alone(self, calls: list[int]) -> None:
         row = Letter.objects.create()
 
         assert step(row) is LetterStates.flying
@@ -216,7 +217,7 @@ class TestOneRow:
         assert calls == [1]
         assert_path(row, ["new", "flying", "done"])
 
-    def test_step_raises(self, check: Any) -> None:
+    def test_step_raises_what_the_check_answered(self, check: Any) -> None:
         check(lambda rows: [ValueError("no")])
         row = Letter.objects.create()
 
@@ -225,7 +226,9 @@ class TestOneRow:
 
         assert row.state_failures == 1
 
-    def test_state_transition_check(self, calls: list[int]) -> None:
+    def test_state_transition_check_calls_the_check_with_the_row_alone(
+        self, calls: list[int]
+    ) -> None:
         row = Letter.objects.create()
 
         assert row.state_transition_check() is LetterStates.flying
@@ -243,7 +246,7 @@ class TestOneRow:
             lambda rows: {rows[0].pk: "done"},
         ],
     )
-    def test_every_kind_of_answer(self, check: Any, answer: Check) -> None:
+    def test_every_kind_of_answer_moves_the_row(self, check: Any, answer: Check) -> None:
         check(answer)
         row = Letter.objects.create()
 
@@ -259,13 +262,13 @@ class TestOneRow:
             "LetterStates.check_new got 1 row and returned 0 answers;"
         )
 
-    def test_an_undeclared_state(self, check: Any) -> None:
+    def test_an_answer_that_is_undeclared_is_raised(self, check: Any) -> None:
         check(lambda rows: ["new"])
 
         with pytest.raises(UndeclaredTransition):
             step(Letter.objects.create())
 
-    def test_backoff_and_failure_state(self, check: Any) -> None:
+    def test_a_row_that_keeps_failing_backs_off_into_the_failure_state(self, check: Any) -> None:
         check(lambda rows: ValueError)
         row = Letter.objects.create()
 
@@ -278,7 +281,7 @@ class TestOneRow:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_outside_a_transaction(calls: list[int]) -> None:
+def test_outside_a_transaction_the_rows_are_run_too(calls: list[int]) -> None:
     letters(3)
 
     assert run_until_idle(Letter) == 6

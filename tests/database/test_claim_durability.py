@@ -8,8 +8,8 @@ import pytest
 from django.db import connection, transaction
 
 from django_fsmworker.store import store_for
-from testapp.models import Chain
-from tests.database.rows import LEASE, claim, hold, moved, put
+from tests.app.models import Chain
+from tests.database.rows import LEASE, claim, fence, moved, put
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
@@ -24,7 +24,7 @@ def written() -> Iterator[None]:
             CREATE FUNCTION note_how() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN INSERT INTO written VALUES (current_setting('synchronous_commit'));
             RETURN NULL; END $$;
-            CREATE TRIGGER note_how AFTER UPDATE ON testapp_chain
+            CREATE TRIGGER note_how AFTER UPDATE ON tests_chain
                 FOR EACH STATEMENT EXECUTE FUNCTION note_how();
             """
         )
@@ -46,8 +46,8 @@ def test_a_claim_waits_for_nothing_and_the_rest_for_the_disk(written: None) -> N
     one, two, three, four = claim(Chain)
     assert how() == ["off"]
 
-    store.renew(Chain, [hold(one)], LEASE)
-    store.hand_back(Chain, [hold(two)])
+    store.renew(Chain, [fence(one)], LEASE)
+    store.hand_back(Chain, [fence(two)])
     store.advance(Chain, [moved(three, "second")], LEASE)
     store.settle(Chain, [moved(four, "second")])
     assert how() == ["on"] * 4
@@ -72,5 +72,5 @@ def test_a_claim_that_the_server_has_lost_is_fenced_off() -> None:
     (second,) = claim(Chain)
 
     assert store.settle(Chain, [moved(lost, "second")]) == set()
-    assert store.renew(Chain, [hold(lost)], LEASE) == set()
+    assert store.renew(Chain, [fence(lost)], LEASE) == set()
     assert store.settle(Chain, [moved(second, "second")]) == {row.pk}

@@ -10,14 +10,14 @@ from django.db import connection
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.records import row_key
-from django_fsmworker.runner.preflight import rescue_stranded
+from django_fsmworker.models.keys import row_key
+from django_fsmworker.runner.stranded import rescue_stranded
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.expiry import expire
 from django_fsmworker.store.failures import Failure, record
-from testapp.models import CompositeKind, KindStates
+from tests.app.models import CompositeKind, KindStates
 from tests.database.plans import explained
-from tests.database.rows import LEASE, claim, fetch, hold, moved, statements
+from tests.database.rows import LEASE, claim, fence, fetch, moved, statements
 
 pytestmark = pytest.mark.django_db
 
@@ -47,7 +47,7 @@ def test_claims_come_back_whole(rows):
     assert not row._state.adding
 
 
-def test_settle(store, rows):
+def test_settling_moves_just_the_rows_named(store, rows):
     some = rows[::3]
 
     assert store.settle(CompositeKind, [moved(row, "done") for row in some]) == {
@@ -56,7 +56,7 @@ def test_settle(store, rows):
     assert set(CompositeKind.objects.filter(state="done")) == set(some)
 
 
-def test_advance(store, rows):
+def test_advancing_claims_just_the_rows_named_again(store, rows):
     some = rows[::3]
 
     again = store.advance(CompositeKind, [moved(row, "new") for row in some], LEASE)
@@ -68,10 +68,10 @@ def test_advance(store, rows):
 @pytest.mark.parametrize(
     ("verb", "more"), [("renew", [LEASE]), ("hand_back", []), ("still_held", [])]
 )
-def test_holds(store, rows, verb, more):
+def test_holds_are_found_by_key(store, rows, verb, more):
     some = rows[::3]
 
-    held = getattr(store, verb)(CompositeKind, [hold(row) for row in some], *more)
+    held = getattr(store, verb)(CompositeKind, [fence(row) for row in some], *more)
 
     assert held == {row.pk for row in some}
 
@@ -86,16 +86,16 @@ class TestManyAtOnce:
         keys = [(number % 7, f"code {number}") for number in range(self.MANY)]
         return CompositeKind.objects.bulk_create([CompositeKind(pk=key) for key in keys])
 
-    def test_moved(self):
+    def test_a_queryset_of_many_is_moved(self):
         assert CompositeKind.state_transition_queryset(CompositeKind.objects.all(), "done") == 1200
         assert CompositeKind.objects.filter(state="done").count() == 1200
 
-    def test_moved_as_a_slice(self):
+    def test_a_slice_of_many_is_moved(self):
         some = CompositeKind.objects.order_by("pk")[:1100]
 
         assert CompositeKind.state_transition_queryset(some, "done") == 1100
 
-    def test_deleted(self, store):
+    def test_many_expire_up_to_the_limit(self, store):
         long_ago = clock.now() - timedelta(days=1)
         CompositeKind.objects.update(state="done", state_changed=long_ago)
 
@@ -113,7 +113,7 @@ class TestManyAtOnce:
 
         assert set(expired.deleted) == {row.pk for row in many[1150:]}
 
-    def test_rescued(self, store):
+    def test_many_stranded_rows_are_rescued(self, store):
         CompositeKind.objects.update(state_next=None)
 
         rescue_stranded({CompositeKind: store})
@@ -146,23 +146,23 @@ class TestPlans:
         self.fill(20_000)
         if analysed:
             with connection.cursor() as cursor:
-                cursor.execute("ANALYZE testapp_compositekind")
+                cursor.execute("ANALYZE tests_compositekind")
         held = store.claim(CompositeKind, [Lane("new", size)], LEASE)
         assert len(held) == size
         outcomes = [moved(row, "done") for row in held]
-        holds = [hold(row) for row in held]
+        fences = [fence(row) for row in held]
 
         for function, arguments in (
             (store.settle, [outcomes]),
-            (store.renew, [holds, LEASE]),
-            (store.hand_back, [holds]),
-            (store.still_held, [holds]),
+            (store.renew, [fences, LEASE]),
+            (store.hand_back, [fences]),
+            (store.still_held, [fences]),
         ):
             plan = explained(function, CompositeKind, *arguments)
 
             # Which of them it is depends on what the planner knows; the index is what counts.
             assert plan.scans <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan"}
-            assert plan.indexes == {"testapp_compositekind_pkey"}
+            assert plan.indexes == {"tests_compositekind_pkey"}
             assert plan.root["Actual Rows"] == size
             assert plan.buffers <= 20 + 25 * size  # measured: up to 20.2 a row
 
@@ -170,13 +170,13 @@ class TestPlans:
     def test_sqlite_reaches_rows_by_their_key(self, store):
         self.fill(100)
         held = claim(CompositeKind)
-        holds = [hold(row) for row in held]
+        fences = [fence(row) for row in held]
 
         for function, arguments in (
             (store.settle, [[moved(row, "done") for row in held]]),
-            (store.renew, [holds, LEASE]),
-            (store.hand_back, [holds]),
-            (store.still_held, [holds]),
+            (store.renew, [fences, LEASE]),
+            (store.hand_back, [fences]),
+            (store.still_held, [fences]),
         ):
             steps = self.steps(function, CompositeKind, *arguments)
 
@@ -199,4 +199,4 @@ class TestPlans:
         ((sql, params),) = sent
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
-            return [step for *_, step in cursor.fetchall() if "testapp_compositekind" in step]
+            return [step for *_, step in cursor.fetchall() if "tests_compositekind" in step]

@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, migrations, models, transaction
 from django.db.migrations.state import ProjectState
+from django.test.utils import isolate_apps
 
 import testapp.models
+from django_fsmworker.models import StateField, StatorModel
+from django_fsmworker.models.fields import ENGINE_COLUMNS
 from django_fsmworker.models.indexes import index_name
-from django_fsmworker.models.saving import ENGINE_COLUMNS
-from tests import documented
+from tests import documentation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Eventually = Callable[..., Any]
 
-MANY, BATCH = 200_000, 1000
+MANY, BATCH = 1_000_000, 1000
 ONE_IN = 20  # of so many old rows is to have a life
 
 
@@ -43,7 +45,7 @@ LEGACY = Legacy("0001_initial", "shop")
 def page() -> dict[str, Any]:
     """What the page declares."""
     names: dict[str, Any] = {}
-    for _, code in documented.blocks(documented.read("how-to/existing-table.md")):
+    for _, code in documentation.blocks(documentation.read("how-to/existing-table.md")):
         exec(code, names)
     return names
 
@@ -118,26 +120,44 @@ class TestTheSteps:
         shop.migrate("Backfill")
         woken, left, _ = shop.orders
 
-        assert [(row.state, row.state_next) for row in rest] == [("shipped", None)] * 2
+        assert [(row.state, row.state_next) for row in rest] == [("kept", None)] * 2
         assert new.state == "new"
         assert new.state_next is not None
-        assert (woken.state, left.state) == ("new", "shipped")
+        assert (woken.state, left.state) == ("new", "kept")
         assert woken.state_next is not None
         assert left.state_next is None
 
+    def test_nothing_happens_to_old_rows(self, page: dict[str, Any], shop: Shop) -> None:
+        """Neither is a check run on them, nor are they deleted when they are old enough."""
+        shop.orders.create(payment_id="pay-1")
+
+        shop.migrate("AddColumns")
+
+        resting = page["OrderStates"].states[shop.orders.get().state]
+        assert not resting.automatic
+        assert resting.delete_after is None
+        assert resting.timeout_state is None
+
+    @isolate_apps("testapp")
     def test_the_columns_are_those_of_the_model(self, page: dict[str, Any]) -> None:
         state = LEGACY.mutate_state(ProjectState())
+
+        class Order(StatorModel):
+            state = StateField(page["OrderStates"])
+
+            class Meta:
+                app_label = "testapp"
 
         declared(page["AddColumns"]).mutate_state(state, preserve=False)
 
         for column in set(ENGINE_COLUMNS) - {"state_history"}:
             migrated = state.models["shop", "order"].fields[column].deconstruct()
-            of_model: Any = testapp.models.Order._meta.get_field(column)
+            of_model: Any = Order._meta.get_field(column)
             assert migrated[1:] == of_model.deconstruct()[1:], column
 
     def test_the_index_is_that_of_the_model(self, page: dict[str, Any]) -> None:
         [operation] = page["AddDueIndex"].operations
-        [due, _] = testapp.models.Order._meta.indexes
+        due, *_ = testapp.models.Order._meta.indexes
 
         assert operation.index.deconstruct()[2] == {
             **due.deconstruct()[2],
@@ -187,6 +207,7 @@ class Writer:
 
 
 @pytest.mark.postgresql
+@pytest.mark.timeout(300)
 class TestNobodyWaits:
     @pytest.fixture
     def hold(self, start_thread: Callable[..., Any]) -> Callable[[], Any]:
@@ -223,7 +244,7 @@ class TestNobodyWaits:
 
         start_thread(update).result()
 
-    def test_on_a_large_table(
+    def test_no_step_holds_up_writers_of_a_large_table(
         self, shop: Shop, start_thread: Callable[..., Any], eventually: Eventually
     ) -> None:
         execute(
@@ -278,7 +299,7 @@ class TestNobodyWaits:
             self.write(start_thread)
         shop.migrate("AddColumns")
 
-        assert shop.orders.filter(state="shipped").count() == 30
+        assert shop.orders.filter(state="kept").count() == 30
 
     def test_nobody_waits_behind_the_index_that_waits_for_a_transaction(
         self,

@@ -10,8 +10,8 @@ from django_fsmworker.graph import Transition
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.signals import state_changed
 from django_fsmworker.testing import NotIdle, assert_path, run_until_idle, step, travel
-from testapp.models import Delivery, DeliveryStates, Endpoint, Noop, Receipt, deliveries
-from testapp.models.deliveries import UNASKABLE
+from tests.app.models import Delivery, DeliveryStates, Endpoint, Noop, Receipt, deliveries
+from tests.app.models.deliveries import UNASKABLE
 from tests.database.rows import fetch
 
 pytestmark = pytest.mark.django_db
@@ -67,14 +67,14 @@ class TestTransitionCheck:
 
         assert row.state_transition_check() is PENDING
 
-    def test_its_timeout(self, paused):
+    def test_a_swept_state_s_timeout_is_taken(self, paused):
         row = Delivery.objects.create(state="held", endpoint=paused)
 
         with travel(seconds=601):
             assert row.state_transition_check() is DeliveryStates.gone
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_guard_that_fails(self, unchecked):
+    def test_a_guard_that_fails_is_a_failure_of_the_row(self, unchecked):
         row = Delivery.objects.create(amount=UNASKABLE)
 
         assert row.state_transition_check() is None
@@ -102,7 +102,7 @@ class TestTransitionCheck:
 
 class TestStep:
     @pytest.mark.django_db(transaction=True)
-    def test_a_guard(self, paused, causes, unchecked):
+    def test_a_true_guard_moves_the_row(self, paused, causes, unchecked):
         row = Delivery.objects.create(endpoint=paused)
 
         assert step(row) is HELD
@@ -114,14 +114,14 @@ class TestStep:
 
         assert step(row) is None
 
-    def test_a_guard_that_fails(self):
+    def test_the_error_of_a_guard_is_raised(self):
         row = Delivery.objects.create(state="signing", amount=UNASKABLE)
 
         with pytest.raises(DatabaseError) as caught:
             step(row)
 
         assert caught.value.__notes__ == [
-            f"(testapp.Delivery {row.pk} failed in the state 'signing'.)"
+            f"(tests.Delivery {row.pk} failed in the state 'signing'.)"
         ]
         assert row.state_failures == 1
 
@@ -139,14 +139,14 @@ class TestRunUntilIdle:
         assert_path(row, ["pending", "held", "pending", "delivered"])
         assert causes[1:] == [("held", "pending", "guard"), ("pending", "delivered", "check")]
 
-    def test_many(self):
+    def test_many_rows_are_swept(self):
         rows = [Delivery.objects.create(state="signing", amount=number) for number in range(20)]
 
         assert run_until_idle(Delivery) == 40
         for row in rows:
             assert_path(row, ["signing", "pending", "delivered"])
 
-    def test_every_model(self):
+    def test_without_a_model_every_one_is_swept(self):
         Delivery.objects.create(state="signing")
 
         assert run_until_idle() == 2
@@ -164,7 +164,7 @@ class TestRunUntilIdle:
 
         assert_path(Delivery.objects.get(), ["signing", "pending", "delivered"])
 
-    def test_a_timeout(self, paused):
+    def test_a_swept_state_s_timeout_is_taken(self, paused):
         row = Delivery.objects.create(state="held", endpoint=paused)
 
         with travel(seconds=601):
@@ -172,7 +172,7 @@ class TestRunUntilIdle:
 
         assert_path(row, ["held", "gone"])
 
-    def test_a_guard_that_fails(self):
+    def test_the_error_of_a_guard_is_raised_when_the_others_have_moved(self):
         """Once that is written, it is the test that fails; the others have moved."""
         bad = Delivery.objects.create(state="signing", amount=UNASKABLE)
         good = Delivery.objects.create(state="signing", amount=5)
@@ -181,7 +181,7 @@ class TestRunUntilIdle:
             run_until_idle(Delivery)
 
         assert caught.value.__notes__ == [
-            f"(testapp.Delivery {bad.pk} failed in the state 'signing'.)"
+            f"(tests.Delivery {bad.pk} failed in the state 'signing'.)"
         ]
         assert (fetch(bad).state_failures, fetch(good).state) == (1, "pending")
 
@@ -196,12 +196,12 @@ class TestRunUntilIdle:
 
     def test_rows_that_go_round_for_ever(self, monkeypatch):
         monkeypatch.setitem(
-            HELD.place.__dict__,
+            HELD.node.__dict__,
             "guards",
             (Transition(HELD, DeliveryStates.signing, "guard", when=Q()),),
         )
         monkeypatch.setitem(
-            DeliveryStates.signing.place.__dict__,
+            DeliveryStates.signing.node.__dict__,
             "guards",
             (Transition(DeliveryStates.signing, HELD, "guard", when=Q()),),
         )
@@ -211,7 +211,7 @@ class TestRunUntilIdle:
             run_until_idle(Delivery, limit=20)
 
         assert str(caught.value).startswith(
-            f"After 20 attempts testapp.Delivery {row.pk} is still moved by guards, in the state "
+            f"After 20 attempts tests.Delivery {row.pk} is still moved by guards, in the state "
         )
         assert str(caught.value).endswith(
             "Let its states end or wait, or pass a higher limit to run_until_idle()."

@@ -9,12 +9,12 @@ from django.db.models import Q
 
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.store import store_for
-from django_fsmworker.store.guards import fault_of, first_true
+from django_fsmworker.store.guards import fault_of
 from django_fsmworker.store.sweeps import movable, rows_in
 from django_fsmworker.testing import run_until_idle, step
-from testapp.models.kinds import KindStates
+from tests.app.models.kinds import KindStates
 from tests.database.sweeps import guard, windows
-from tests.kinds import KindOfModel, every_kind
+from tests.model_kinds import KindOfModel, every_kind
 
 pytestmark = [pytest.mark.django_db(databases=["default", "other"]), every_kind]
 
@@ -30,20 +30,20 @@ def routers(settings: Any) -> None:
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows in ``new`` that wish to stay are done, before their check is run."""
-    monkeypatch.setitem(NEW.place.__dict__, "guards", (guard(WISHES_TO_STAY, NEW, DONE),))
+    monkeypatch.setitem(NEW.node.__dict__, "guards", (guard(WISHES_TO_STAY, NEW, DONE),))
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_asked(kind: KindOfModel, others: int) -> None:
+def test_the_first_true_guard_is_found_for_each_key(kind: KindOfModel, others: int) -> None:
     rows = [kind.row(number, wish="stay" if number % 2 else "fail") for number in range(4)]
     guards = [guard(Q(wish="none of it"), NEW, DONE)] * others + [guard(WISHES_TO_STAY, NEW, DONE)]
 
-    found = first_true(kind.runs, guards, [key_of(row) for row in rows], kind.using)
+    found = store_for(kind.using).first_true(kind.runs, guards, [key_of(row) for row in rows])
 
     assert found == {key_of(row): guards[-1] for row in rows[1::2]}
 
 
-def test_swept(kind: KindOfModel) -> None:
+def test_a_sweep_moves_the_rows_its_guard_is_true_of(kind: KindOfModel) -> None:
     for number in range(7):
         kind.row(number, wish="stay" if number % 3 else "fail")
     rows = rows_in(kind.runs, NEW, kind.using)
@@ -61,7 +61,7 @@ def test_swept(kind: KindOfModel) -> None:
     assert len(wanted) == 4
 
 
-def test_halved(kind: KindOfModel) -> None:
+def test_a_window_is_halved_by_key(kind: KindOfModel) -> None:
     for number in range(5):
         kind.row(number)
     rows, store = rows_in(kind.runs, NEW, kind.using), store_for(kind.using)
@@ -72,7 +72,7 @@ def test_halved(kind: KindOfModel) -> None:
     assert [half.of(rows).count() for half in halves] == [2, 3]
 
 
-def test_checked_by_the_system(kind: KindOfModel) -> None:
+def test_the_guard_has_no_fault(kind: KindOfModel) -> None:
     assert fault_of(guard(WISHES_TO_STAY, NEW, DONE), kind.runs, kind.using) is None
 
 

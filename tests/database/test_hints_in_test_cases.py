@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import connection, transaction
 from django.test import TestCase
 
-from testapp.models import Noop, Trouble
+from tests.app.models import Noop, Trouble
 
 
 class HintsInTestCases(TestCase):

@@ -17,7 +17,9 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import StateField, StateHistoryField, StatorModel
-from testapp.models import Delivery, Order, OrderStates
+from django_fsmworker.models.indexes import checked_states
+from testapp.models import Order, OrderStates
+from tests.app.models import Delivery
 
 LABEL = "testapp"
 MODULE = "testapp.models"  # Where the shapes below pretend to be declared: no Meta needed.
@@ -342,7 +344,7 @@ class TestShapes:
             for model in shape
             if not model._meta.proxy
             for index in model._meta.indexes
-            if index.name.endswith(("_due", "_expiry", "_swept"))
+            if index.name.endswith(("_due", "_stranded", "_expiry", "_swept"))
         ]
 
         assert len(set(names)) == len(names)
@@ -377,16 +379,20 @@ class TestIndexes:
 
         assert indexed == {"state", "state_next", "state_changed"}
 
-    def test_conditions(self):
-        due, expiry = Order._meta.indexes
+    def test_due_and_expiry_indexes_are_partial(self):
+        due, stranded, expiry = Order._meta.indexes
 
         assert due.fields == ["state", "state_next"]
         assert due.condition == models.Q(state_next__isnull=False)
+        assert stranded.fields == ["state"]
+        assert stranded.condition == models.Q(
+            state__in=checked_states(Order.state_graph), state_next__isnull=True
+        )
         assert expiry.fields == ["state", "state_changed"]
         assert expiry.condition == models.Q(state__in=["shipped"])
 
     def test_swept_states_have_an_index_each_on_the_key_alone(self):
-        _, held, signing = Delivery._meta.indexes
+        _, _, held, signing = Delivery._meta.indexes
 
         assert held.fields == signing.fields == ["id"]
         assert held.condition == models.Q(state="held")
@@ -579,7 +585,7 @@ class TestTheProject:
 class TestAnExistingTable:
     """Adding the base to a table that has rows makes none of them due, in two steps."""
 
-    def test_two_steps(self):
+    def test_in_two_steps_old_rows_rest_and_new_ones_are_due(self):
         before, after = self.tables()
         state = project(before)
         with connection.schema_editor() as editor:

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection, transaction
 
 from django_fsmworker.store import Lane, store_for
-from testapp.models import Chain, Noop
-from tests.database.rows import LEASE, claim, hold, moved, statements, stayed
+from tests.app.models import Chain, Noop
+from tests.database.rows import LEASE, claim, fence, moved, statements, stayed
 
 pytestmark = [pytest.mark.mysql, pytest.mark.django_db(transaction=True)]
 
@@ -28,7 +28,7 @@ def fill(number: int, state: str = "new", due: int = 0, held: bool = False) -> N
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            INSERT INTO testapp_noop (state, state_next, state_lease, state_claim)
+            INSERT INTO tests_noop (state, state_next, state_lease, state_claim)
             WITH RECURSIVE numbers (n) AS (
                 SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < %s)
             SELECT %s, UTC_TIMESTAMP(6) - INTERVAL %s SECOND - INTERVAL n MICROSECOND, {lease}, 4
@@ -45,7 +45,7 @@ def table(request) -> Callable[..., None]:
     def full() -> None:
         if request.param:
             with connection.cursor() as cursor:
-                cursor.execute("ANALYZE TABLE testapp_noop")
+                cursor.execute("ANALYZE TABLE tests_noop")
                 cursor.fetchall()
 
     with connection.cursor() as cursor:
@@ -81,7 +81,7 @@ def indexes_used(function: Any, *arguments: Any) -> set[str]:
                 names = [column[0] for column in cursor.description]
                 for values in cursor.fetchall():
                     step = dict(zip(names, values, strict=True))
-                    if step["table"] == "testapp_noop":
+                    if step["table"] == "tests_noop":
                         used.add(step["key"] or "")
     return used
 
@@ -112,7 +112,7 @@ class TestClaim:
 
         assert rows_read(store.claim, Noop, [Lane("new", 1000)], LEASE) <= 80
 
-    def test_from_the_mark_on(self, store, table):
+    def test_reads_no_row_before_the_mark(self, store, table):
         fill(MANY, due=60, held=True)
         mark = store.now()
         fill(10)
@@ -171,25 +171,25 @@ class TestByKey:
         fill(MANY, due=60)
         table()
         rows = store.claim(Noop, [Lane("new", size)], LEASE)
-        holds = [hold(row) for row in rows]
+        fences = [fence(row) for row in rows]
 
         for function, arguments in (
-            (store.still_held, [holds]),
-            (store.renew, [holds, LEASE]),
+            (store.still_held, [fences]),
+            (store.renew, [fences, LEASE]),
             (store.settle, [[stayed(row) for row in rows]]),
-            (store.hand_back, [holds]),
+            (store.hand_back, [fences]),
         ):
             read = rows_read(function, Noop, *arguments)
             assert read <= 10 + 4 * size, function
-        assert indexes_used(store.still_held, Noop, holds) == {"PRIMARY"}
+        assert indexes_used(store.still_held, Noop, fences) == {"PRIMARY"}
         assert indexes_used(store.settle, Noop, [moved(row, "done") for row in rows]) == {"PRIMARY"}
 
-    def test_a_small_table_too(self, store):
+    def test_rows_of_a_small_table_are_reached_by_their_key(self, store):
         """Where the optimizer would rather read it as a whole, and lock it."""
         fill(6)
         rows = claim(Noop)
 
-        assert indexes_used(store.renew, Noop, [hold(row) for row in rows], LEASE) == {"PRIMARY"}
+        assert indexes_used(store.renew, Noop, [fence(row) for row in rows], LEASE) == {"PRIMARY"}
 
 
 class TestManyAtOnce:
@@ -200,12 +200,13 @@ class TestManyAtOnce:
 
         assert len(store.settle(Chain, outcomes)) == 1200
 
-        due = {row.pk: row.state_next for row in Chain.objects.all()}
+        due = {row.pk: row.state_next for row in Chain.objects.all() if row.state_next}
+        assert len(due) == 1200
         first = due[rows[0].pk]
         for number, row in enumerate(rows):
             assert abs((due[row.pk] - first).total_seconds() - number) < 5
 
-    def test_of_many_claims(self, store):
+    def test_rows_of_many_claims_are_settled(self, store):
         """More tokens than are counted at once."""
         Noop.objects.bulk_create(Noop() for _ in range(20))
         rows = [row for _ in range(20) for row in store.claim(Noop, [Lane("new", 1)], LEASE)]

@@ -11,7 +11,7 @@ from django.test.utils import isolate_apps
 
 from django_fsmworker.models import StateField, StatorModel
 from django_fsmworker.store import Lane, store_for
-from testapp.models import NoopStates
+from tests.app.models import NoopStates
 from tests.database.rows import LEASE
 
 pytestmark = [pytest.mark.mysql, pytest.mark.django_db(transaction=True)]

@@ -12,7 +12,8 @@ from django.db import connection
 from django_fsmworker import checks
 from django_fsmworker.runner import preflight
 from django_fsmworker.store import store_for
-from testapp.models import Noop, Order
+from testapp.models import Order
+from tests.app.models import Noop
 
 pytestmark = [pytest.mark.mysql, pytest.mark.django_db(transaction=True)]
 
@@ -48,10 +49,10 @@ def session(assignment: str) -> Any:
 
 
 class TestShortcomings:
-    def test_none(self, store):
+    def test_the_tests_own_server_has_none(self, store):
         assert store.shortcomings() == []
 
-    def test_a_time_zone(self, store):
+    def test_a_time_zone_other_than_utc_is_said(self, store):
         with session("time_zone = '+02:00'"):
             assert store.shortcomings() == [
                 "Sessions of the database 'default' are 7200 s ahead of UTC, and so is the due "
@@ -59,14 +60,14 @@ class TestShortcomings:
                 "\"SET time_zone = '+00:00'\" to its OPTIONS."
             ]
 
-    def test_a_lenient_mode(self, store):
+    def test_a_mode_that_is_not_strict_is_said(self, store):
         with session("sql_mode = ''"):
             assert store.shortcomings() == [
                 "The database 'default' is not in strict mode: it changes values that do not fit. "
                 "Add 'init_command': \"SET sql_mode = 'STRICT_TRANS_TABLES'\" to its OPTIONS."
             ]
 
-    def test_a_character_set(self, store):
+    def test_a_small_character_set_is_said(self, store):
         with session("character_set_connection = 'latin1'"):
             assert store.shortcomings() == [
                 "Sessions of the database 'default' use the character set latin1, which has no "
@@ -88,20 +89,20 @@ class TestTimesOfASession:
 
 
 class TestRefusals:
-    def test_none(self, store):
+    def test_an_ordinary_table_is_not_refused(self, store):
         assert store.refusals(Noop) == []
 
     def test_an_engine_without_row_locks(self, store):
-        execute("ALTER TABLE testapp_noop ENGINE = Aria")
+        execute("ALTER TABLE tests_noop ENGINE = Aria")
         try:
             assert store.refusals(Noop) == [
-                "The table of testapp.Noop has the storage engine Aria, which locks no rows; run "
-                "'ALTER TABLE `testapp_noop` ENGINE = InnoDB'."
+                "The table of tests.Noop has the storage engine Aria, which locks no rows; run "
+                "'ALTER TABLE `tests_noop` ENGINE = InnoDB'."
             ]
         finally:
-            execute("ALTER TABLE testapp_noop ENGINE = InnoDB")
+            execute("ALTER TABLE tests_noop ENGINE = InnoDB")
 
-    def test_an_old_version(self, store, monkeypatch):
+    def test_an_old_version_is_refused(self, store, monkeypatch):
         name = connection.display_name
         monkeypatch.setattr(connection, "mysql_version", (5, 7, 44))
 
@@ -112,7 +113,7 @@ class TestRefusals:
             f"The database 'default' is {name} 5.7.44, which is too old: {wanted} is needed."
         )
 
-    def test_local_times(self, store, monkeypatch):
+    def test_columns_of_local_times_are_refused(self, store, monkeypatch):
         monkeypatch.setattr(connection, "timezone_name", "Europe/Berlin")
 
         assert store.refusals(Noop) == [
@@ -128,11 +129,11 @@ class TestMissingIndexes:
         yield
         execute(f"CREATE INDEX {DUE} ON testapp_order (state, state_next)")
 
-    def test_none(self, store):
+    def test_a_migrated_table_lacks_none(self, store):
         assert store.missing_indexes(Order) == []
         assert checks.check_tables(None, databases=["default"]) == []
 
-    def test_the_exact_one(self, store, without_index):
+    def test_a_table_without_its_index_is_said(self, store, without_index):
         assert store.missing_indexes(Order) == [(LACK, REMEDY)]
 
     def test_another_name_will_do(self, store, without_index):
@@ -142,7 +143,7 @@ class TestMissingIndexes:
         finally:
             execute("DROP INDEX mine ON testapp_order")
 
-    def test_w004(self, without_index):
+    def test_w004_names_the_table_that_lacks_one(self, without_index):
         assert checks.check_tables(None, databases=["default"]) == [
             Warning(LACK, hint=REMEDY, obj=Order, id="fsmworker.W004")
         ]

@@ -9,7 +9,8 @@ from django.db import connection
 
 from django_fsmworker import clock
 from django_fsmworker.testing import run_until_idle, travel
-from testapp.models import BasicModel, BasicStates, Chain, Expiring, Noop, Order, TextKey, Trouble
+from testapp.models import Order
+from tests.app.models import BasicModel, BasicStates, Chain, Expiring, Noop, TextKey, Trouble
 
 pytestmark = pytest.mark.django_db
 
@@ -96,7 +97,7 @@ class TestORM:
 
         assert born(Order, state_changed=long_ago).state_changed == long_ago
 
-    def test_travelled_time(self, born):
+    def test_a_new_row_is_due_by_the_travelled_time(self, born):
         with travel(seconds=3600):
             row = born(Order)
 
@@ -125,7 +126,7 @@ def test_bulk_create_that_ignores_conflicts_moves_nothing():
 
 class TestPlainSQL:
     def test_columns_have_defaults(self):
-        plain_insert("testapp_noop")
+        plain_insert("tests_noop")
 
         row = Noop.objects.get()
 
@@ -135,14 +136,14 @@ class TestPlainSQL:
         assert (row.state_lease, row.state_claim, row.state_failures) == (None, None, 0)
 
     def test_is_due_and_runs(self):
-        plain_insert("testapp_noop")
+        plain_insert("tests_noop")
 
         assert Noop.objects.due().count() == 1
         assert run_until_idle(Noop) == 1
         assert Noop.objects.get().state == "done"
 
     def test_start_after_is_honoured_when_a_runner_looks(self):
-        plain_insert("testapp_basicmodel", "state, ready", "'pending_delete', true")
+        plain_insert("tests_basicmodel", "state, ready", "'pending_delete', true")
 
         run_until_idle(BasicModel)
 
@@ -154,7 +155,7 @@ class TestPlainSQL:
         assert BasicModel.objects.get().state == "deleted"
 
     def test_manual_initial_state_gets_null_when_a_runner_looks(self):
-        plain_insert("testapp_expiring", "stubborn", "false")
+        plain_insert("tests_expiring", "stubborn", "false")
 
         run_until_idle(Expiring)
 
@@ -162,14 +163,14 @@ class TestPlainSQL:
         assert (row.state, row.state_next, row.state_claim) == ("kept", None, None)
 
     def test_a_timeout_in_a_manual_state_is_kept_when_a_runner_looks(self):
-        plain_insert("testapp_trouble", "state, mode, value", "'waiting', 'succeed', 0")
+        plain_insert("tests_trouble", "state, mode, value", "'waiting', 'succeed', 0")
 
         run_until_idle(Trouble)
 
         assert soon(Trouble.objects.get().state_next, 30 * SECOND)
 
     def test_history_may_be_left_out(self):
-        plain_insert("testapp_trouble", "mode, value", "'succeed', 0")
+        plain_insert("tests_trouble", "mode, value", "'succeed', 0")
 
         run_until_idle(Trouble)
 
@@ -178,7 +179,7 @@ class TestPlainSQL:
     def test_text_of_the_time_compares_with_djangos(self):
         """A database's own format of a timestamp must not sort a due row behind now."""
         for _ in range(20):
-            plain_insert("testapp_noop")
+            plain_insert("tests_noop")
 
         assert len(Noop.state_get_ready(100, 30)) == 20
 

@@ -12,7 +12,7 @@ from django.test.utils import isolate_apps
 
 from django_fsmworker.models import StateField, StatorModel
 from django_fsmworker.operations import AddStateIndexes
-from testapp.models.expiry import ExpiringStates
+from tests.app.models.expiry import ExpiringStates
 
 LABEL, MODULE = "testapp", "testapp.models"
 
@@ -134,7 +134,7 @@ class TestAddStateIndexes:
 
         assert after.models == before.models
 
-    def test_in_a_migration(self, operation):
+    def test_it_can_be_written_in_a_migration(self, operation):
         migration = type("Migration", (migrations.Migration,), {"operations": [operation]})
 
         text = MigrationWriter(migration("0002", LABEL)).as_string()

@@ -12,7 +12,8 @@ from django.db import models
 from django_fsmworker import clock
 from django_fsmworker.models import StatorQuerySet
 from django_fsmworker.testing import travel
-from testapp.models import BasicModel, Delivery, Hidden, Order, OrderStates, Trouble
+from testapp.models import Order, OrderStates
+from tests.app.models import BasicModel, Delivery, Hidden, Trouble
 from tests.database.rows import put
 
 pytestmark = pytest.mark.django_db
@@ -75,34 +76,34 @@ class TestStatesAsValues:
             {"state__exact": OrderStates.shipped},
         ],
     )
-    def test_filters(self, condition):
+    def test_a_filter_takes_states_and_their_names(self, condition):
         row = Order.objects.create(state="shipped")
         Order.objects.create(state="paid")
 
         assert Order.objects.get(**condition) == row
 
-    def test_conditions_and_values(self):
+    def test_states_are_values_of_conditions(self):
         Order.objects.create(state="shipped")
         terminal = models.Q(state__in=OrderStates.terminal_states)
         shipped = models.Case(models.When(state=OrderStates.shipped, then=1), default=0)
 
         assert Order.objects.filter(terminal).annotate(shipped=shipped).get().shipped == 1
 
-    def test_display(self):
+    def test_the_display_is_the_label(self):
         assert Order(state="shipped").get_state_display() == "shipped"
 
-    def test_graph_of_the_model(self):
+    def test_the_model_knows_its_graph(self):
         assert Order.state_graph is OrderStates
 
 
 class TestVocabulary:
-    def test_in_state(self):
+    def test_in_state_takes_names_and_states(self):
         rows = [Order.objects.create(state=state) for state in ("new", "paid", "failed")]
 
         assert set(Order.objects.in_state("new", OrderStates.failed)) == {rows[0], rows[2]}
         assert not Order.objects.in_state()
 
-    def test_due(self):
+    def test_due_rows_are_those_past_their_time_and_not_leased(self):
         due = make(state_next=PAST)
         rescued = make(state_next=PAST, state_lease=PAST, state_claim=4)
         make(state_next=PAST, state_lease=FUTURE, state_claim=4)
@@ -112,14 +113,14 @@ class TestVocabulary:
         assert set(Order.objects.due()) == {due, rescued}
         assert Order.state_count_pending() == 2
 
-    def test_running(self):
+    def test_running_rows_have_a_lease_that_lasts(self):
         running = make(state_lease=FUTURE, state_claim=4)
         make(state_lease=PAST, state_claim=4)
         make()
 
         assert set(Order.objects.running()) == {running}
 
-    def test_lapsed(self):
+    def test_lapsed_rows_have_a_lease_that_has_run_out(self):
         lapsed = make(state_lease=PAST, state_claim=4)
         handed_back = make(state_lease=PAST)
         make(state_lease=FUTURE, state_claim=4)
@@ -127,13 +128,13 @@ class TestVocabulary:
 
         assert set(Order.objects.lapsed()) == {lapsed, handed_back}
 
-    def test_failing(self):
+    def test_failing_rows_have_failures(self):
         failing = make(state_failures=1)
         make()
 
         assert set(Order.objects.failing()) == {failing}
 
-    def test_stranded(self):
+    def test_stranded_rows_are_automatic_and_have_no_due_time(self):
         stranded = make(state_next=None)
         make(state_next=None, state_failures=5)
         make(state_next=PAST)
@@ -141,7 +142,7 @@ class TestVocabulary:
 
         assert set(Order.objects.stranded()) == {stranded}
 
-    def test_swept(self):
+    def test_swept_rows_are_in_states_with_guards_only(self):
         swept = [Delivery.objects.create(state=state) for state in ("held", "signing")]
         Delivery.objects.create()
 
@@ -160,7 +161,7 @@ class TestVocabulary:
 
         assert not BasicModel.objects.stranded()
 
-    def test_oldest_due_first(self):
+    def test_oldest_due_first_has_rows_without_a_due_time_last(self):
         rows = [make(state_next=due) for due in (None, FUTURE, PAST, PAST * 2)]
 
         assert list(Order.objects.oldest_due_first()) == rows[::-1]
@@ -170,7 +171,7 @@ class TestVocabulary:
 
         assert Order.objects.filter(payment_id="").due().failing().in_state("new").get() == row
 
-    def test_travelled(self):
+    def test_due_rows_follow_the_travelled_time(self):
         make(state_next=timedelta(seconds=50))
 
         assert not Order.objects.due()
@@ -197,7 +198,7 @@ class TestVocabulary:
 
 
 class TestAge:
-    def test_seconds_in_the_state(self):
+    def test_it_is_the_seconds_in_the_state(self):
         row = make(state_changed=PAST)
 
         assert 3600 <= row.state_age < 3610
@@ -206,7 +207,7 @@ class TestAge:
 
 
 class TestHiddenRows:
-    def test_counted_all_the_same(self):
+    def test_rows_that_a_manager_hides_are_counted(self):
         Hidden.objects.create(visible=False)
 
         assert Hidden.state_count_pending() == 1
@@ -246,7 +247,7 @@ class TestHistory:
 
         assert len(Trouble.objects.get(pk=row.pk).state_history) == 1
 
-    def test_in_bulk(self):
+    def test_rows_created_in_bulk_begin_theirs(self):
         Trouble.objects.bulk_create([Trouble(), Trouble(state="done")])
 
         histories = Trouble.objects.order_by("pk").values_list("state_history", flat=True)

@@ -18,7 +18,8 @@ from django.forms import modelform_factory
 
 from django_fsmworker import clock
 from django_fsmworker.exceptions import StaleState, UnknownState
-from testapp.models import Order, OrderStates, RelatedKey, TextKey, Trouble, TroubleStates, UUIDKey
+from testapp.models import Order, OrderStates
+from tests.app.models import RelatedKey, TextKey, Trouble, TroubleStates, UUIDKey
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +52,7 @@ def columns(row, using="default"):
 
 
 class TestPlainSaves:
-    def test_save(self):
+    def test_save_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -86,7 +87,7 @@ class TestPlainSaves:
         with pytest.raises(StaleState):
             row.save()
 
-    def test_update_fields(self):
+    def test_save_of_one_field_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -103,7 +104,7 @@ class TestPlainSaves:
 
         assert columns(row) == before
 
-    def test_update_fields_empty(self):
+    def test_save_of_no_field_writes_no_state(self):
         row = moved_meanwhile()
 
         row.state = "paid"
@@ -129,7 +130,7 @@ class TestPlainSaves:
 
         assert columns(row)["state"] == "paid"
 
-    def test_only(self):
+    def test_a_row_loaded_with_only_leaves_the_state_columns(self):
         pk = moved_meanwhile().pk
         before = Order.objects.values(*STATE_COLUMNS).get(pk=pk)
 
@@ -140,7 +141,7 @@ class TestPlainSaves:
         assert columns(row) == before
         assert Order.objects.get(pk=pk).tracking == "t1"
 
-    def test_defer(self):
+    def test_a_row_with_a_deferred_state_leaves_the_state_columns(self):
         row = Order.objects.create()
         deferred = Order.objects.defer("state", "state_next").get(pk=row.pk)
         row.state_transition("shipped")
@@ -192,7 +193,7 @@ class TestPlainSaves:
 
         assert columns(row)["state"] == "shipped"
 
-    def test_full_clean(self):
+    def test_full_clean_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -201,7 +202,7 @@ class TestPlainSaves:
 
         assert columns(row) == before
 
-    def test_model_form(self):
+    def test_a_model_form_has_and_saves_no_state_column(self):
         form_class = modelform_factory(Order, fields="__all__")
         row = moved_meanwhile()
         before = columns(row)
@@ -217,7 +218,7 @@ class TestPlainSaves:
         with pytest.raises(FieldError, match="non-editable"):
             modelform_factory(Order, fields=["state"])
 
-    def test_asave(self):
+    def test_asave_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -225,7 +226,7 @@ class TestPlainSaves:
 
         assert columns(row) == before
 
-    def test_pickled_and_back(self):
+    def test_a_pickled_row_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -243,7 +244,7 @@ class TestPlainSaves:
             pickle.loads(pickle.dumps(row)).save()
 
     @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-    def test_copied_instances(self, copied):
+    def test_copied_instances_leave_the_state_columns(self, copied):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -251,7 +252,7 @@ class TestPlainSaves:
 
         assert columns(row) == before
 
-    def test_select_for_update(self):
+    def test_a_locked_row_can_be_moved(self):
         pk = moved_meanwhile().pk
 
         with transaction.atomic():
@@ -261,7 +262,7 @@ class TestPlainSaves:
 
         assert columns(row)["state"] == "failed"
 
-    def test_update_or_create(self):
+    def test_update_or_create_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -279,7 +280,7 @@ class TestPlainSaves:
 
         assert columns(row)["state"] == "failed"
 
-    def test_update_or_create_creates(self):
+    def test_update_or_create_creates_a_row_in_the_given_state(self):
         row, created = Order.objects.update_or_create(
             payment_id="p9", defaults={"state": "shipped"}
         )
@@ -287,7 +288,7 @@ class TestPlainSaves:
         assert created
         assert (row.state, row.state_next) == ("shipped", None)
 
-    def test_get_or_create(self):
+    def test_get_or_create_leaves_the_state(self):
         row = moved_meanwhile()
 
         again, created = Order.objects.get_or_create(payment_id="p1")
@@ -295,7 +296,7 @@ class TestPlainSaves:
         assert (again.pk, created, again.state) == (row.pk, False, "shipped")
         assert Order.objects.get_or_create(payment_id="p9")[0].state == "new"
 
-    def test_bulk_update(self):
+    def test_bulk_update_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -316,6 +317,23 @@ class TestPlainSaves:
             f"Trouble.state_transition_queryset(queryset, state) instead."
         )
 
+    @pytest.mark.parametrize("name", ["state_lease", "state_claim"])
+    def test_a_claim_that_was_assigned_is_refused(self, name):
+        row = claimed_meanwhile()
+        before = columns(row)
+
+        row.tracking = "t1"
+        setattr(row, name, 7 if name == "state_claim" else row.state_changed)
+        with pytest.raises(ValueError) as caught:
+            row.save()
+
+        assert str(caught.value) == (
+            f"{name} of testapp.Order {row.pk} was assigned, which only a claim writes; nothing "
+            f"was saved. Leave it out of what is imported or copied."
+        )
+        assert columns(row) == before
+        assert Order.objects.get(pk=row.pk).tracking == ""
+
     def test_saving_a_new_instance_with_the_key_of_a_row(self):
         row = moved_meanwhile()
         before = columns(row)
@@ -334,7 +352,7 @@ class TestPlainSaves:
 
         assert again.state == "shipped"
 
-    def test_force_update(self):
+    def test_a_forced_update_leaves_the_state_columns(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -342,7 +360,7 @@ class TestPlainSaves:
 
         assert columns(row) == before
 
-    def test_related_and_uuid_keys(self):
+    def test_rows_with_other_keys_keep_their_state(self):
         text = TextKey.objects.create(code="a")
         rows = [text, RelatedKey.objects.create(text=text), UUIDKey.objects.create()]
         for row in rows:
@@ -383,7 +401,7 @@ class TestReloading:
 
         assert columns(row)["state"] == "failed"
 
-    def test_arefresh_from_db(self):
+    def test_arefresh_from_db_loads_the_state(self):
         row = moved_meanwhile()
 
         async_to_sync(row.arefresh_from_db)()
@@ -392,7 +410,7 @@ class TestReloading:
 
 
 class TestMovesByHand:
-    def test_entering_a_state(self):
+    def test_the_row_enters_the_state_as_by_a_transition(self):
         row = claimed_meanwhile()
         Order.objects.filter(pk=row.pk).update(state_failures=3)
         before = columns(row)
@@ -404,7 +422,8 @@ class TestMovesByHand:
         assert after["state"] == "paid"
         assert after["state_changed"] > before["state_changed"]
         assert after["state_next"] - after["state_changed"] < timedelta(seconds=1)
-        assert after["state_lease"] is after["state_claim"] is None
+        assert after["state_lease"] == before["state_lease"]
+        assert after["state_claim"] == -1 - before["state_claim"], "it is revoked, not free"
         assert after["state_failures"] == 0
 
     def test_the_instance_follows(self):
@@ -418,7 +437,7 @@ class TestMovesByHand:
         assert row.state_next is None
         assert Order.objects.get(pk=row.pk).tracking == "t1"
 
-    def test_one_after_the_other(self):
+    def test_moves_follow_one_another(self):
         row = Order.objects.create()
 
         for state in ("paid", "shipped", "failed", "new"):
@@ -427,7 +446,7 @@ class TestMovesByHand:
 
         assert columns(row)["state"] == "new"
 
-    def test_somebody_was_faster(self):
+    def test_a_row_that_has_moved_meanwhile_is_stale(self):
         row = moved_meanwhile()
         before = columns(row)
 
@@ -456,7 +475,7 @@ class TestMovesByHand:
 
         assert columns(row)["state"] == "failed"
 
-    def test_update_fields(self):
+    def test_update_fields_with_the_state_moves_and_saves_no_other_field(self):
         row = Order.objects.create()
 
         row.state = "paid"
@@ -466,7 +485,7 @@ class TestMovesByHand:
         saved = Order.objects.get(pk=row.pk)
         assert (saved.state, saved.tracking) == ("paid", "")
 
-    def test_due_time_by_hand(self):
+    def test_a_due_time_set_beside_the_state_is_kept(self):
         row = Order.objects.create()
         later = clock.now() + timedelta(hours=1)
 
@@ -476,7 +495,7 @@ class TestMovesByHand:
 
         assert columns(row)["state_next"] == later
 
-    def test_other_columns_by_hand(self):
+    def test_other_engine_columns_can_be_set(self):
         row = Order.objects.create()
         long_ago = clock.now() - timedelta(days=1)
 
@@ -539,10 +558,10 @@ class TestUnknownStates:
         models.QuerySet(Order).filter(pk=pk).update(state="refunded")
         return Order.objects.get(pk=pk)
 
-    def test_loads(self, row):
+    def test_a_row_in_one_loads(self, row):
         assert row.state == "refunded"
 
-    def test_refreshes(self, row):
+    def test_a_row_in_one_refreshes(self, row):
         other = Order.objects.get(pk=row.pk)
         other.refresh_from_db()
 
@@ -556,16 +575,16 @@ class TestUnknownStates:
 
         assert row.state == "refunded"
 
-    def test_deferred(self, row):
+    def test_a_deferred_one_loads(self, row):
         assert Order.objects.only("pk").get(pk=row.pk).state == "refunded"
 
-    def test_saves(self, row):
+    def test_a_row_in_one_saves_its_other_fields(self, row):
         row.tracking = "t1"
         row.save()
 
         assert columns(row)["state"] == "refunded"
 
-    def test_moved_there_meanwhile(self):
+    def test_a_row_moved_into_one_meanwhile_stays_there(self):
         row = Order.objects.create()
         models.QuerySet(Order).filter(pk=row.pk).update(state="refunded")
 
@@ -578,7 +597,7 @@ class TestUnknownStates:
 
         assert columns(row)["state"] == "refunded"
 
-    def test_cleans(self, row):
+    def test_a_row_in_one_passes_full_clean(self, row):
         row.full_clean()
 
     def test_can_be_moved(self, row):
@@ -599,7 +618,7 @@ class TestCopies:
         )
         return Trouble.objects.get(pk=row.pk)
 
-    def test_without_a_key(self, claimed):
+    def test_a_copy_that_is_adding_starts_afresh(self, claimed):
         original = claimed.pk
 
         claimed.pk = None
@@ -608,7 +627,7 @@ class TestCopies:
 
         self.assert_fresh(claimed, original)
 
-    def test_by_the_key_alone(self, claimed):
+    def test_a_copy_without_a_key_starts_afresh(self, claimed):
         original = claimed.pk
 
         claimed.pk = None
@@ -616,7 +635,7 @@ class TestCopies:
 
         self.assert_fresh(claimed, original)
 
-    def test_in_bulk(self, claimed):
+    def test_a_copy_created_in_bulk_starts_afresh(self, claimed):
         original = claimed.pk
 
         claimed.pk = None
@@ -706,7 +725,7 @@ class TestDeletedRows:
         assert not Order.objects.exists()
 
     @pytest.mark.parametrize("options", [{}, {"update_fields": ["state"]}])
-    def test_so_does_a_move(self, gone, options):
+    def test_moving_one_raises(self, gone, options):
         gone.state = "paid"
 
         with pytest.raises(DatabaseError, match="did not affect any rows"), transaction.atomic():
@@ -721,7 +740,7 @@ class TestDeletedRows:
 
 
 class TestFixtures:
-    def test_dumped_and_loaded(self, tmp_path):
+    def test_a_dumped_row_comes_back_with_its_state_columns(self, tmp_path):
         row = moved_meanwhile()
         before = columns(row)
         dump = io.StringIO()

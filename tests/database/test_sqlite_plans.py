@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 
 from django_fsmworker.store import store_for
-from testapp.models import Chain
-from tests.database.rows import LEASE, claim, hold, lanes, moved, statements
+from tests.app.models import Chain
+from tests.database.rows import LEASE, claim, fence, lanes, moved, statements
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 
@@ -22,7 +22,7 @@ def plan(function: Any, *arguments: Any) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
         steps = [step for *_, step in cursor.fetchall()]
-    return [step for step in steps if "testapp_chain" in step]
+    return [step for step in steps if "tests_chain" in step]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def held() -> list[Any]:
 BY_LANE = "(state=? AND state_next>? AND state_next<?)"
 
 
-def test_claim(held):
+def test_a_claim_reads_each_lane_from_the_index(held):
     steps = plan(store_for("default").claim, Chain, lanes(Chain), LEASE)
 
     assert [step for step in steps if "PRIMARY KEY" not in step] == [
@@ -43,7 +43,7 @@ def test_claim(held):
     assert len(steps) == len(Chain.state_graph.states) + 1
 
 
-def test_peek(held):
+def test_a_peek_reads_each_lane_from_the_index(held):
     steps = plan(store_for("default").peek, {Chain: lanes(Chain)})
 
     assert len(steps) == len(Chain.state_graph.states)
@@ -54,12 +54,12 @@ def test_peek(held):
     ("method", "of_row", "more"),
     [
         ("settle", lambda row: moved(row, "second"), []),
-        ("renew", hold, [LEASE]),
-        ("hand_back", hold, []),
-        ("still_held", hold, []),
+        ("renew", fence, [LEASE]),
+        ("hand_back", fence, []),
+        ("still_held", fence, []),
     ],
 )
-def test_held_rows(held, method, of_row, more):
+def test_held_rows_are_reached_by_row_id(held, method, of_row, more):
     function = getattr(store_for("default"), method)
 
     steps = plan(function, Chain, [of_row(row) for row in held], *more)

@@ -1,4 +1,4 @@
-"""Claiming: which rows, in which order, how many, and what they carry then."""
+"""LoneClaimer: which rows, in which order, how many, and what they carry then."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from django.test.utils import isolate_apps
 from django_fsmworker import clock
 from django_fsmworker.models import StateField, StatorModel
 from django_fsmworker.store import Lane, store_for
-from django_fsmworker.store.claims import taken_over
+from django_fsmworker.store.fence import taken_over
 from django_fsmworker.testing import travel
-from testapp.models import (
+from testapp.models import Order
+from tests.app.models import (
     BasicModel,
     Chain,
     Hidden,
     Noop,
     NoopStates,
-    Order,
     RelatedKey,
     TextKey,
     Trouble,
@@ -44,7 +44,7 @@ def due(model=Order, since=MINUTE, **fields):
 
 
 class TestWhichRows:
-    def test_due_ones(self):
+    def test_rows_that_are_due_and_not_leased_are_claimed(self):
         row = due()
         due(state_lease=clock.now() + FUTURE, state_claim=4)
         Order.objects.create(state_next=clock.now() + FUTURE)
@@ -52,44 +52,64 @@ class TestWhichRows:
 
         assert claim(Order) == [row]
 
-    def test_none(self):
+    def test_an_empty_table_gives_none(self):
         assert claim(Order) == []
 
-    def test_each_once(self):
+    def test_a_row_is_claimed_once(self):
         row = due()
 
         assert claim(Order) == [row]
         assert claim(Order) == []
 
-    def test_whose_lease_has_lapsed(self):
+    def test_a_row_whose_lease_has_lapsed_is_claimed(self):
         row = due(state_lease=clock.now() + PAST, state_claim=4)
 
         assert claim(Order) == [row]
 
-    def test_of_the_lanes_only(self, store):
+    def test_only_rows_with_the_lane_s_key_are_claimed(self, store):
+        raising, _ = due(Trouble, mode="raise"), due(Trouble, mode="")
+
+        found = store.claim(Trouble, [Lane("new", 10, key=("mode", "raise"))], LEASE)
+        assert found == [raising]
+
+    def test_each_lane_of_a_claim_may_have_a_key_of_its_own(self, store):
+        one, _ = due(Trouble, mode="raise", since=2 * MINUTE), due(Trouble, mode="raise")
+        other = due(Trouble, mode="exit", since=3 * MINUTE)
+
+        lanes = [Lane("new", 1, key=("mode", mode)) for mode in ("raise", "exit")]
+        assert store.claim(Trouble, lanes, LEASE) == [other, one]
+
+    def test_a_look_ahead_is_at_rows_with_the_lane_s_key(self, store):
+        due(Trouble, mode="raise", since=-MINUTE)
+
+        here, elsewhere = [[Lane("new", 1, key=("mode", each))] for each in ("raise", "exit")]
+        assert 50 < store.peek({Trouble: here})[Trouble, "new"] <= 60
+        assert store.peek({Trouble: elsewhere}) == {}
+
+    def test_only_rows_of_the_lanes_are_claimed(self, store):
         new, paid = due(), due(state="paid")
 
         assert store.claim(Order, [Lane("paid", 10)], LEASE) == [paid]
         assert store.claim(Order, [Lane("shipped", 10)], LEASE) == []
         assert store.claim(Order, [Lane("new", 10)], LEASE) == [new]
 
-    def test_manual_ones_with_a_stray_due_time(self):
+    def test_manual_rows_with_a_stray_due_time_are_claimed(self):
         row = due(BasicModel, state="done")
 
         assert claim(BasicModel) == [row]
 
-    def test_whatever_a_manager_hides(self):
+    def test_rows_that_a_manager_hides_are_claimed(self):
         row = Hidden.objects.create(visible=False)
 
         assert pks(claim(Hidden)) == [row.pk]
 
-    def test_of_this_database_only(self):
+    def test_only_rows_of_this_database_are_claimed(self):
         row = due()
 
         assert claim(Order) == [row]
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_of_the_other_database(self):
+    def test_rows_of_the_other_database_are_claimed_there(self):
         due()
         there = Order.objects.using("other").create()
 
@@ -100,7 +120,7 @@ class TestWhichRows:
         assert Order.objects.using("other").running().count() == 1
         assert Order.objects.running().count() == 0
 
-    def test_due_by_a_moment(self):
+    def test_only_rows_due_by_the_given_moment_are_claimed(self):
         early, late = due(since=2 * MINUTE), due(since=MINUTE / 2)
 
         assert claim(Order, until=clock.now() - MINUTE) == [early]
@@ -111,7 +131,7 @@ class TestWhichRows:
 
         assert claim(Order, until=clock.now() + FUTURE) == []
 
-    def test_travelled(self):
+    def test_rows_are_due_by_the_travelled_time(self):
         row = Order.objects.create(state_next=clock.now() + MINUTE)
 
         with travel(2 * MINUTE):
@@ -167,7 +187,7 @@ class TestOrderAndLimits:
 
         assert store.claim(Order, [Lane("new", 10, row.state_next)], LEASE) == [row]
 
-    def test_marks_of_several_lanes(self, store):
+    def test_each_lane_has_a_mark_of_its_own(self, store):
         new, paid = due(since=3 * MINUTE), due(since=3 * MINUTE, state="paid")
         mark = clock.now() - 2 * MINUTE
 
@@ -178,7 +198,7 @@ class TestOrderAndLimits:
 
 
 class TestWhatTheyCarry:
-    def test_lease_and_token(self, store):
+    def test_claimed_rows_have_a_lease_and_a_token(self, store):
         due()
 
         (row,) = store.claim(Order, lanes(Order), 45.0)
@@ -205,7 +225,7 @@ class TestWhatTheyCarry:
 
         assert len(tokens) == 20
 
-    def test_whole_rows(self):
+    def test_claimed_rows_have_every_column(self):
         row = due(payment_id="p1", tracking="t1")
 
         (found,) = claim(Order)
@@ -227,21 +247,21 @@ class TestWhatTheyCarry:
         assert (saved.tracking, saved.state_claim) == ("t1", row.state_claim)
 
     @pytest.mark.parametrize("model", [UUIDKey, TextKey, Hidden, Noop])
-    def test_keys(self, model):
+    def test_keys_keep_value_and_type(self, model):
         row = model.objects.create(**({"code": "it's 100 %"} if model is TextKey else {}))
 
         (found,) = claim(model)
 
         assert (found.pk, type(found.pk)) == (row.pk, type(row.pk))
 
-    def test_related_key(self):
+    def test_a_related_key_comes_back_as_its_value(self):
         row = RelatedKey.objects.create(text=TextKey.objects.create(code="a"))
 
         (found,) = claim(RelatedKey)
 
         assert (found.pk, found.text_id, found.state) == (row.pk, "a", "new")
 
-    def test_json(self):
+    def test_a_history_comes_back_as_a_list(self):
         row = Trouble.objects.create()
 
         (found,) = claim(Trouble)
@@ -278,7 +298,7 @@ class TestTakingOver:
             assert row.state_failures == count
             put(row, state_lease=PAST)
 
-    def test_again_and_again(self):
+    def test_every_takeover_counts(self):
         row = due()
         for failures in range(4):
             (found,) = claim(Order)
@@ -391,12 +411,12 @@ class TestPeek:
 
         assert set(store.peek({Order: lanes(Order)})) == {(Order, "paid")}
 
-    def test_nothing(self, store):
+    def test_without_due_rows_it_returns_no_lane(self, store):
         Order.objects.create(state="shipped")
 
         assert store.peek({Order: lanes(Order)}) == {}
 
-    def test_from_the_mark_on(self, store):
+    def test_rows_before_the_mark_are_left_out(self, store):
         due(since=3 * MINUTE)
         mark = clock.now() - 2 * MINUTE
 
@@ -417,14 +437,14 @@ class TestPeek:
             (RelatedKey, "new"): 0,
         }
 
-    def test_changes_nothing(self, store):
+    def test_it_claims_no_row(self, store):
         row = due()
 
         store.peek({Order: lanes(Order)})
 
         assert fetch(row).state_claim is None
 
-    def test_travelled(self, store):
+    def test_it_counts_by_the_travelled_time(self, store):
         due(since=timedelta(0))
 
         with travel(seconds=60):
@@ -432,14 +452,14 @@ class TestPeek:
 
 
 class TestClock:
-    def test_the_databases_time(self, store):
+    def test_now_is_the_database_s_time(self, store):
         assert abs(store.now() - clock.now()) < timedelta(seconds=60)
         assert store.now().tzinfo is not None
 
     def test_goes_on_inside_a_transaction(self, store):
         assert store.now() < store.now()
 
-    def test_travels(self, store):
+    def test_the_store_s_clock_travels(self, store):
         with travel(seconds=-3600):
             then = store.now()
 

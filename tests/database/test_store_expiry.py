@@ -12,7 +12,8 @@ from django_fsmworker.store import store_for
 from django_fsmworker.store.expiry import expire
 from django_fsmworker.store.failures import Failure, record
 from django_fsmworker.testing import travel
-from testapp.models import Attachment, Expiring, ExpiringStates, Lock, Order
+from testapp.models import Order
+from tests.app.models import Attachment, Expiring, ExpiringStates, Lock
 from tests.database.rows import FUTURE, PAST, fetch, put
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +41,7 @@ def left():
 
 
 class TestWhichRows:
-    def test_by_age(self, store):
+    def test_only_rows_old_enough_are_deleted(self, store):
         old, young = gone(), gone(YOUNG)
 
         expired = run(store)
@@ -48,7 +49,7 @@ class TestWhichRows:
         assert (expired.deleted, expired.refused) == ([old.pk], [])
         assert left() == {young}
 
-    def test_by_state(self, store):
+    def test_only_rows_in_the_state_are_deleted(self, store):
         kept = Expiring.objects.create(state="kept")
         put(kept, state_changed=PAST)
         gone()
@@ -81,24 +82,24 @@ class TestWhichRows:
 
         assert set(run(store, limit=2).deleted) == {rows[1].pk, rows[2].pk}
 
-    def test_skipped_ones(self, store):
+    def test_rows_to_skip_are_left(self, store):
         first, second = gone(), gone()
 
         assert run(store, skip=[first.pk]).deleted == [second.pk]
 
-    def test_nothing(self, store):
+    def test_an_empty_table_expires_nothing(self, store):
         expired = run(store)
 
         assert (expired.deleted, expired.refused) == ([], [])
 
-    def test_travelled(self, store):
+    def test_rows_age_by_the_travelled_time(self, store):
         gone(timedelta(0))
 
         with travel(seconds=11):
             assert len(run(store).deleted) == 1
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_of_its_own_database(self):
+    def test_only_rows_of_its_own_database_are_deleted(self):
         gone()
         there = Expiring.objects.using("other").create(state="gone")
         put(there, using="other", state_changed=OLD)
@@ -108,7 +109,7 @@ class TestWhichRows:
 
 
 class TestThroughTheORM:
-    def test_cascades(self, store):
+    def test_what_cascades_goes_along(self, store):
         row, young = gone(), gone(YOUNG)
         Attachment.objects.create(row=row)
         kept = Attachment.objects.create(row=young)
@@ -117,7 +118,7 @@ class TestThroughTheORM:
 
         assert list(Attachment.objects.all()) == [kept]
 
-    def test_signals(self, store):
+    def test_signals_are_sent(self, store):
         told = []
 
         def listen(instance, **kwargs):
@@ -153,7 +154,7 @@ class TestRefusals:
         assert left() == {refused}
         return FailureRecord.objects.get()
 
-    def test_protect(self, store):
+    def test_a_protected_row_is_left_and_recorded(self, store):
         row = gone()
         Lock.objects.create(row=row)
 
@@ -168,7 +169,7 @@ class TestRefusals:
 
         assert (entry.error, entry.message) == ("RuntimeError", "it does not want to go")
 
-    def test_several_at_once(self, store):
+    def test_several_refused_rows_do_not_keep_the_others(self, store):
         refused = [gone(stubborn=True), gone()]
         Lock.objects.create(row=refused[1])
         gone()
@@ -237,7 +238,7 @@ class TestLockedRows:
 
 
 class TestVerb:
-    def test_state_do_deletes(self):
+    def test_state_do_deletes_returns_how_many_it_deleted(self):
         gone()
         gone(YOUNG)
         Order.objects.create(state="shipped")

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.moving import resolve_failures
-from django_fsmworker.runner.settling.writing import write
-from django_fsmworker.store import Kind, store_for
+from django_fsmworker.models.transition import resolve_failures
+from django_fsmworker.runner.execution.writing import write
+from django_fsmworker.store import Ending, store_for
 from django_fsmworker.store.failures import (
     LONGEST_TRACEBACK,
     Failure,
-    count_death,
+    count_deaths,
     forget,
     record,
     survived,
 )
 from django_fsmworker.testing import travel
-from testapp.models import Noop, Order, TextKey, UUIDKey
+from testapp.models import Order
+from tests.app.models import Noop, TextKey, UUIDKey
 from tests.database.rows import claim, claimed, fetch, moved, put, stayed
 
 pytestmark = pytest.mark.django_db
@@ -37,8 +39,13 @@ def only_record(using="default"):
     return FailureRecord.objects.using(using).get()
 
 
+def counted(row: Any) -> int:
+    """Count one more death; the number of those before."""
+    return count_deaths("default", type(row), row.state, [row.pk], "worker").get(row.pk, 0)
+
+
 class TestRecord:
-    def test_first_failure(self):
+    def test_the_first_failure_makes_the_record(self):
         row = Order.objects.create()
 
         note(row)
@@ -94,7 +101,7 @@ class TestRecord:
         assert (entry.count, entry.deaths, entry.resolved) == (1, 0, None)
         assert entry.first_seen == entry.last_seen
 
-    def test_of_many_rows(self):
+    def test_many_rows_are_recorded_at_once(self):
         rows = [Order.objects.create() for _ in range(3)]
         note(rows[1])
 
@@ -110,7 +117,7 @@ class TestRecord:
         assert FailureRecord.objects.count() == 2
 
     @pytest.mark.parametrize("model", [UUIDKey, TextKey])
-    def test_of_other_keys(self, model):
+    def test_keys_of_other_types_are_recorded_as_text(self, model):
         row = model.objects.create(**({"code": "it's"} if model is TextKey else {}))
 
         note(row)
@@ -128,7 +135,7 @@ class TestRecord:
         assert FailureRecord.objects.count() == 0
         assert only_record("other").count == 1
 
-    def test_time_travels(self):
+    def test_it_is_seen_at_the_travelled_time(self):
         with travel(timedelta(days=1)):
             note(Order.objects.create())
 
@@ -150,14 +157,14 @@ class TestFailure:
         except type(error) as caught:
             return Failure.of(caught)
 
-    def test_of_a_builtin(self):
+    def test_a_builtin_error_is_named_alone(self):
         failure = self.raised(ValueError("what"))
 
         assert (failure.error, failure.message) == ("ValueError", "what")
         assert failure.traceback.startswith("Traceback (most recent call last):")
         assert failure.traceback.endswith("ValueError: what\n")
 
-    def test_of_another_module(self):
+    def test_an_error_of_another_module_is_named_with_it(self):
         failure = self.raised(Order.DoesNotExist("no such order"))
 
         assert failure.error == "testapp.models.orders.DoesNotExist"
@@ -197,7 +204,7 @@ class TestResolve:
 
         assert only_record().resolved == then
 
-    def test_forget(self):
+    def test_forgetting_deletes_the_records_of_those_rows(self):
         first, second = Order.objects.create(), Order.objects.create()
         note(first)
         note(second)
@@ -211,13 +218,13 @@ class TestDeaths:
     def test_counted_before_a_suspect_runs(self):
         row = Order.objects.create()
 
-        assert [count_death("default", row, "worker") for _ in range(3)] == [0, 1, 2]
+        assert [counted(row) for _ in range(3)] == [0, 1, 2]
         assert only_record().deaths == 3
         assert only_record().error == "django_fsmworker.exceptions.ProcessDied"
 
     def test_forgotten_when_it_survives(self):
         row = Order.objects.create()
-        count_death("default", row, "worker")
+        counted(row)
 
         survived("default", Order, [row.pk])
 
@@ -225,7 +232,7 @@ class TestDeaths:
 
     def test_forgotten_when_it_recovers(self):
         row = Order.objects.create()
-        count_death("default", row, "worker")
+        counted(row)
 
         resolve_failures(Order, [row.pk], "default")
 
@@ -238,10 +245,10 @@ class TestWrittenWithTheOutcome:
         return store_for("default")
 
     def fail(self, store, row, failures=1):
-        outcome = stayed(row, kind=Kind.FAILED, failures=failures, failure=FAILURE)
+        outcome = stayed(row, ending=Ending.FAILED, failures=failures, failure=FAILURE)
         return write(store, Order, [outcome], "worker")
 
-    def test_a_failure(self, store):
+    def test_a_failure_is_recorded_with_its_outcome(self, store):
         row = claimed(Order)
 
         assert self.fail(store, row) == {row.pk}
@@ -257,7 +264,7 @@ class TestWrittenWithTheOutcome:
 
         assert not FailureRecord.objects.exists()
 
-    def test_recovery(self, store):
+    def test_a_recovery_resolves_the_record(self, store):
         self.fail(store, claimed(Order, pk=5))
         put(Order.objects.get(), state_next=-timedelta(seconds=1))
         (row,) = claim(Order)

@@ -11,8 +11,9 @@ from django.db.models.functions import Abs
 from django.db.models.lookups import GreaterThan
 
 from django_fsmworker.models.functions import DatabaseNow
-from django_fsmworker.store.guards import fault_of, first_true
-from testapp.models import Delivery, Endpoint, Receipt
+from django_fsmworker.store import store_for
+from django_fsmworker.store.guards import fault_of
+from tests.app.models import Delivery, Endpoint, Receipt
 from tests.database.rows import put, statements
 from tests.database.sweeps import PENDING, guard, sweep
 
@@ -85,23 +86,23 @@ CONDITIONS = {
 
 @pytest.mark.parametrize(("when", "true"), CONDITIONS.values(), ids=CONDITIONS)
 class TestConditions:
-    def test_asked(self, rows, when, true):
+    def test_a_guard_is_true_of_just_those_rows(self, rows, when, true):
         keys = [row.pk for row in rows.values()]
 
-        found = first_true(Delivery, [guard(when)], keys, "default")
+        found = store_for("default").first_true(Delivery, [guard(when)], keys)
 
         assert {name for name, row in rows.items() if row.pk in found} == true
 
-    def test_asked_beside_another(self, rows, when, true):
+    def test_a_guard_beside_another_is_true_of_just_those_rows(self, rows, when, true):
         keys = [row.pk for row in rows.values()]
         never, asked = guard(Q(amount=99)), guard(when)
 
-        found = first_true(Delivery, [never, asked], keys, "default")
+        found = store_for("default").first_true(Delivery, [never, asked], keys)
 
         assert {name for name, row in rows.items() if row.pk in found} == true
         assert set(found.values()) <= {asked}
 
-    def test_swept(self, rows, when, true):
+    def test_a_sweep_moves_just_those_rows(self, rows, when, true):
         moved = sweep(when)
 
         assert {name for name, row in rows.items() if row.pk in moved} == true
@@ -122,8 +123,8 @@ class TestFirstTrue:
             guard(Q(endpoint__paused=False)),
         )
 
-        found = first_true(
-            Delivery, [first, second, third], [row.pk for row in rows.values()], "default"
+        found = store_for("default").first_true(
+            Delivery, [first, second, third], [row.pk for row in rows.values()]
         )
 
         assert found == {
@@ -139,19 +140,23 @@ class TestFirstTrue:
         edges = [guard(Q(amount=number)) for number in range(guards)]
 
         with statements() as sent:
-            first_true(Delivery, edges, [row.pk for row in rows.values()], "default")
+            store_for("default").first_true(Delivery, edges, [row.pk for row in rows.values()])
 
         assert len(sent) == (guards if vendor == "mysql" else 1)
 
     def test_only_rows_of_that_state(self, rows):
         put(rows["plain"], state="gone")
 
-        found = first_true(Delivery, [guard(Q())], [rows["plain"].pk, rows["large"].pk], "default")
+        found = store_for("default").first_true(
+            Delivery, [guard(Q())], [rows["plain"].pk, rows["large"].pk]
+        )
 
         assert set(found) == {rows["large"].pk}
 
     def test_only_the_rows_that_are_asked_about(self, rows):
-        found = first_true(Delivery, [guard(Q()), guard(Q())], [rows["plain"].pk], "default")
+        found = store_for("default").first_true(
+            Delivery, [guard(Q()), guard(Q())], [rows["plain"].pk]
+        )
 
         assert set(found) == {rows["plain"].pk}
 
@@ -162,7 +167,9 @@ class TestFirstTrue:
         Delivery.objects.filter(pk=rows["plain"].pk).update(amount=0)
         zero, share = guard(Q(amount=0)), guard(GreaterThan(Value(10) / F("amount"), 3))
 
-        found = first_true(Delivery, [zero, share], [row.pk for row in rows.values()], "default")
+        found = store_for("default").first_true(
+            Delivery, [zero, share], [row.pk for row in rows.values()]
+        )
 
         assert found[rows["plain"].pk] is zero
 
@@ -183,10 +190,10 @@ class TestFaults:
             ),
         ],
     )
-    def test_said(self, when, fault):
+    def test_a_fault_is_said(self, when, fault):
         assert fault_of(guard(when), Delivery, "default") == fault
 
-    def test_unknown_field(self):
+    def test_an_unknown_field_is_said(self):
         fault = fault_of(guard(Q(endpoint__closed=True)), Delivery, "default")
 
         assert fault is not None

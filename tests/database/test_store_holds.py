@@ -6,9 +6,10 @@ import pytest
 
 from django_fsmworker import clock
 from django_fsmworker.store import store_for
-from django_fsmworker.store.claims import taken_over
-from testapp.models import Hidden, Order, RelatedKey, TextKey, UUIDKey
-from tests.database.rows import PAST, claim, claimed, fetch, hold, put
+from django_fsmworker.store.fence import taken_over
+from testapp.models import Order
+from tests.app.models import Hidden, RelatedKey, TextKey, UUIDKey
+from tests.database.rows import PAST, claim, claimed, fence, fetch, put
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +36,7 @@ class TestRenew:
     def test_lease_and_due_time_move(self, store):
         row = claimed(Order)
 
-        assert store.renew(Order, [hold(row)], 90.0) == {row.pk}
+        assert store.renew(Order, [fence(row)], 90.0) == {row.pk}
 
         saved = fetch(row)
         assert from_now(saved.state_lease) == pytest.approx(90, abs=2)
@@ -46,7 +47,7 @@ class TestRenew:
         row = claimed(Order)
         put(row, state_lease=PAST)
 
-        assert store.renew(Order, [hold(row)], 30) == {row.pk}
+        assert store.renew(Order, [fence(row)], 30) == {row.pk}
         assert claim(Order) == []
 
     def test_not_what_somebody_took(self, store):
@@ -54,25 +55,25 @@ class TestRenew:
         put(row, state_lease=PAST)
         (taken,) = claim(Order)
 
-        assert store.renew(Order, [hold(row)], 90) == set()
+        assert store.renew(Order, [fence(row)], 90) == set()
         assert fetch(row).state_lease == taken.state_lease
 
     def test_not_what_was_moved_or_deleted(self, store):
         moved, deleted, kept = (claimed(Order) for _ in range(3))
-        holds = [hold(row) for row in (moved, deleted, kept)]
+        fences = [fence(row) for row in (moved, deleted, kept)]
         moved.state_transition("paid")
         deleted.delete()
 
-        assert store.renew(Order, holds, 30) == {kept.pk}
+        assert store.renew(Order, fences, 30) == {kept.pk}
 
     def test_a_renewed_row_lapses_and_is_rescued(self, store):
         row = claimed(Order)
-        store.renew(Order, [hold(row)], 30)
+        store.renew(Order, [fence(row)], 30)
         put(row, state_lease=PAST, state_next=PAST)
 
         assert claim(Order) == [row]
 
-    def test_nothing(self, store):
+    def test_without_holds_nothing_is_renewed(self, store):
         assert store.renew(Order, [], 30) == set()
 
 
@@ -80,7 +81,7 @@ class TestHandBack:
     def test_free_and_due_at_once(self, store):
         row = claimed(Order)
 
-        assert store.hand_back(Order, [hold(row)]) == {row.pk}
+        assert store.hand_back(Order, [fence(row)]) == {row.pk}
 
         saved = fetch(row)
         assert (saved.state_lease, saved.state_claim, saved.state_failures) == (None, None, 0)
@@ -90,9 +91,9 @@ class TestHandBack:
 
     def test_after_a_renewal_too(self, store):
         row = claimed(Order)
-        store.renew(Order, [hold(row)], 900)
+        store.renew(Order, [fence(row)], 900)
 
-        store.hand_back(Order, [hold(row)])
+        store.hand_back(Order, [fence(row)])
 
         assert from_now(fetch(row).state_next) <= 0
         assert claim(Order) == [row]
@@ -100,7 +101,7 @@ class TestHandBack:
     def test_earlier_failures_are_kept(self, store):
         row = claimed(Order, state_failures=2)
 
-        store.hand_back(Order, [hold(row)])
+        store.hand_back(Order, [fence(row)])
 
         assert fetch(row).state_failures == 2
 
@@ -109,7 +110,7 @@ class TestHandBack:
         assert row.state_failures == 1
 
         for _ in range(3):
-            store.hand_back(Order, [hold(row)])
+            store.hand_back(Order, [fence(row)])
             saved = fetch(row)
             assert (saved.state_claim, saved.state_failures) == (None, 0)
             assert saved.state_lease is not None
@@ -121,7 +122,7 @@ class TestHandBack:
         row = suspect()
         put(row, state_failures=4)
 
-        store.hand_back(Order, [hold(row)])
+        store.hand_back(Order, [fence(row)])
 
         assert fetch(row).state_failures == 3
 
@@ -130,46 +131,46 @@ class TestHandBack:
         put(row, state_lease=PAST)
         claim(Order)
 
-        assert store.hand_back(Order, [hold(row)]) == set()
+        assert store.hand_back(Order, [fence(row)]) == set()
         assert fetch(row).state_claim is not None
 
-    def test_a_mix(self, store):
+    def test_suspects_and_others_go_back_together(self, store):
         doubtful = suspect()
         plain = claimed(Order)
 
-        assert store.hand_back(Order, [hold(plain), hold(doubtful)]) == {plain.pk, doubtful.pk}
+        assert store.hand_back(Order, [fence(plain), fence(doubtful)]) == {plain.pk, doubtful.pk}
 
         again = {row.pk: taken_over(row.state_claim) for row in claim(Order)}
         assert again == {plain.pk: False, doubtful.pk: True}
 
-    def test_nothing(self, store):
+    def test_without_holds_nothing_is_handed_back(self, store):
         assert store.hand_back(Order, []) == set()
 
 
 class TestStillHeld:
-    def test_by_token(self, store):
+    def test_rows_with_their_token_are_still_held(self, store):
         rows = [claimed(Order) for _ in range(4)]
-        holds = [hold(row) for row in rows]
+        fences = [fence(row) for row in rows]
         put(rows[1], state_claim=4)
         rows[2].state_transition("paid")
         rows[3].delete()
 
-        assert store.still_held(Order, holds) == {rows[0].pk}
+        assert store.still_held(Order, fences) == {rows[0].pk}
 
     def test_whatever_the_lease(self, store):
         row = claimed(Order)
         put(row, state_lease=PAST)
 
-        assert store.still_held(Order, [hold(row)]) == {row.pk}
+        assert store.still_held(Order, [fence(row)]) == {row.pk}
 
     def test_not_once_the_row_is_in_another_state(self, store):
         row = claimed(Order)
-        held = hold(row)
+        held = fence(row)
         put(row, state="paid")
 
         assert store.still_held(Order, [held]) == set()
 
-    def test_nothing(self, store):
+    def test_without_holds_nothing_is_held(self, store):
         assert store.still_held(Order, []) == set()
 
 
@@ -177,17 +178,17 @@ class TestStillHeld:
 class TestKeys:
     def held(self, store, verb, model, rows):
         arguments = [30.0] if verb == "renew" else []
-        return getattr(store, verb)(model, [hold(row) for row in rows], *arguments)
+        return getattr(store, verb)(model, [fence(row) for row in rows], *arguments)
 
     @pytest.mark.parametrize("model", [UUIDKey, TextKey, Hidden])
-    def test_of_every_type(self, store, verb, model):
+    def test_keys_of_every_type_are_found(self, store, verb, model):
         for code in ("it's", "100 %"):
             model.objects.create(**({"code": code} if model is TextKey else {}))
         rows = claim(model)
 
         assert self.held(store, verb, model, rows) == {row.pk for row in rows}
 
-    def test_related(self, store, verb):
+    def test_related_keys_are_found(self, store, verb):
         RelatedKey.objects.create(text=TextKey.objects.create(code="a"))
         rows = claim(RelatedKey)
 
@@ -198,6 +199,6 @@ def test_held_rows_leave_the_head_of_their_lane(store):
     """A claim does not have to walk over long-running rows to those that may be due."""
     row = claimed(Order, state_next=clock.now() + PAST)
 
-    store.renew(Order, [hold(row)], 30)
+    store.renew(Order, [fence(row)], 30)
 
     assert fetch(row).state_next > clock.now()

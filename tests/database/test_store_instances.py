@@ -11,8 +11,9 @@ from django.db.models.signals import post_init
 from django.test.utils import isolate_apps
 
 from django_fsmworker.models import StateField, StatorModel
-from django_fsmworker.store.instances import build, is_plain
-from testapp.models import Chain, ChainStates, Errand, File, Noop, Order, RelatedKey, TextKey
+from django_fsmworker.store.tables import build, is_plain
+from testapp.models import File, Order
+from tests.app.models import Chain, ChainStates, Errand, Noop, RelatedKey, TextKey
 from tests.database.rows import claimed, fetch
 
 pytestmark = pytest.mark.django_db
@@ -99,7 +100,7 @@ class TestModelsThatTakePartInLoading:
         (row,) = build(model, "default", names, [[values[name] for name in names]])
         return row
 
-    def test_from_db(self):
+    def test_a_from_db_of_its_own_is_called(self):
         class Base(StatorModel):
             class Meta:
                 abstract = True
@@ -115,7 +116,7 @@ class TestModelsThatTakePartInLoading:
         assert not is_plain(model)
         assert self.loaded(model).came_from == "default"
 
-    def test_init(self):
+    def test_an_init_of_its_own_is_called(self):
         def __init__(self, *args, **kwargs):
             models.Model.__init__(self, *args, **kwargs)
             self.began = True
@@ -135,7 +136,7 @@ class TestModelsThatTakePartInLoading:
         assert not is_plain(model)
         assert self.loaded(model).mixed
 
-    def test_setattr(self):
+    def test_a_setattr_of_its_own_is_called(self):
         seen = []
 
         def __setattr__(self, name, value):

@@ -13,7 +13,7 @@ import pytest
 from django_fsmworker import clock
 from django_fsmworker.store import Lane, store_for
 from tests.database.plans import explained
-from tests.database.rows import LEASE, hold, moved, stayed
+from tests.database.rows import LEASE, fence, moved, stayed
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db]
 
@@ -46,7 +46,7 @@ class TestClaim:
         return plan
 
     @SIZES
-    def test_many_are_due(self, store, table, size):
+    def test_many_due_rows_cost_a_claim_only_what_it_takes(self, store, table, size):
         table(MANY)
 
         plan = self.claim(store, table(), size)
@@ -55,7 +55,7 @@ class TestClaim:
         assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     @SIZES
-    def test_many_are_leased(self, store, table, size):
+    def test_many_leased_rows_cost_a_claim_nothing(self, store, table, size):
         """Their due time moves along with their lease, so they are behind, not before, the due."""
         table(MANY, due=timedelta(seconds=LEASE), lease=timedelta(seconds=LEASE))
         table(size, due=-timedelta(seconds=10))
@@ -66,7 +66,7 @@ class TestClaim:
         assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     @SIZES
-    def test_many_may_not_run(self, store, table, size):
+    def test_many_rows_that_may_not_run_cost_a_claim_nothing(self, store, table, size):
         """Due rows in a state that is left out: paused, at a limit, unknown to this build."""
         table(MANY, state="second", due=-timedelta(hours=1))
         table(MANY // 10, state="unknown", due=-timedelta(hours=1))
@@ -78,7 +78,7 @@ class TestClaim:
         assert plan.buffers <= FIXED + A_CLAIMED_ROW * size
 
     @SIZES
-    def test_many_wait(self, store, table, size):
+    def test_rows_due_later_cost_a_claim_nothing(self, store, table, size):
         table(MANY, due=timedelta(hours=1))
         table(size)
 
@@ -100,7 +100,7 @@ class TestClaim:
         # The index is a level deeper, which an entry that is written descends.
         assert behind.buffers <= alone.buffers + FIXED + 1000
 
-    def test_nothing_is_due(self, store, table):
+    def test_a_claim_that_finds_nothing_costs_next_to_nothing(self, store, table):
         table(MANY, due=timedelta(hours=1))
         table(MANY, state="second", due=-timedelta(hours=1))
 
@@ -147,36 +147,36 @@ class TestHeldRows:
         assert plan.buffers <= FIXED + A_HELD_ROW * size
 
     @SIZES
-    def test_settle_moved(self, store, held, size):
+    def test_settling_moved_rows_reaches_them_by_key(self, store, held, size):
         plan = explained(store.settle, type(held[0]), [moved(row, "second") for row in held])
 
         assert rows_returned(plan) == size
         self.assert_by_key(plan, size)
 
     @SIZES
-    def test_settle_stayed(self, store, held, size):
+    def test_settling_rows_that_stayed_reaches_them_by_key(self, store, held, size):
         plan = explained(store.settle, type(held[0]), [stayed(row) for row in held])
 
         assert rows_returned(plan) == size
         self.assert_by_key(plan, size)
 
     @SIZES
-    def test_renew(self, store, held, size):
-        plan = explained(store.renew, type(held[0]), [hold(row) for row in held], LEASE)
+    def test_renewing_reaches_rows_by_key(self, store, held, size):
+        plan = explained(store.renew, type(held[0]), [fence(row) for row in held], LEASE)
 
         assert rows_returned(plan) == size
         self.assert_by_key(plan, size)
 
     @SIZES
-    def test_hand_back(self, store, held, size):
-        plan = explained(store.hand_back, type(held[0]), [hold(row) for row in held])
+    def test_handing_back_reaches_rows_by_key(self, store, held, size):
+        plan = explained(store.hand_back, type(held[0]), [fence(row) for row in held])
 
         assert rows_returned(plan) == size
         self.assert_by_key(plan, size)
 
     @SIZES
-    def test_still_held(self, store, held, size):
-        plan = explained(store.still_held, type(held[0]), [hold(row) for row in held])
+    def test_asking_for_held_rows_reaches_them_by_key(self, store, held, size):
+        plan = explained(store.still_held, type(held[0]), [fence(row) for row in held])
 
         assert rows_returned(plan) == size
         self.assert_by_key(plan, size)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from django_fsmworker.store import Lane, Store, postgresql_prepared, store_for
-from django_fsmworker.store.postgresql_prepared import FEW, LITTLE_ROOM, SOON, KeptPlan
-from testapp.models import Noop
+from django_fsmworker.store import Lane, Store, store_for
+from django_fsmworker.store.postgresql import driver
+from django_fsmworker.store.postgresql.driver import FEW, LITTLE_ROOM, SOON, KeptPlan
+from tests.app.models import Noop
 from tests.database.rows import LEASE
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
@@ -19,9 +20,9 @@ pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of a runner that hears hints and has just found nothing."""
-    monkeypatch.setattr(postgresql_prepared, "SOON", 60)  # on a busy machine, too
+    monkeypatch.setattr(driver, "SOON", 60)  # on a busy machine, too
     store = store_for("default")
-    store.session_lasts = lambda: True
+    store.keeps_sessions(lambda: True)
     connection.close()
     assert claimed(store) == []
     return store
@@ -56,11 +57,11 @@ def test_one_statement_for_all_small_claims(store: Store) -> None:
         assert claimed(store) == [row.pk]
 
     (statement,) = prepared()
-    assert 'UPDATE "testapp_noop"' in statement
+    assert 'UPDATE "tests_noop"' in statement
 
 
 def test_nothing_where_no_session_lasts(store: Store) -> None:
-    store.session_lasts = lambda: False
+    store.keeps_sessions(lambda: False)
     Noop.objects.create()
 
     assert len(claimed(store)) == 1
@@ -94,12 +95,12 @@ def test_a_table_that_has_changed(store: Store, elsewhere: Callable[[str], None]
         assert claimed(store) == []
     row = Noop.objects.create()
     try:
-        elsewhere("ALTER TABLE testapp_noop ALTER state_failures TYPE integer")
+        elsewhere("ALTER TABLE tests_noop ALTER state_failures TYPE integer")
         assert claimed(store) == [row.pk]
         assert claimed(store) == []
         assert len(prepared()) == 2
     finally:
-        elsewhere("ALTER TABLE testapp_noop ALTER state_failures TYPE smallint")
+        elsewhere("ALTER TABLE tests_noop ALTER state_failures TYPE smallint")
 
 
 class TestWhen:
@@ -113,11 +114,11 @@ class TestWhen:
         assert not KeptPlan().suits([Lane("new", 20)])
         assert plan.suits([Lane("new", 20)])
 
-    def test_not_for_many_rows(self, plan: KeptPlan) -> None:
+    def test_many_rows_are_claimed_by_an_ordinary_statement(self, plan: KeptPlan) -> None:
         assert plan.suits([Lane("new", LITTLE_ROOM // 2)] * 2)
         assert not plan.suits([Lane("new", LITTLE_ROOM // 2)] * 3)
 
-    def test_not_after_many_rows(self, plan: KeptPlan) -> None:
+    def test_after_many_rows_the_next_claim_is_an_ordinary_statement(self, plan: KeptPlan) -> None:
         plan.took(seconds=0.001, found=FEW + 1)
 
         assert not plan.suits([Lane("new", 20)])

@@ -8,19 +8,11 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from django_fsmworker import clock
-from django_fsmworker.store import Kind, store_for
+from django_fsmworker.store import Ending, store_for
 from django_fsmworker.testing import travel
-from testapp.models import (
-    BasicModel,
-    Hidden,
-    Noop,
-    Order,
-    RelatedKey,
-    TextKey,
-    Trouble,
-    UUIDKey,
-)
-from tests.database.rows import PAST, claim, claimed, fetch, hold, moved, put, stayed
+from testapp.models import Order
+from tests.app.models import BasicModel, Hidden, Noop, RelatedKey, TextKey, Trouble, UUIDKey
+from tests.database.rows import PAST, claim, claimed, fence, fetch, moved, put, stayed
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +29,7 @@ def until_due(row):
 
 
 class TestMoved:
-    def test_columns(self, store):
+    def test_a_moved_row_is_free_due_and_without_failures(self, store):
         row = claimed(Order, state_failures=2)
 
         assert store.settle(Order, [moved(row, "paid")]) == {row.pk}
@@ -63,7 +55,7 @@ class TestMoved:
 
         assert claim(Order) == [row]
 
-    def test_start_after(self, store):
+    def test_a_state_with_start_after_is_due_then(self, store):
         row = claimed(BasicModel)
 
         store.settle(BasicModel, [moved(row, "pending_delete")])
@@ -71,21 +63,21 @@ class TestMoved:
         assert until_due(row) == 5
 
     @pytest.mark.parametrize("state", ["done", "timed_out"])
-    def test_never_due(self, store, state):
+    def test_a_state_without_a_check_is_never_due(self, store, state):
         row = claimed(BasicModel)
 
         store.settle(BasicModel, [moved(row, state)])
 
         assert until_due(row) is None
 
-    def test_a_timeout_alone(self, store):
+    def test_a_state_with_a_timeout_alone_is_due_then(self, store):
         row = claimed(Trouble)
 
         store.settle(Trouble, [moved(row, "waiting")])
 
         assert until_due(row) == 30
 
-    def test_history(self, store):
+    def test_the_history_gets_state_and_time(self, store):
         row = claimed(Trouble)
 
         store.settle(Trouble, [moved(row, "done")])
@@ -114,7 +106,7 @@ class TestMoved:
 
 
 class TestStayed:
-    def test_columns(self, store):
+    def test_a_row_that_stays_is_free_and_due_after_its_delay(self, store):
         row = claimed(Order, state_failures=2)
 
         assert store.settle(Order, [stayed(row, 60)]) == {row.pk}
@@ -124,14 +116,14 @@ class TestStayed:
         assert (saved.state_lease, saved.state_claim, saved.state_failures) == (None, None, 0)
         assert until_due(row) == 60
 
-    def test_fractions_of_a_second(self, store):
+    def test_a_delay_may_be_a_fraction_of_a_second(self, store):
         row = claimed(Noop)
 
         store.settle(Noop, [stayed(row, 0.25)])
 
         assert timedelta(0) < fetch(row).state_next - clock.now() < timedelta(seconds=0.25)
 
-    def test_history_stays(self, store):
+    def test_the_history_stays_as_it_is(self, store):
         row = claimed(Trouble)
 
         store.settle(Trouble, [stayed(row)])
@@ -156,7 +148,7 @@ class TestStayed:
 
         assert until_due(row) == pytest.approx(due, abs=1)
 
-    def test_neither_try_nor_timeout(self, store):
+    def test_without_delay_and_timeout_it_is_never_due(self, store):
         row = claimed(Noop)
 
         store.settle(Noop, [stayed(row, None)])
@@ -165,7 +157,7 @@ class TestStayed:
 
     def test_after_renewals_the_due_time_is_computed_anew(self, store):
         row = claimed(Order)
-        store.renew(Order, [hold(row)], 900)
+        store.renew(Order, [fence(row)], 900)
 
         store.settle(Order, [stayed(row, 60)])
 
@@ -176,7 +168,7 @@ class TestFailed:
     def test_the_new_count_and_the_next_try(self, store):
         row = claimed(Order, state_failures=2)
 
-        store.settle(Order, [stayed(row, 45, kind=Kind.FAILED, failures=3)])
+        store.settle(Order, [stayed(row, 45, ending=Ending.FAILED, failures=3)])
 
         saved = fetch(row)
         assert (saved.state, saved.state_failures, saved.state_claim) == ("new", 3, None)
@@ -185,33 +177,33 @@ class TestFailed:
     def test_the_count_saturates(self, store):
         row = claimed(Order)
 
-        store.settle(Order, [stayed(row, 45, kind=Kind.FAILED, failures=32768)])
+        store.settle(Order, [stayed(row, 45, ending=Ending.FAILED, failures=32768)])
 
         assert fetch(row).state_failures == 32767
 
-    def test_parked(self, store):
+    def test_a_parked_row_is_never_due_and_not_stranded(self, store):
         row = claimed(Noop)
 
-        store.settle(Noop, [stayed(row, None, kind=Kind.FAILED, failures=3)])
+        store.settle(Noop, [stayed(row, None, ending=Ending.FAILED, failures=3)])
 
         assert until_due(row) is None
         assert fetch(row).state_failures == 3
         assert not Noop.objects.stranded()
 
-    def test_into_the_failure_state(self, store):
+    def test_a_row_enters_the_failure_state_without_failures(self, store):
         row = claimed(Trouble)
 
-        store.settle(Trouble, [moved(row, "failed", kind=Kind.FAILED, cause="failure")])
+        store.settle(Trouble, [moved(row, "failed", ending=Ending.FAILED, cause="failure")])
 
         saved = fetch(row)
         assert (saved.state, saved.state_failures, saved.state_next) == ("failed", 0, None)
         assert saved.state_changed > row.state_changed
         assert [state for state, _ in saved.state_history] == ["new", "failed"]
 
-    def test_timed_out(self, store):
+    def test_a_row_past_its_timeout_enters_the_timeout_state(self, store):
         row = claimed(Order)
 
-        store.settle(Order, [moved(row, "failed", kind=Kind.TIMED_OUT, cause="timeout")])
+        store.settle(Order, [moved(row, "failed", ending=Ending.OVERRAN, cause="timeout")])
 
         assert fetch(row).state == "failed"
 
@@ -227,38 +219,38 @@ class TestFence:
         for name, value in before.items():
             assert name.startswith("_") or after[name] == value
 
-    def test_another_token(self, store):
+    def test_a_row_with_another_token_is_refused(self, store):
         row = claimed(Order)
         put(row, state_claim=row.state_claim + 2)
 
         self.refused(store, moved(row, "paid"))
 
-    def test_the_token_of_who_took_over(self, store):
+    def test_a_row_that_was_taken_over_is_refused(self, store):
         row = claimed(Order)
         put(row, state_lease=PAST)
         claim(Order)
 
         self.refused(store, moved(row, "paid"))
 
-    def test_no_token_any_more(self, store):
+    def test_a_row_without_a_token_is_refused(self, store):
         row = claimed(Order)
         put(row, state_claim=None)
 
         self.refused(store, moved(row, "paid"))
 
-    def test_another_state(self, store):
+    def test_a_row_in_another_state_is_refused(self, store):
         row = claimed(Order)
         put(row, state="paid")
 
         self.refused(store, moved(row, "paid"))
 
-    def test_moved_by_hand_meanwhile(self, store):
+    def test_a_row_moved_by_hand_meanwhile_is_refused(self, store):
         row = claimed(Order)
         fetch(row).state_transition("failed")
 
         self.refused(store, moved(row, "paid"))
 
-    def test_moved_by_a_save_meanwhile(self, store):
+    def test_a_row_moved_by_a_save_meanwhile_is_refused(self, store):
         row = claimed(Order)
         other = fetch(row)
         other.state = "failed"
@@ -266,13 +258,13 @@ class TestFence:
 
         self.refused(store, moved(row, "paid"))
 
-    def test_twice(self, store):
+    def test_an_outcome_is_settled_only_once(self, store):
         row = claimed(Order)
         store.settle(Order, [moved(row, "paid")])
 
         self.refused(store, moved(row, "paid"))
 
-    def test_deleted(self, store):
+    def test_a_deleted_row_is_not_settled(self, store):
         row = claimed(Order)
         outcome = moved(row, "paid")
         Order.objects.all().delete()
@@ -298,7 +290,7 @@ class TestFence:
 
         self.refused(store, moved(row, "paid"))
 
-    def test_one_stale_row_in_a_batch(self, store):
+    def test_of_a_batch_only_the_stale_row_is_refused(self, store):
         rows = [claimed(Order) for _ in range(5)]
         put(rows[2], state_claim=4)
 
@@ -308,7 +300,7 @@ class TestFence:
 
 
 class TestBatches:
-    def test_every_kind_at_once(self, store):
+    def test_outcomes_of_every_kind_are_settled_at_once(self, store):
         rows = [claimed(Trouble) for _ in range(4)]
 
         written = store.settle(
@@ -316,7 +308,7 @@ class TestBatches:
             [
                 moved(rows[0], "done"),
                 stayed(rows[1], 10),
-                stayed(rows[2], 20, kind=Kind.FAILED, failures=1),
+                stayed(rows[2], 20, ending=Ending.FAILED, failures=1),
                 moved(rows[3], "waiting"),
             ],
         )
@@ -326,10 +318,10 @@ class TestBatches:
         assert [until_due(row) for row in rows] == [None, 10, 20, 30]
         assert [fetch(row).state_failures for row in rows] == [0, 0, 1, 0]
 
-    def test_nothing(self, store):
+    def test_without_outcomes_nothing_is_settled(self, store):
         assert store.settle(Order, []) == set()
 
-    def test_from_different_states(self, store):
+    def test_rows_of_different_states_are_settled_together(self, store):
         new, paid = claimed(Order), claimed(Order, state="paid")
 
         store.settle(Order, [moved(paid, "shipped"), moved(new, "paid")])
@@ -337,7 +329,7 @@ class TestBatches:
         assert (fetch(new).state, fetch(paid).state) == ("paid", "shipped")
 
     @pytest.mark.parametrize("model", [UUIDKey, TextKey, Hidden])
-    def test_keys(self, store, model):
+    def test_keys_of_every_type_come_back(self, store, model):
         codes = ["it's", '["a"]', "100 %", "0", "null"]
         for code in codes:
             model.objects.create(**({"code": code} if model is TextKey else {}))
@@ -349,7 +341,7 @@ class TestBatches:
         assert {type(pk) for pk in written} == {type(row.pk) for row in rows}
         assert {fetch(row).state for row in rows} == {"done"}
 
-    def test_related_keys(self, store):
+    def test_related_keys_come_back(self, store):
         RelatedKey.objects.create(text=TextKey.objects.create(code="a"))
         (row,) = claim(RelatedKey)
 
@@ -357,7 +349,7 @@ class TestBatches:
         assert fetch(row).state == "done"
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_other_database(self):
+    def test_only_the_store_s_own_database_is_written(self):
         Order.objects.create(pk=5)
         Order.objects.using("other").create(pk=5)
         (row,) = claim(Order, using="other")

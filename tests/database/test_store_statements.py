@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from django_fsmworker.runner.settling.writing import write
-from django_fsmworker.store import Kind, Lane, store_for
+from django_fsmworker.runner.execution.writing import write
+from django_fsmworker.store import Ending, Lane, store_for
 from django_fsmworker.store.failures import Failure
-from testapp.models import Chain, Noop, Order
-from tests.database.rows import LEASE, claim, hold, lanes, moved, statements, stayed
+from testapp.models import Order
+from tests.app.models import Chain, Noop
+from tests.database.rows import LEASE, claim, fence, lanes, moved, statements, stayed
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +34,7 @@ def rows(size):
 
 @SIZES
 class TestOneStatement:
-    def test_claim(self, size, once, vendor):
+    def test_claiming_is_one_whatever_the_number(self, size, once, vendor):
         Noop.objects.bulk_create([Noop() for _ in range(size)])
 
         with statements() as sent:
@@ -52,38 +53,38 @@ class TestOneStatement:
         beside = LOCK if vendor == "mysql" else 0
         assert (len(found), len(sent)) == (size, once(size, WRITE) + beside)
 
-    def test_settle(self, size, rows, once):
+    def test_settling_is_one_whatever_the_number(self, size, rows, once):
         with statements() as sent:
             written = store_for("default").settle(Noop, [moved(row, "done") for row in rows])
 
         assert (len(written), len(sent)) == (size, once(size, LOCK + WRITE))
 
-    def test_renew(self, size, rows, once):
+    def test_renewing_is_one_whatever_the_number(self, size, rows, once):
         with statements() as sent:
-            renewed = store_for("default").renew(Noop, [hold(row) for row in rows], LEASE)
+            renewed = store_for("default").renew(Noop, [fence(row) for row in rows], LEASE)
 
         assert (len(renewed), len(sent)) == (size, once(size, LOCK + WRITE))
 
-    def test_hand_back(self, size, rows, once):
+    def test_handing_back_is_one_whatever_the_number(self, size, rows, once):
         with statements() as sent:
-            freed = store_for("default").hand_back(Noop, [hold(row) for row in rows])
+            freed = store_for("default").hand_back(Noop, [fence(row) for row in rows])
 
         assert (len(freed), len(sent)) == (size, once(size, LOCK + WRITE))
 
-    def test_still_held(self, size, rows, once):
+    def test_asking_for_held_rows_is_one_whatever_the_number(self, size, rows, once):
         with statements() as sent:
-            held = store_for("default").still_held(Noop, [hold(row) for row in rows])
+            held = store_for("default").still_held(Noop, [fence(row) for row in rows])
 
         assert (len(held), len(sent)) == (size, once(size, LOOK))
 
-    def test_writing_without_failures(self, size, rows, once):
+    def test_outcomes_without_a_failure_are_one_whatever_the_number(self, size, rows, once):
         with statements() as sent:
             write(store_for("default"), Noop, [moved(row, "done") for row in rows], "worker")
 
         assert len(sent) == once(size, LOCK + WRITE)
 
 
-def test_claim_from_many_lanes(vendor):
+def test_claiming_from_many_lanes_is_one_statement(vendor):
     for state in ("new", "paid", "shipped", "failed"):
         Order.objects.create(state=state, state_next="2020-01-01T00:00:00Z")
 
@@ -94,7 +95,7 @@ def test_claim_from_many_lanes(vendor):
     assert (len(found), len(sent)) == (4, WRITE + beside)
 
 
-def test_peek_at_many_models():
+def test_peeking_at_many_models_is_one_statement():
     with statements() as sent:
         store_for("default").peek({model: lanes(model) for model in (Order, Chain, Noop)})
 
@@ -105,7 +106,9 @@ def test_peek_at_many_models():
 def test_failures_are_noted_in_a_few_statements(size):
     Noop.objects.bulk_create([Noop() for _ in range(size)])
     failure = Failure("RuntimeError", "no")
-    outcomes = [stayed(row, kind=Kind.FAILED, failures=1, failure=failure) for row in claim(Noop)]
+    outcomes = [
+        stayed(row, ending=Ending.FAILED, failures=1, failure=failure) for row in claim(Noop)
+    ]
 
     with statements() as sent:
         write(store_for("default"), Noop, outcomes, "worker")

@@ -15,12 +15,7 @@ from django_fsmworker import clock
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.store import store_for
 from django_fsmworker.store.sweeps import Window, movable, rows_in
-from testapp.models import (
-    Delivery,
-    Endpoint,
-    NoopStates,
-    TextKey,
-)
+from tests.app.models import Delivery, Endpoint, NoopStates, TextKey
 from tests.database.rows import FUTURE, PAST, fetch, put, statements
 from tests.database.sweeps import GONE, HELD, PENDING, guard, sweep, window_of, windows
 
@@ -39,7 +34,7 @@ def held(number, **fields):
 
 
 class TestWritten:
-    def test_a_terminal_target(self, row):
+    def test_a_row_that_enters_a_terminal_state_is_never_due(self, row):
         put(row, state_changed=PAST)
 
         assert sweep(Q()) == {row.pk}
@@ -68,14 +63,14 @@ class TestWritten:
         now = fetch(row)
         assert abs((now.state_next - now.state_changed).total_seconds() - 600) < 0.01
 
-    def test_history(self, row):
+    def test_the_history_gets_state_and_time(self, row):
         sweep(Q())
 
         now = fetch(row)
         assert [state for state, _ in now.state_history] == ["held", "gone"]
         assert now.state_history[1][1][:19] == now.state_changed.isoformat()[:19]
 
-    def test_without_history(self):
+    def test_a_row_without_a_history_moves(self):
         row = TextKey.objects.create(code="it's 100 %")
         edge = guard(Q(), NoopStates.new, NoopStates.done)
 
@@ -93,7 +88,7 @@ class TestWritten:
         assert (fetch(row).state_claim, fetch(row).state_lease) == (None, None)
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_in_another_database(self, row):
+    def test_only_rows_of_the_named_database_move(self, row):
         there = Delivery(state="held")
         there.save(using="other")
 
@@ -103,7 +98,7 @@ class TestWritten:
         assert fetch(there, "other").state == "gone"
         assert fetch(row).state == "held"
 
-    def test_travelled(self, row):
+    def test_the_time_of_entry_is_the_travelled_one(self, row):
         clock.travel(timedelta(hours=5))
         try:
             sweep(Q())
@@ -123,7 +118,7 @@ class TestLeftAlone:
         ],
         ids=["in another state", "leased", "failing"],
     )
-    def test_rows(self, row, columns):
+    def test_such_rows_keep_every_column(self, row, columns):
         put(row, **columns)
         before = fetch(row).__dict__
 
@@ -143,7 +138,7 @@ class TestLeftAlone:
     def test_a_condition_that_is_never_true(self, row):
         assert sweep(Q(pk__in=[])) == set()
 
-    def test_start_after(self, row):
+    def test_rows_younger_than_start_after_wait(self, row):
         class LateStates(StateGraph):
             new = State(start_after=60)
             done = State()
@@ -169,7 +164,7 @@ class TestWindows:
         assert all(window.count() == 3 for window in found[:-1])
         assert [row for window in found for row in window] == rows
 
-    def test_no_row(self):
+    def test_without_rows_there_is_none(self):
         assert window_of(rows_in(Delivery, HELD, "default"), None, 3) is None
 
     def test_rows_that_come_behind_are_left_for_the_next_sweep(self):
@@ -182,7 +177,7 @@ class TestWindows:
         assert window.of(rows_in(Delivery, HELD, "default")).count() == 2
 
     @pytest.mark.parametrize("number", [2, 3, 5, 8])
-    def test_halves(self, number):
+    def test_two_halves_are_the_whole(self, number):
         rows, all_held = held(number), rows_in(Delivery, HELD, "default")
         window = window_of(all_held, None, 100)
         assert window is not None

@@ -13,7 +13,7 @@ from django.db import connection
 
 from django_fsmworker.store import Lane, store_for
 from tests.database.plans import Plan, explained
-from tests.database.rows import LEASE, hold, moved, stayed
+from tests.database.rows import LEASE, fence, moved, stayed
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db]
 
@@ -69,13 +69,13 @@ class TestLog:
     """Bytes of write-ahead log a row."""
 
     @SIZES
-    def test_claim(self, store, model, size):
+    def test_a_claim_writes_so_many_bytes_a_row(self, store, model, size):
         plan = logged(store.claim, model, [Lane("first", size)], LEASE)
 
         assert plan.wal <= A_CLAIM * size
 
     @SIZES
-    def test_claim_in_place(self, store, table, size):
+    def test_a_claim_in_place_writes_less(self, store, table, size):
         execute("ALTER TABLE testapp_planning SET (fillfactor = 40)")
         table(ROWS)
 
@@ -84,7 +84,7 @@ class TestLog:
         assert plan.wal <= A_CLAIM_IN_PLACE * size
 
     @SIZES
-    def test_settle_moved(self, store, model, size):
+    def test_settling_a_moved_row_writes_so_many_bytes(self, store, model, size):
         held = claim(store, model, size)
 
         plan = logged(store.settle, model, [moved(row, "second") for row in held])
@@ -92,7 +92,7 @@ class TestLog:
         assert plan.wal <= A_SETTLED_ROW * size
 
     @SIZES
-    def test_settle_stayed(self, store, model, size):
+    def test_settling_a_row_that_stayed_writes_so_many_bytes(self, store, model, size):
         held = claim(store, model, size)
 
         plan = logged(store.settle, model, [stayed(row) for row in held])
@@ -100,10 +100,10 @@ class TestLog:
         assert plan.wal <= A_SETTLED_ROW * size
 
     @SIZES
-    def test_renew(self, store, model, size):
+    def test_a_renewal_writes_so_many_bytes(self, store, model, size):
         held = claim(store, model, size)
 
-        plan = logged(store.renew, model, [hold(row) for row in held], LEASE)
+        plan = logged(store.renew, model, [fence(row) for row in held], LEASE)
 
         assert plan.wal <= A_RENEWAL * size
 
@@ -129,7 +129,7 @@ class TestInPlace:
             pytest.param(70, True, 1.0, id="scattered"),
         ],
     )
-    def test_claims_are(self, store, table, filled, scattered, share, indexes):
+    def test_claims_are_written_in_place(self, store, table, filled, scattered, share, indexes):
         execute(f"ALTER TABLE testapp_planning SET (fillfactor = {filled})")
         table(ROWS, scattered=scattered)
         for columns in indexes:

@@ -17,7 +17,7 @@ from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import StateField, StatorModel
 from django_fsmworker.store import store_for
 from django_fsmworker.store.sweeps import movable, next_window, rows_in
-from testapp.models import Delivery, Endpoint
+from tests.app.models import Delivery, Endpoint
 from tests.database.plans import explained
 from tests.database.rows import statements
 from tests.database.sweeps import GONE, HELD, guard, window_of
@@ -143,7 +143,7 @@ class TestPostgreSQL:
 @pytest.mark.sqlite
 class TestSQLite:
     @pytest.mark.parametrize("after", [None, 7])
-    def test_the_index(self, after):
+    def test_a_sweep_goes_by_the_swept_index(self, after):
         Delivery.objects.bulk_create(Delivery(state="held") for _ in range(100))
         rows = rows_in(Delivery, HELD, "default")
 

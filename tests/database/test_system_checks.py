@@ -15,7 +15,7 @@ from django.test.utils import isolate_apps
 from django_fsmworker import checks
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import StateField, StatorModel
-from testapp.models import BasicModel, NoopStates
+from tests.app.models import BasicModel, NoopStates
 
 MODULE = "testapp.models"
 
@@ -46,6 +46,8 @@ def apps(monkeypatch):
 
 class Wrapper:
     """As much of a connection as the checks look at."""
+
+    alias = "default"
 
     def __init__(self, vendor, **options):
         self.vendor = vendor
@@ -225,7 +227,7 @@ class TestModels:
             (model, "fsmworker.E005") for model in (Shape, Part, Related)
         }
 
-    def test_composite_key(self, apps):
+    def test_a_composite_key_is_accepted(self, apps):
         class Shape(StatorModel):
             __module__ = MODULE
             pk = models.CompositePrimaryKey("tenant", "number")
@@ -285,7 +287,7 @@ class TestGuards:
             ),
         ],
     )
-    def test_e011(self, apps, when, fault):
+    def test_e011_a_condition_that_cannot_be_asked(self, apps, when, fault):
         shape = self.shape(when)
 
         assert checks.check_models(None) == [
@@ -354,8 +356,10 @@ class TestDatabases:
 
         assert checks.check_databases(None) == []
 
-    def test_e013_local_times(self, databases):
-        databases["default"] = Wrapper("mysql")
+    @pytest.mark.parametrize("vendor", ["mysql", "sqlite"])
+    def test_e013_local_times(self, databases, vendor):
+        right = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": WAL}
+        databases["default"] = Wrapper(vendor, **(right if vendor == "sqlite" else {}))
         databases["default"].settings_dict["TIME_ZONE"] = "Europe/Berlin"
 
         assert checks.check_databases(None) == [
@@ -466,8 +470,10 @@ class TestDatabases:
 
         assert checks.check_databases(None) == [
             Error(
-                "Rows of testapp.RoutedKind are written to the database 'other', but a router "
-                "keeps django_fsmworker.FailureRecord, django_fsmworker.StatorLog from it.",
+                "Rows of tests.RoutedKind are written to the database 'other', but a router "
+                "keeps django_fsmworker.Bucket, django_fsmworker.FailureRecord, "
+                "django_fsmworker.Pause, django_fsmworker.Permit, django_fsmworker.StatorLog, "
+                "django_fsmworker.TransitionRecord, django_fsmworker.Worker from it.",
                 hint="Let its allow_migrate() accept the app 'django_fsmworker' in 'other', and "
                 "run 'manage.py migrate --database other'.",
                 id="fsmworker.E012",
@@ -532,3 +538,53 @@ class TestAtomicStates:
             "for 45 s, but a lease lasts 30 s."
         ]
         assert found[0].hint == "Give the state a deadline shorter than the lease."
+
+
+class TestEvents:
+    """What the conditions of events ask of the model, and the forms that they name."""
+
+    @staticmethod
+    def shape(**options):
+        class EventStates(StateGraph):
+            new = State(manual=True)
+            done = State()
+            new.on("go", to=done, **options)
+
+        class Shape(StatorModel):
+            __module__ = MODULE
+            state = StateField(EventStates)
+
+        return Shape
+
+    def test_e015_a_condition_that_cannot_be_asked(self, apps):
+        shape = self.shape(when=models.Q(paid=True))
+
+        assert checks.check_models(None) == [
+            Error(
+                "The condition of on('go') of <State EventStates.new> cannot be asked about rows of"
+                " testapp.Shape: Cannot resolve keyword 'paid' into field. Choices are: id, state,"
+                " state_changed, state_claim, state_failures, state_lease, state_next",
+                hint="Give when= a condition that filter() of the model takes, without aggregates; "
+                "count in a Subquery.",
+                obj=shape,
+                id="fsmworker.E015",
+            )
+        ]
+
+    def test_e016_a_form_that_is_not_there(self, apps):
+        shape = self.shape(form="tests.app.forms.LostForm")
+
+        assert checks.check_models(None) == [
+            Error(
+                "The form of on('go') of <State EventStates.new> cannot be imported: Module "
+                '"tests.app.forms" does not define a "LostForm" attribute/class',
+                hint="Correct the dotted path, or give the class.",
+                obj=shape,
+                id="fsmworker.E016",
+            )
+        ]
+
+    def test_nothing_to_find(self, apps):
+        self.shape(when=models.Q(state_failures=0), form="tests.app.forms.PayForm")
+
+        assert checks.check_models(None) == []

@@ -13,22 +13,13 @@ from django_fsmworker import clock
 from django_fsmworker.exceptions import UndeclaredTransition
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.testing import NotIdle, assert_path, run_until_idle, step, travel
-from testapp.models import (
-    BasicModel,
-    Chain,
-    Hidden,
-    Noop,
-    Order,
-    OrderStates,
-    Trouble,
-    TroubleStates,
-    UUIDKey,
-)
-from testapp.models import trouble as trouble_models
+from testapp.models import Order, OrderStates
+from tests.app.models import BasicModel, Chain, Hidden, Noop, Trouble, TroubleStates, UUIDKey
+from tests.app.models import trouble as trouble_models
 
 
 class TestReadme(TestCase):
-    def test_example(self):
+    def test_the_readme_s_example_passes(self):
         order = Order.objects.create(payment_id="p1")
 
         run_until_idle(Order)
@@ -37,7 +28,7 @@ class TestReadme(TestCase):
 
 
 class TestRunUntilIdle(TestCase):
-    def test_counts_attempts(self):
+    def test_it_returns_the_number_of_attempts(self):
         Order.objects.create(payment_id="p1")
         Order.objects.create()
 
@@ -124,7 +115,7 @@ class TestRunUntilIdle(TestCase):
         assert_path(hidden, ["new", "done"])
         assert_path(keyed, ["new", "done"])
 
-    def test_limit(self):
+    def test_a_row_that_is_always_due_ends_at_the_limit(self):
         row = Trouble.objects.create(mode="again")
 
         def again(states, row):
@@ -138,7 +129,7 @@ class TestRunUntilIdle(TestCase):
             run_until_idle(Trouble, limit=2)
 
         assert str(caught.value) == (
-            f"After 2 attempts testapp.Trouble {row.pk} is still due in the state 'new'; its path: "
+            f"After 2 attempts tests.Trouble {row.pk} is still due in the state 'new'; its path: "
             f"new → new → new. Let its states end or wait, or pass a higher limit to "
             f"run_until_idle()."
         )
@@ -168,7 +159,7 @@ class TestFailures(TestCase):
         with pytest.raises(RuntimeError, match="the moon is in the wrong house") as caught:
             run_until_idle(Trouble)
 
-        note = f"(testapp.Trouble {row.pk} failed in the state 'new'.)"
+        note = f"(tests.Trouble {row.pk} failed in the state 'new'.)"
         assert caught.value.__notes__ == [note]
 
     def test_the_failure_is_written_before(self):
@@ -180,7 +171,7 @@ class TestFailures(TestCase):
         row.refresh_from_db()
         assert row.state_failures == 1
         assert row.state_claim is None
-        record = FailureRecord.objects.get(model="testapp.Trouble", row=str(row.pk))
+        record = FailureRecord.objects.get(model="tests.Trouble", row=str(row.pk))
         assert (record.error, record.count) == ("RuntimeError", 1)
 
     def test_an_undeclared_transition_comes_through(self):
@@ -265,6 +256,7 @@ class TestStep(TestCase):
 
         assert step(order) is None
         assert order.state == "new"
+        assert order.state_next is not None
         assert order.state_next > clock.now()
 
     def test_does_not_ask_whether_the_row_is_due(self):
@@ -301,7 +293,7 @@ class TestStep(TestCase):
         with pytest.raises(Trouble.DoesNotExist):
             step(row)
 
-    def test_a_hidden_row(self):
+    def test_a_row_that_a_manager_hides_moves(self):
         row = Hidden.objects.create(visible=False)
 
         assert step(row) == "done"
@@ -315,7 +307,7 @@ class TestAssertPath(TestCase):
 
         assert_path(row, [TroubleStates.new, "done"])
 
-    def test_message(self):
+    def test_its_message_shows_expected_and_actual_path(self):
         order = Order.objects.create(payment_id="p1")
         run_until_idle(Order)
 
@@ -336,7 +328,7 @@ class TestAssertPath(TestCase):
             assert_path(row, [])
 
         assert str(caught.value) == (
-            f"testapp.Trouble {row.pk} went another way than expected.\n"
+            f"tests.Trouble {row.pk} went another way than expected.\n"
             "expected: (none)\n"
             "  actual: new\n"
             " failing: RuntimeError: the moon is in the wrong house"
@@ -393,14 +385,14 @@ class RolledBack:
         Chain.objects.bulk_create([Chain(pk=88, logged=False)])
         return Chain.objects.get(pk=88)
 
-    def test_one(self):
+    def test_a_row_moved_all_its_way_has_only_its_own_path(self):
         row = self.insert()
 
         run_until_idle(Chain)
 
         assert_path(row, ["first", "second", "third", "last"])
 
-    def test_other(self):
+    def test_a_row_moved_one_step_has_only_its_own_path(self):
         row = self.insert()
 
         step(row)
@@ -421,12 +413,12 @@ class TestRowsOfTheWholeClass(TestCase):
     def setUpTestData(cls):
         cls.order = Order.objects.create(payment_id="p1")
 
-    def test_one(self):
+    def test_one_test_moves_the_row_all_its_way(self):
         run_until_idle(Order)
 
         assert_path(self.order, ["new", "paid", "shipped"])
 
-    def test_other(self):
+    def test_another_test_finds_the_row_where_it_began(self):
         step(self.order)
 
         assert_path(self.order, ["new", "paid"])
@@ -448,7 +440,7 @@ class TestWithoutATransaction(TransactionTestCase):
 class TestOtherDatabase(TestCase):
     databases = {"default", "other"}
 
-    def test_using(self):
+    def test_using_runs_the_rows_of_that_database_only(self):
         here, there = Order(payment_id="p1"), Order(payment_id="p2")
         here.save()
         there.save(using="other")
@@ -485,7 +477,7 @@ class TestTravel(TestCase):
 
         assert_path(row, ["new", "waiting", "failed"])
 
-    def test_rows_expire(self):
+    def test_rows_expire_by_the_travelled_time(self):
         Order.objects.create(payment_id="p1")
         run_until_idle(Order)
 
@@ -493,7 +485,7 @@ class TestTravel(TestCase):
         with travel(timedelta(days=31)):
             assert Order.state_do_deletes() == 1
 
-    def test_further_and_back(self):
+    def test_travels_add_up_and_may_go_back(self):
         with travel(seconds=10) as further:
             further(seconds=20)
             further(timedelta(seconds=30))
@@ -511,7 +503,7 @@ class TestTravel(TestCase):
         assert clock.travelled() == timedelta(0)
 
     @travel(seconds=60)
-    def test_decorator(self):
+    def test_it_decorates_a_function(self):
         assert clock.travelled() == timedelta(seconds=60)
 
     def test_the_database_travels_along(self):
@@ -531,7 +523,7 @@ class TestTravel(TestCase):
 
 
 class TestAutocommit(TransactionTestCase):
-    def test_one_connection(self):
+    def test_it_keeps_the_connection_of_the_test(self):
         Order.objects.create(payment_id="p1")
         before = connection.connection
 

@@ -16,15 +16,14 @@ from django_fsmworker.models import FailureRecord
 from django_fsmworker.signals import state_changed
 from django_fsmworker.store.failures import Failure, record
 from django_fsmworker.testing import travel
-from testapp.models import (
+from testapp.models import Order, OrderStates
+from tests.app.models import (
     Attachment,
     BasicModel,
     BasicStates,
     Delivery,
     Expiring,
     Hidden,
-    Order,
-    OrderStates,
     RelatedKey,
     TextKey,
     Trouble,
@@ -44,7 +43,7 @@ class TestOneRow:
 
         assert Order.objects.get(pk=row.pk).state == "shipped"
 
-    def test_whatever_its_own(self):
+    def test_a_forced_move_does_not_ask_for_the_present_state(self):
         row = Order.objects.create()
         Order.objects.get(pk=row.pk).state_transition("shipped")
 
@@ -52,20 +51,22 @@ class TestOneRow:
 
         assert Order.objects.get(pk=row.pk).state == "paid"
 
-    def test_columns(self):
+    def test_a_moved_row_is_free_due_and_without_failures(self):
         row = Order.objects.create(state_failures=2)
         (row,) = Order.state_get_ready(1, 30)
 
         row.state_transition("paid")
 
+        assert row.state_next is not None
         assert row.state_next - row.state_changed < timedelta(seconds=1)
         assert (row.state_lease, row.state_claim, row.state_failures) == (None, None, 0)
 
-    def test_start_after(self):
+    def test_a_state_with_start_after_is_due_then(self):
         row = BasicModel.objects.create()
 
         row.state_transition("pending_delete")
 
+        assert row.state_next is not None
         waits = row.state_next - row.state_changed
         assert timedelta(seconds=5) <= waits < timedelta(seconds=6)
 
@@ -74,6 +75,7 @@ class TestOneRow:
 
         row.state_transition("waiting")
 
+        assert row.state_next is not None
         waits = row.state_next - row.state_changed
         assert timedelta(seconds=30) <= waits < timedelta(seconds=31)
 
@@ -85,7 +87,7 @@ class TestOneRow:
 
         assert row.state_next is None
 
-    def test_unknown_state(self):
+    def test_an_unknown_state_is_refused(self):
         row = Order.objects.create()
 
         with pytest.raises(UnknownState):
@@ -117,14 +119,14 @@ class TestOneRow:
 
         assert row.state == "done"
 
-    def test_related_key(self):
+    def test_a_row_with_a_related_key_moves(self):
         row = RelatedKey.objects.create(text=TextKey.objects.create(code="a"))
 
         row.state_transition("done")
 
         assert RelatedKey.objects.get(pk="a").state == "done"
 
-    def test_after_travelling(self):
+    def test_the_time_of_entry_is_the_travelled_one(self):
         row = Order.objects.create()
 
         with travel(seconds=3600):
@@ -133,14 +135,14 @@ class TestOneRow:
 
 
 class TestDeclaredTransitionsOnly:
-    def test_declared(self):
+    def test_a_declared_one_is_made(self):
         row = Order.objects.create()
 
         row.state_transition("paid", force=False)
 
         assert Order.objects.get(pk=row.pk).state == "paid"
 
-    def test_undeclared(self):
+    def test_an_undeclared_one_is_refused(self):
         row = Order.objects.create()
 
         with pytest.raises(UndeclaredTransition) as caught:
@@ -152,7 +154,7 @@ class TestDeclaredTransitionsOnly:
         )
         assert Order.objects.get(pk=row.pk).state == "new"
 
-    def test_from_a_terminal_state(self):
+    def test_one_from_a_terminal_state_is_refused(self):
         row = Order.objects.create(state="shipped")
 
         with pytest.raises(UndeclaredTransition) as caught:
@@ -167,7 +169,7 @@ class TestDeclaredTransitionsOnly:
             row.state_transition("held", force=False)
 
         assert str(caught.value) == (
-            f"testapp.Delivery {row.pk} cannot go from pending to held; declared from pending: "
+            f"tests.Delivery {row.pk} cannot go from pending to held; declared from pending: "
             f"delivered, gone. Declare pending.transitions_to(held) or force it."
         )
 
@@ -184,9 +186,9 @@ class TestDeclaredTransitionsOnly:
         with pytest.raises(UndeclaredTransition) as caught:
             row.state_transition("done", force=False)
 
-        assert "declared from new: none without a guard." in str(caught.value)
+        assert "declared from new: none without a guard or an event." in str(caught.value)
 
-    def test_stale(self):
+    def test_one_from_a_state_the_row_has_left_is_refused(self):
         row = Order.objects.create()
         Order.objects.get(pk=row.pk).state_transition("shipped")
 
@@ -200,7 +202,7 @@ class TestDeclaredTransitionsOnly:
         with pytest.raises(UndeclaredTransition, match="cannot go from new to shipped"):
             row.state_transition("shipped", force=False)
 
-    def test_deferred(self):
+    def test_one_of_a_row_with_a_deferred_state_is_made(self):
         row = Order.objects.only("pk").get(pk=Order.objects.create().pk)
 
         row.state_transition("paid", force=False)
@@ -218,32 +220,37 @@ class TestQuerysets:
         assert number == 3
         assert Order.objects.in_state("failed").count() == len(rows)
 
-    def test_claims_are_superseded_and_failures_forgotten(self):
+    def test_claims_are_revoked_and_failures_forgotten(self):
         Order.objects.create(state_failures=2)
-        Order.state_get_ready(1, 30)
+        (held,) = Order.state_get_ready(1, 30)
+        assert held.state_claim is not None
 
-        Order.state_transition_queryset(Order.objects.all(), "paid")
+        for _ in range(2):  # once is enough
+            Order.state_transition_queryset(Order.objects.all(), "paid")
 
         row = Order.objects.get()
-        assert (row.state_lease, row.state_claim, row.state_failures) == (None, None, 0)
+        assert (row.state_lease, row.state_claim) == (held.state_lease, -1 - held.state_claim)
+        assert row.state_failures == 0
+        assert not Order.objects.due().exists()
 
-    def test_start_after(self):
+    def test_a_state_with_start_after_is_due_then(self):
         BasicModel.objects.create()
 
         BasicModel.state_transition_queryset(BasicModel.objects.all(), BasicStates.pending_delete)
 
         row = BasicModel.objects.get()
+        assert row.state_next is not None
         assert row.state_next - row.state_changed >= timedelta(seconds=5)
 
-    def test_nothing(self):
+    def test_an_empty_queryset_moves_nothing(self):
         assert Order.state_transition_queryset(Order.objects.none(), "paid") == 0
         assert Order.state_transition_queryset(Order.objects.all(), "paid") == 0
 
-    def test_unknown_state(self):
+    def test_an_unknown_state_is_refused(self):
         with pytest.raises(UnknownState):
             Order.state_transition_queryset(Order.objects.all(), "payed")
 
-    def test_sliced(self):
+    def test_a_slice_moves_just_its_rows(self):
         rows = [Order.objects.create(payment_id=str(number)) for number in range(5)]
 
         number = Order.state_transition_queryset(Order.objects.order_by("-pk")[:2], "paid")
@@ -252,12 +259,12 @@ class TestQuerysets:
         moved = Order.objects.in_state("paid").order_by("pk").values_list("pk", flat=True)
         assert list(moved) == [rows[3].pk, rows[4].pk]
 
-    def test_distinct(self):
+    def test_a_distinct_queryset_is_moved(self):
         Order.objects.create()
 
         assert Order.state_transition_queryset(Order.objects.distinct(), "paid") == 1
 
-    def test_union(self):
+    def test_a_union_is_moved(self):
         Order.objects.create()
         Order.objects.create(state="failed")
         both = Order.objects.filter(state="new").union(Order.objects.filter(state="failed"))
@@ -276,7 +283,7 @@ class TestQuerysets:
         ],
         ids=["values", "values_list", "only", "defer", "order_by", "or"],
     )
-    def test_other_querysets(self, rows):
+    def test_querysets_of_other_shapes_are_moved(self, rows):
         Order.objects.create(payment_id="p1")
 
         assert Order.state_transition_queryset(rows(), "paid") == 1
@@ -295,7 +302,7 @@ class TestQuerysets:
         assert number == 1
         assert list(Expiring.objects.in_state("gone")) == [row]
 
-    def test_outer_joins(self):
+    def test_a_queryset_with_an_outer_join_is_moved(self):
         row = Expiring.objects.create()
 
         number = Expiring.state_transition_queryset(
@@ -305,7 +312,7 @@ class TestQuerysets:
         assert number == 1
         assert Expiring.objects.get(pk=row.pk).state == "gone"
 
-    def test_aggregates(self):
+    def test_a_queryset_filtered_by_an_aggregate_is_moved(self):
         row = Expiring.objects.create()
         Attachment.objects.create(row=row)
         Expiring.objects.create()
@@ -329,7 +336,8 @@ class TestQuerysets:
         assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == wanted
 
     def test_more_than_a_statement_takes(self, monkeypatch):
-        monkeypatch.setattr("django_fsmworker.models.moving.MOST_KEYS", 2)
+        monkeypatch.setattr("django_fsmworker.models.locking.MOST_KEYS", 2)
+        monkeypatch.setattr("django_fsmworker.models.transition.MOST_KEYS", 2)
         Order.objects.bulk_create([Order() for _ in range(5)])
 
         assert Order.state_transition_queryset(Order.objects.all(), "paid") == 5
@@ -337,7 +345,7 @@ class TestQuerysets:
         assert Order.objects.in_state("shipped").count() == 5
 
     @pytest.mark.django_db(databases=["default", "other"])
-    def test_other_database(self):
+    def test_only_rows_of_its_own_database_are_moved(self):
         Order.objects.using("other").create()
         Order.objects.create()
 
@@ -403,6 +411,9 @@ class TestSignals:
             "target": "paid",
             "cause": "forced",
             "using": "default",
+            "by": None,
+            "reason": "",
+            "trigger": None,
         }
 
     def test_nobody_listens_nothing_to_do(self, django_capture_on_commit_callbacks):

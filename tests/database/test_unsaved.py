@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from testapp.models import Trouble
-from testapp.models import trouble as trouble_models
+from django_fsmworker.models.unsaved import Snapshot, fields, watch
+from tests.app.models import Trouble
+from tests.app.models import trouble as trouble_models
 
 pytestmark = pytest.mark.django_db
 
@@ -57,17 +58,17 @@ def delete(row):
     row.delete()
 
 
-def test_names_the_fields(run):
+def test_the_warning_names_the_fields(run):
     row, warnings = run(change_two)
 
     assert warnings == [
-        f"TroubleStates.check_new left mode, value of testapp.Trouble {row.pk} unsaved; call "
+        f"TroubleStates.check_new left mode, value of tests.Trouble {row.pk} unsaved; call "
         f"save() before the check returns."
     ]
 
 
 @pytest.mark.parametrize("check", [change_and_save, change_back, delete])
-def test_silence(run, check):
+def test_what_leaves_no_field_unsaved_is_not_warned_of(run, check):
     _, warnings = run(check)
 
     assert warnings == []
@@ -88,3 +89,81 @@ def test_nothing_is_compared_without_debug(run, settings):
     _, warnings = run(change_two)
 
     assert warnings == []
+
+
+class Elementwise:
+    """Like an array: what ``==`` answers is neither true nor false."""
+
+    def __init__(self, *values):
+        self.values = list(values)
+
+    def __eq__(self, other):
+        return Answers()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Answers:
+    def __bool__(self):
+        raise ValueError("The truth value of an array is ambiguous.")
+
+
+class Unpicklable(Elementwise):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("cannot pickle it")
+
+
+class TestSnapshots:
+    @pytest.mark.parametrize(
+        "value", [[1, 2], {"a": [1]}, Elementwise(1), Unpicklable(1), float("nan"), None, {3, 4}]
+    )
+    def test_what_is_left_alone_is_the_same(self, value):
+        assert Snapshot(value).is_of(value)
+
+    @pytest.mark.parametrize(
+        ("value", "change"),
+        [
+            ([1, 2], lambda value: value.append(3)),
+            ({"a": [1]}, lambda value: value["a"].append(3)),
+            (Elementwise(1), lambda value: value.values.append(3)),
+            (bytearray(b"a"), lambda value: value.extend(b"b")),
+        ],
+    )
+    def test_what_is_changed_in_place_is_another(self, value, change):
+        snapshot = Snapshot(value)
+
+        change(value)
+
+        assert not snapshot.is_of(value)
+
+    @pytest.mark.parametrize(
+        ("value", "other"),
+        [(1, 2), ([1], [2]), (None, []), (Elementwise(1), Elementwise(2)), ("a", b"a")],
+    )
+    def test_another_value_is_another(self, value, other):
+        assert not Snapshot(value).is_of(other)
+
+    @pytest.mark.parametrize(("value", "other"), [([1], [1]), ({"a": 1, "b": 2}, {"b": 2, "a": 1})])
+    def test_an_equal_one_is_the_same(self, value, other):
+        assert Snapshot(value).is_of(other)
+
+
+@pytest.mark.parametrize("value", [Elementwise(1), Unpicklable(1)])
+def test_a_value_that_cannot_be_compared_does_not_fail_the_row(run, monkeypatch, value):
+    def put(row):
+        row.__dict__["value"] = value
+
+    row, warnings = run(put)
+
+    assert (row.state, row.state_failures) == ("new", 0)
+    assert [" left value of " in each for each in warnings] == [True]
+
+
+def test_a_value_changed_in_place_is_warned_of(settings, caplog):
+    settings.DEBUG = True
+    row = Trouble.objects.create()
+    row.__dict__["mode"] = ["a"]
+    watch(row)
+    row.__dict__["mode"].append("b")
+
+    assert fields(row) == ["mode"]

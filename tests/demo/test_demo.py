@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from testapp.models import File
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 DEMO = [sys.executable, "-m", "testapp", "demo"]
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -24,7 +24,11 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def environment(database_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    return {**database_env, "DATA_DIR": str(tmp_path / "data")}
+    return {
+        **database_env,
+        "DJANGO_SETTINGS_MODULE": "testapp.settings",
+        "DATA_DIR": str(tmp_path / "data"),
+    }
 
 
 @pytest.fixture
@@ -185,7 +189,7 @@ class TestBadInput:
     def test_no_such_folder(self, demo: Any) -> None:
         assert self.refused(demo, "/nowhere") == "demo: There is no folder '/nowhere'."
 
-    def test_a_file(self, demo: Any) -> None:
+    def test_a_file_is_refused(self, demo: Any) -> None:
         assert self.refused(demo, "README.md") == "demo: 'README.md' is a file; name a folder."
 
     def test_an_empty_folder(self, demo: Any, tmp_path: Path) -> None:
@@ -225,5 +229,5 @@ class TestBadInput:
             (["a", "b"], "Unrecognized arguments: b."),
         ],
     )  # fmt: skip
-    def test_options(self, demo: Any, arguments: list[str], message: str) -> None:
+    def test_bad_options_are_refused(self, demo: Any, arguments: list[str], message: str) -> None:
         assert self.refused(demo, *arguments) == f"demo: {message}"

@@ -41,7 +41,7 @@ class TestTheSameMoment:
 
         assert [row.take(known) for row in twins] == [True, False]
 
-    def test_two_threads(
+    def test_of_two_threads_one_keeps_the_content(
         self, twins: list[File], start_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         barrier = threading.Barrier(2, timeout=20)

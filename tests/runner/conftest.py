@@ -5,12 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from django_fsmworker import clock
-from testapp.models import trouble
+from tests.app.models import trouble
 from tests.runner.embedded import Embedded
-from tests.runner.gate import Gate
+from tests.runner.held_check import HeldCheck
 from tests.runner.locking import Locker
 from tests.runner.processes import Process
 from tests.runner.server import SERVERS
@@ -48,12 +48,12 @@ def mode(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Any], Any]
 
 
 @pytest.fixture
-def gate(mode: Callable[..., None]) -> Iterator[Gate]:
-    """What rows of Trouble with the mode ``gate`` wait at; it is opened when the test ends."""
-    gate = Gate()
-    mode("gate", gate)
-    yield gate
-    gate.open.set()
+def held_check(mode: Callable[..., None]) -> Iterator[HeldCheck]:
+    """The check of rows of Trouble with the mode ``held``; it is released when the test ends."""
+    held_check = HeldCheck()
+    mode("held", held_check)
+    yield held_check
+    held_check.released.set()
 
 
 @pytest.fixture
@@ -77,6 +77,24 @@ def start_process(database_env: dict[str, str]) -> Iterator[Callable[..., Proces
     yield start
     for process in started:
         process.end()
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every connection that this process asks for in vain from now on: what it was told."""
+    told: list[str] = []
+    backend: Any = type(connections["default"])
+    connect = backend.get_new_connection
+
+    def note_refusals(self: Any, parameters: dict[str, Any]) -> Any:
+        try:
+            return connect(self, parameters)
+        except self.Database.Error as error:
+            told.append(str(error))
+            raise
+
+    monkeypatch.setattr(backend, "get_new_connection", note_refusals)
+    return told
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django_fsmworker.graph import State, Transition
-from testapp.models import Delivery, Endpoint, Receipt
+from tests.app.models import Delivery, Endpoint, Receipt
 
 
 def endpoint(**fields: Any) -> Endpoint:
@@ -22,5 +22,5 @@ def signed(row: Delivery) -> Receipt:
 
 
 def guards_of(state: State, *conditions: tuple[State, Any]) -> tuple[Transition, ...]:
-    """Other guards for the state; they go into the ``__dict__`` of its place."""
+    """Other guards for the state; they go into the ``__dict__`` of its node."""
     return tuple(Transition(state, target, "guard", when=when) for target, when in conditions)

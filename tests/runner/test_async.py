@@ -11,13 +11,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from django_fsmworker import clock
+from django_fsmworker.async_resources import per_loop
 from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.models.records import FailureRecord
-from testapp.models import Errand, Trouble
-from testapp.models.errands import ERRANDS, PLAIN
-from tests.runner.embedded import Embedded, one_pass
+from django_fsmworker.runner import StatorRunner
+from django_fsmworker.store.failures import count_deaths
+from django_fsmworker.testing import run_until_idle
+from tests.app.models import Errand, Trouble
+from tests.app.models.errands import ERRANDS, PLAIN
+from tests.runner.embedded import QUICK, Embedded, one_pass
 from tests.runner.rows import due_in, failure, fresh, lapse, reason, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,6 +67,16 @@ class Crowd:
         return "done"
 
 
+class Resource:
+    """Something that belongs to a loop."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        self.closed = True
+
+
 @pytest.fixture
 def patient(errand: Errands) -> Crowd:
     """Rows with the mode ``patient`` wait for a minute."""
@@ -92,7 +107,7 @@ class TestOutcomes:
 
         assert [name for name, _ in seen] == ["fsmworker-loop-1"]
 
-    def test_nothing_returned(self, errand: Errands) -> None:
+    def test_a_check_that_returns_nothing_leaves_the_row(self, errand: Errands) -> None:
         async def stay(row: Errand) -> None: ...
 
         errand("stay", stay)
@@ -103,7 +118,7 @@ class TestOutcomes:
         assert (fresh(row).state, fresh(row).state_failures) == ("new", 0)
         assert 50 < due_in(row) <= 60
 
-    def test_try_again_later(self, errand: Errands) -> None:
+    def test_try_again_later_is_no_failure(self, errand: Errands) -> None:
         async def later(row: Errand) -> None:
             raise TryAgainLater(timedelta(minutes=10))
 
@@ -198,7 +213,7 @@ class TestOutcomes:
         one_pass(Errand)
 
         assert (
-            f"ErrandStates.check_new left value of testapp.Errand {row.pk} unsaved; "
+            f"ErrandStates.check_new left value of tests.Errand {row.pk} unsaved; "
             f"call save() before the check returns." in caplog.messages
         )
 
@@ -221,7 +236,7 @@ class TestSyncChecksThatAreAsync:
         )
         assert not [each for each in recwarn if "never awaited" in str(each.message)]
 
-    def test_so_is_a_future(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_future_is_a_failure_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Promise:
             def __await__(self) -> Any: ...
 
@@ -261,13 +276,15 @@ class TestAtOnce:
         errand("crowd", crowd)
         errands(3000, "crowd")
 
-        began = time.monotonic()
+        began, computed = time.monotonic(), time.process_time()
         one_pass(Errand, async_concurrency=1000)
-        seconds = time.monotonic() - began
+        seconds, computed = time.monotonic() - began, time.process_time() - computed
 
         assert not Errand.objects.exclude(state="done").exists()
         assert 500 < crowd.most <= 1000
-        assert seconds < 30, f"{3000 / seconds:.0f} a second"
+        # 5,000 a second were 0.6 s, of which half was computed, on a machine with nobody else.
+        assert computed < 1.5, f"{3000 / computed:.0f} for each second of a processor"
+        assert seconds < 4, f"{3000 / seconds:.0f} a second"
 
 
 class TestSideBySide:
@@ -284,16 +301,16 @@ class TestSideBySide:
         assert patient.now == 5
 
     def test_slow_plain_checks_delay_no_coroutine(
-        self, start_runner: Start, eventually: Eventually, gate: Any
+        self, start_runner: Start, eventually: Eventually, held_check: Any
     ) -> None:
-        Trouble.objects.bulk_create(Trouble(mode="gate") for _ in range(300))
+        Trouble.objects.bulk_create(Trouble(mode="held") for _ in range(300))
         start_runner(Trouble, Errand, concurrency=2)
-        eventually(lambda: len(gate.entered) == 2)
+        eventually(lambda: len(held_check.begun) == 2)
 
         rows = errands(50)
 
         eventually(lambda: set(states(rows)) == {"done"}, 5)
-        assert len(gate.entered) == 2
+        assert len(held_check.begun) == 2
 
     def test_one_row_goes_from_one_kind_to_the_other(
         self, start_runner: Start, eventually: Eventually, errand: Errands
@@ -387,7 +404,7 @@ class TestDeadlines:
         errand("swallow", swallow)
         (bad,) = errands(1, "swallow")
         runner = start_runner(Errand, async_concurrency=1, deadline=0.2, abandon_after=0.1, lease=1)
-        eventually(lambda: runner.runner._async_pool.abandoned == 1)
+        eventually(lambda: runner.runner.status().event_loop.abandoned == 1)
         good = errands(5)
 
         eventually(lambda: set(states(good)) == {"done"})
@@ -399,9 +416,9 @@ class TestDeadlines:
 
         assert reason(bad).startswith(OVERRAN)
         assert FailureRecord.objects.get(row=str(bad.pk)).count == 1
-        eventually(lambda: runner.runner._async_pool.abandoned == 0)
+        eventually(lambda: runner.runner.status().event_loop.abandoned == 0)
         assert (
-            f"The coroutine of testapp.Errand {bad.pk} does not end; it is abandoned (1 so far)."
+            f"The coroutine of tests.Errand {bad.pk} does not end; it is abandoned (1 so far)."
             in caplog.messages
         )
 
@@ -428,6 +445,113 @@ class TestDeadlines:
 
         released.append(True)
         assert runner.runner.too_many_abandoned
+
+    def test_the_time_before_the_first_step_is_not_the_check_s(self, errand: Errands) -> None:
+        """Checks that are begun together wait for one that has the loop before them."""
+        seconds: list[float] = []
+        blocked: list[bool] = []
+
+        async def block_once(row: Errand) -> str:
+            running = [work for each in executors for work in each.running()]
+            (work,) = [work for work in running if work.pk == row.pk]
+            assert work.started is not None
+            seconds.append(time.monotonic() - work.started)
+            if not blocked:
+                blocked.append(True)
+                time.sleep(0.5)
+            return "done"
+
+        errand("block_once", block_once)
+        rows = errands(5, "block_once")
+
+        runner = StatorRunner([Errand], **QUICK)
+        executors = runner.parts.executors
+        runner.run(run_for=0)
+
+        assert set(states(rows)) == {"done"}
+        assert max(seconds) < 0.3
+
+    def test_the_time_in_line_for_a_thread_is_bounded(self, errand: Errands) -> None:
+        """200 calls at once would wait for 10 s, the last ones, for one of four threads."""
+
+        async def call(row: Errand) -> str:
+            await sync_to_async(time.sleep)(0.2)
+            return "done"
+
+        errand("call", call)
+        rows = errands(120, "call")
+
+        one_pass(Errand, deadline=4)
+
+        assert set(states(rows)) == {"done"}
+        assert not FailureRecord.objects.exists()
+
+
+class TestResources:
+    """What ``per_loop()`` makes: one for all checks of a loop, closed when that ends."""
+
+    def test_in_a_runner(self, errand: Errands) -> None:
+        resource = per_loop(Resource)
+        seen: list[Resource] = []
+
+        async def look(row: Errand) -> str:
+            await asyncio.sleep(0)
+            assert not resource().closed
+            seen.append(resource())
+            return "done"
+
+        errand("look", look)
+        rows = errands(20, "look")
+
+        one_pass(Errand)
+
+        assert set(states(rows)) == {"done"}
+        assert len(set(seen)) == 1
+        assert seen[0].closed
+
+    def test_in_the_test_kit(self, errand: Errands) -> None:
+        resource = per_loop(Resource)
+        seen: list[Resource] = []
+
+        async def look(row: Errand) -> str:
+            assert not any(each.closed for each in seen if each is resource())
+            seen.append(resource())
+            return "done"
+
+        errand("look", look)
+        errands(3, "look")
+
+        assert run_until_idle(Errand) == 3
+
+        assert len(set(seen)) == 3
+        assert all(each.closed for each in seen)
+
+    def test_when_a_loop_is_replaced(
+        self, start_runner: Start, eventually: Eventually, errand: Errands
+    ) -> None:
+        resource = per_loop(Resource)
+        seen: dict[str, Resource] = {}
+
+        async def block_once(row: Errand) -> str:
+            first = not seen
+            seen.setdefault(threading.current_thread().name, resource())
+            await asyncio.sleep(0.01)
+            if first:
+                time.sleep(2)
+            return "done"
+
+        errand("block_once", block_once)
+        errands(1, "block_once")
+        runner = start_runner(Errand, deadline=0.6, abandon_after=0.1)
+        eventually(lambda: "fsmworker-loop-2" in {each.name for each in threading.enumerate()})
+        errands(1, "block_once")
+        eventually(lambda: len(seen) == 2)
+
+        assert seen["fsmworker-loop-1"] is not seen["fsmworker-loop-2"]
+        eventually(lambda: seen["fsmworker-loop-1"].closed)
+        assert not seen["fsmworker-loop-2"].closed
+        runner.stop()
+        eventually(lambda: seen["fsmworker-loop-2"].closed)
 
 
 class TestInterruptions:
@@ -516,7 +640,7 @@ class TestInterruptions:
         self, start_runner: Start, eventually: Eventually
     ) -> None:
         runner = start_runner(Trouble)
-        eventually(lambda: runner.runner._settler.is_alive())
+        eventually(lambda: runner.runner.parts.settler.is_alive())
 
         names = {each.name for each in threading.enumerate()}
 
@@ -538,6 +662,8 @@ class TestSuspects:
         errand("crowd", crowd)
         suspect = errands(1, "suspected")
         lapse(suspect, times=2)
+        count_deaths("default", Errand, "new", [suspect[0].pk], "a worker")
+        FailureRecord.objects.update(deaths=2)
         rows = errands(20, "crowd")
 
         one_pass(Errand, async_concurrency=3)
@@ -549,7 +675,7 @@ class TestSuspects:
         (row,) = errands(1)
         lapse([row], times=2)
         FailureRecord.objects.create(
-            model="testapp.Errand",
+            model="tests.Errand",
             row=str(row.pk),
             state="new",
             deaths=5,

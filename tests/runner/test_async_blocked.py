@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from django_fsmworker.models.records import FailureRecord
-from testapp.models import Errand
-from testapp.models.errands import ERRANDS
+from tests.app.models import Errand
+from tests.app.models.errands import ERRANDS
 from tests.runner.embedded import Embedded
 from tests.runner.rows import failure, fresh, reason, states
 
@@ -55,7 +55,7 @@ def errands(number: int, mode: str) -> list[Errand]:
 def said(caplog: pytest.LogCaptureFixture, row: Errand) -> bool:
     return any(
         message.startswith("The event loop gave no sign for ")
-        and f"testapp.Errand {row.pk} blocks it at " in message
+        and f"tests.Errand {row.pk} blocks it at " in message
         and message.endswith("; a new one takes over.")
         for message in caplog.messages
     )
@@ -85,7 +85,7 @@ def test_one_that_sleeps_in_the_wrong_way(
     assert said(caplog, bad)
     assert reason(bad).startswith(OVERRAN)
     assert [record.row for record in FailureRecord.objects.all()] == [str(bad.pk)]
-    eventually(lambda: runner.runner._async_pool.abandoned == 0)
+    eventually(lambda: runner.runner.status().event_loop.abandoned == 0)
     eventually(lambda: not [t for t in threading.enumerate() if t.name == "fsmworker-loop-1"])
 
 
@@ -122,7 +122,7 @@ def test_one_that_does_not_come_back_keeps_its_row_and_nobody_else_s(
     (bad,) = errands(1, "hang")
     runner = start_runner(Errand, lease=2, **QUICK)
     try:
-        eventually(lambda: runner.runner._async_pool.abandoned == 1)
+        eventually(lambda: runner.runner.status().event_loop.abandoned == 1)
         eventually(lambda: set(states(neighbours)) == {"done"})
         eventually(lambda: failure(bad))
         assert fresh(bad).state_claim is not None
@@ -133,7 +133,7 @@ def test_one_that_does_not_come_back_keeps_its_row_and_nobody_else_s(
 
     assert reason(bad).startswith(OVERRAN)
     assert FailureRecord.objects.count() == 1
-    eventually(lambda: runner.runner._async_pool.abandoned == 0)
+    eventually(lambda: runner.runner.status().event_loop.abandoned == 0)
 
 
 def test_a_short_block_is_no_overrun_of_the_neighbours(

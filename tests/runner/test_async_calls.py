@@ -13,8 +13,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connection, transaction
 from django.db.backends.signals import connection_created
 
-from testapp.models import Errand
-from testapp.models.errands import ERRANDS
+from tests.app.models import Errand
+from tests.app.models.errands import ERRANDS
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import failure, fresh, reason, states
 from tests.runner.server import Server
@@ -53,6 +53,18 @@ def callers() -> Iterator[list[str]]:
 
 def errands(number: int, mode: str, **values: Any) -> list[Errand]:
     return Errand.objects.bulk_create(Errand(mode=mode, **values) for _ in range(number))
+
+
+def commit_beside() -> None:
+    """Write and commit on a connection of another thread."""
+
+    def write() -> None:
+        Errand.objects.filter(state="done").update(mode="x")
+        connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
 
 
 def plain(seconds: float) -> None:
@@ -107,6 +119,32 @@ class TestConnections:
 
         assert set(states(rows)) == {"done"}
         assert len(callers) <= 2, callers
+
+    def test_one_check_reads_while_another_writes(self, errand: Errands) -> None:
+        """What one reads bit by bit keeps no other from writing on the connection of both."""
+        reading = asyncio.Event()
+        written = asyncio.Event()
+
+        async def work(row: Errand) -> str:
+            if row.value:
+                await reading.wait()
+                await row.asave()
+                written.set()
+                return "done"
+            async for _ in Errand.objects.order_by("pk").aiterator(chunk_size=3):
+                if not reading.is_set():
+                    await sync_to_async(commit_beside)()
+                    reading.set()
+                await written.wait()
+            return "done"
+
+        errand("work", work)
+        errands(30, "work", state="done")
+        rows = [*errands(1, "work"), *errands(1, "work", value=1)]
+
+        one_pass(Errand, async_threads=1)
+
+        assert set(states(rows)) == {"done"}
 
     def test_a_queryset_that_is_read_bit_by_bit(self, errand: Errands) -> None:
         async def work(row: Errand) -> str:
@@ -302,7 +340,7 @@ class TestDeadlines:
         errand("work", work)
         (bad,) = errands(1, "hang")
         runner = start_runner(Errand, deadline=0.3, abandon_after=0.1, async_threads=1)
-        eventually(lambda: runner.runner._async_pool.abandoned == 1)
+        eventually(lambda: runner.runner.status().event_loop.abandoned == 1)
         good = errands(5, "work")
 
         eventually(lambda: set(states(good)) == {"done"})

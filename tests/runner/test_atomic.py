@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from django_fsmworker.models import FailureRecord
+from django_fsmworker.signals import check_failed, state_changed
 from django_fsmworker.testing import run_until_idle, step
-from testapp.models import CheckLog, Trouble
+from tests.app.models import CheckLog, Trouble, TroubleStates
 from tests.runner.embedded import Embedded, one_pass
+from tests.runner.heard import heard
 from tests.runner.rows import fresh
 
 Start = Callable[..., Embedded]
@@ -62,7 +64,7 @@ def test_a_check_that_overruns_takes_it_back() -> None:
 
     assert (fresh(row).state, fresh(row).state_failures) == ("strict", 1)
     assert CheckLog.objects.count() == 0
-    assert runner.counters.total("timed_out") == 1
+    assert runner.counters.total("overran") == 1
 
 
 @pytest.mark.postgresql  # On SQLite nobody else can write while the check's transaction lasts.
@@ -90,8 +92,86 @@ def test_a_recovered_row_has_its_record_resolved() -> None:
     assert FailureRecord.objects.get().resolved is not None
 
 
+class TestWhatFollowsTheCommit:
+    """Nothing that a function of ``on_commit`` does changes what was committed."""
+
+    @pytest.fixture(params=["raise", "exit", "leave a transaction open"])
+    def afterwards(self, request: pytest.FixtureRequest) -> Callable[[], None]:
+        def run() -> None:
+            if request.param == "raise":
+                raise RuntimeError("the postman is ill")
+            if request.param == "exit":
+                raise SystemExit(3)
+            connection.set_autocommit(False)
+
+        return run
+
+    @pytest.fixture
+    def then(self, mode: Callable[..., None], afterwards: Callable[[], None]) -> list[str]:
+        """Rows with the mode ``then`` leave two functions to be called; what the second did."""
+        called: list[str] = []
+
+        def check(row: Trouble) -> str:
+            transaction.on_commit(afterwards)
+            transaction.on_commit(lambda: called.append(row.mode))
+            return "done"
+
+        mode("then", check)
+        return called
+
+    def test_in_a_runner(self, then: list[str]) -> None:
+        row = strict("then")
+
+        with heard(state_changed, Trouble) as changed:
+            runner = one_pass(Trouble)
+
+        assert (fresh(row).state, fresh(row).state_failures) == ("done", 0)
+        assert CheckLog.objects.count() == 1
+        totals = [runner.counters.total(name) for name in ("moved", "failed", "superseded")]
+        assert totals == [1, 0, 0]
+        assert [each["target"] for each in changed] == ["done"]
+        assert not FailureRecord.objects.exists()
+        assert then == ["then"]
+
+    def test_it_is_logged(
+        self, mode: Callable[..., None], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail() -> None:
+            raise RuntimeError("the postman is ill")
+
+        def check(row: Trouble) -> str:
+            transaction.on_commit(fail)
+            return "done"
+
+        mode("then", check)
+        strict("then")
+
+        one_pass(Trouble)
+
+        (record,) = [each for each in caplog.records if getattr(each, "action", "") == "on_commit"]
+        assert record.getMessage() == (
+            "A function that was left to on_commit() failed; the transaction is committed."
+        )
+        assert record.exc_info is not None
+        assert str(record.exc_info[1]) == "the postman is ill"
+
+    def test_in_the_row_s_own_verb(self, mode: Callable[..., None]) -> None:
+        def fail() -> None:
+            raise RuntimeError("the postman is ill")
+
+        def check(row: Trouble) -> str:
+            transaction.on_commit(fail)
+            return "done"
+
+        mode("then", check)
+        row = strict("then")
+
+        assert row.state_transition_check() == TroubleStates.done
+        assert not FailureRecord.objects.exists()
+
+
 class TestWithoutARunner:
-    def test_verb(self) -> None:
+    def test_a_failure_undoes_what_the_check_wrote_in_the_row_s_own_verb(self) -> None:
         row = strict("raise")
 
         assert row.state_transition_check() is None
@@ -105,7 +185,7 @@ class TestWithoutARunner:
         assert row.state_transition_check() is None
         assert CheckLog.objects.count() == 0
 
-    def test_testing_kit(self) -> None:
+    def test_a_failure_undoes_what_the_check_wrote_in_the_test_kit(self) -> None:
         row = strict("raise")
 
         run_until_idle(Trouble, raise_failures=False)
@@ -115,3 +195,15 @@ class TestWithoutARunner:
         assert step(row) == "done"
         assert CheckLog.objects.count() == 1
         assert not connection.in_atomic_block
+
+    def test_a_failure_that_is_rolled_back_is_told_to_nobody(self) -> None:
+        row = strict("raise")
+
+        with heard(check_failed, Trouble) as failed:
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                row.state_transition_check()
+                raise ZeroDivisionError
+            assert failed == []
+            fresh(row).state_transition_check()
+
+        assert [each["pk"] for each in failed] == [row.pk]

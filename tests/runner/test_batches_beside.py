@@ -11,12 +11,12 @@ import pytest
 
 from django_fsmworker.models.records import FailureRecord, StatorLog
 from django_fsmworker.store import STORES
-from testapp.models import Errand, Letter, LetterStates, Trouble
-from testapp.models.letters import DESK
-from tests.runner.counting import statements
-from tests.runner.desk import STATES, Desk
+from tests.app.models import Errand, Letter, LetterStates, Trouble
+from tests.app.models.letters import CHECKS
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import fresh, path, states
+from tests.runner.scripted_check import STATES, ScriptedCheck
+from tests.runner.statement_log import statements
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,47 +25,47 @@ Eventually = Callable[..., Any]
 
 
 @pytest.fixture(params=STATES)
-def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    desk = Desk(request.param, monkeypatch)
-    yield desk
-    desk.open.set()
+def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    script = ScriptedCheck(request.param, monkeypatch)
+    yield script
+    script.open.set()
 
 
 class TestHowMany:
     def test_threads_get_full_batches_from_the_first_claim_on(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
     ) -> None:
-        desk.open.clear()
-        desk.letters(200)
+        script.open.clear()
+        script.letters(200)
 
-        start_runner(Letter, **{desk.concurrency: 3})
-        eventually(lambda: len(desk.calls) == 3)
+        start_runner(Letter, **{script.concurrency: 3})
+        eventually(lambda: len(script.calls) == 3)
 
-        assert desk.sizes == [20] * 3
+        assert script.sizes == [20] * 3
         # As many batches again wait.
         eventually(lambda: Letter.objects.running().count() == 120)
 
     def test_a_model_s_cap_counts_calls(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
     ) -> None:
-        desk.open.clear()
-        rows = desk.letters(100)
+        script.open.clear()
+        rows = script.letters(100)
         start_runner(Letter, concurrency=5, concurrency_per_model=2)
-        eventually(lambda: len(desk.calls) == 2)
+        eventually(lambda: len(script.calls) == 2)
         eventually(lambda: Letter.objects.running().count() == 80)
-        running = len(desk.calls)
-        desk.open.set()
+        running = len(script.calls)
+        script.open.set()
 
         eventually(lambda: set(states(rows)) == {"done"})
 
-        assert desk.sizes == [20] * 5
+        assert script.sizes == [20] * 5
         assert running == 2
 
     def test_no_more_rows_are_held_than_max_in_flight(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
     ) -> None:
-        desk.takes = lambda rows: 0.02
-        desk.letters(300)
+        script.takes = lambda rows: 0.02
+        script.letters(300)
         most = 0
 
         def done() -> bool:
@@ -73,34 +73,39 @@ class TestHowMany:
             most = max(most, Letter.objects.running().count())
             return not Letter.objects.exclude(state="done").exists()
 
-        start_runner(Letter, max_in_flight=30, **{desk.concurrency: 4})
+        start_runner(Letter, max_in_flight=30, **{script.concurrency: 4})
         eventually(done)
 
         assert 20 <= most <= 30
 
-    def test_no_batch_is_larger_than_a_claim(self, desk: Desk) -> None:
-        desk.letters(30)
+    def test_no_batch_is_larger_than_a_claim(self, script: ScriptedCheck) -> None:
+        script.letters(30)
 
         one_pass(Letter, claim_batch=8)
 
-        assert max(desk.sizes) == 8
+        assert max(script.sizes) == 8
 
-    def test_statements_are_per_batch_not_per_row(self, desk: Desk) -> None:
-        desk.letters(2000)
+    def test_statements_are_per_batch_not_per_row(self, script: ScriptedCheck, vendor: str) -> None:
+        script.letters(2000)
 
         with statements() as sent:
             one_pass(Letter)
 
         assert not Letter.objects.exclude(state="done").exists()
-        assert len(sent) < 100, f"{len(sent)} statements for 2,000 rows"
+        # Measured: 9 to 14 claims and settlings on PostgreSQL, 4 to 18 statements on SQLite, 50 to
+        # 83 on MariaDB; more where batches are cut short on a busy machine. What else a start asks
+        # PostgreSQL grows with the tables there are.
+        number = len(sent.starting_with("WITH")) if vendor == "postgresql" else len(sent)
+        most = {"mysql": 200, "postgresql": 100, "sqlite": 100}[vendor]
+        assert number < most, f"{number} statements for 2,000 rows"
 
 
 class TestTurns:
     def test_another_model_does_not_wait_for_many_batches(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
     ) -> None:
-        desk.takes = lambda rows: 0.02
-        desk.letters(2000)
+        script.takes = lambda rows: 0.02
+        script.letters(2000)
         start_runner(Letter, Trouble, Errand, concurrency=2, async_concurrency=2)
         eventually(lambda: Letter.objects.filter(state="done").exists())
 
@@ -108,27 +113,27 @@ class TestTurns:
         errands = [*Errand.objects.bulk_create(Errand() for _ in range(10))]
         eventually(lambda: set(states(others)) == set(states(errands)) == {"done"})
 
-        assert Letter.objects.filter(state=desk.state).count() > 500
+        assert Letter.objects.filter(state=script.state).count() > 500
 
     def test_halves_do_not_keep_a_thread_from_others(
-        self, desk: Desk, start_runner: Start, eventually: Eventually
+        self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
     ) -> None:
         def tear(rows: list[Letter]) -> None:
             raise RuntimeError
 
-        desk.takes = lambda rows: 0.02
-        desk.answer = tear
-        bad = desk.letters(20)
+        script.takes = lambda rows: 0.02
+        script.answer = tear
+        bad = script.letters(20)
         start_runner(Letter, Trouble, Errand, concurrency=1, async_concurrency=1)
-        eventually(lambda: len(desk.calls) > 1)
+        eventually(lambda: len(script.calls) > 1)
 
         plain, errand = Trouble.objects.create(), Errand.objects.create()
         eventually(lambda: states([plain]) == states([errand]) == ["done"])
-        during = len(desk.calls)
+        during = len(script.calls)
         eventually(lambda: all(fresh(row).state_failures for row in bad))
 
         assert during < 39
-        assert len(desk.calls) == 39, "20, its halves, and so on until each stands alone"
+        assert len(script.calls) == 39, "20, its halves, and so on until each stands alone"
 
 
 class TestGoingOn:
@@ -156,7 +161,7 @@ class TestGoingOn:
         claims: list[int],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        plain, flying = Desk("plain", monkeypatch), Desk("async", monkeypatch)
+        plain, flying = ScriptedCheck("plain", monkeypatch), ScriptedCheck("async", monkeypatch)
         plain.answer = lambda rows: "flying"
         rows = plain.letters(20)
 
@@ -167,7 +172,7 @@ class TestGoingOn:
         assert sum(flying.sizes) == 20
         assert path(rows[0]) == ["new", "flying", "done"]
 
-    def test_out_of_one(
+    def test_rows_go_on_out_of_a_batch_one_by_one(
         self,
         start_runner: Start,
         eventually: Eventually,
@@ -177,10 +182,10 @@ class TestGoingOn:
         async def fly(row: list[Letter] | Letter) -> str:
             return "done"
 
-        plain = Desk("plain", monkeypatch)
+        plain = ScriptedCheck("plain", monkeypatch)
         plain.answer = lambda rows: "flying"
         monkeypatch.setattr(LetterStates.flying, "batch", None)
-        monkeypatch.setitem(DESK, "flying", fly)
+        monkeypatch.setitem(CHECKS, "flying", fly)
         rows = plain.letters(20)
 
         start_runner(Letter)
@@ -203,18 +208,18 @@ class TestBlockedLoop:
                 pass
             return "done"
 
-        desk = Desk("async", monkeypatch)
-        desk.answer = block
-        rows = [*desk.letters(3), *desk.letters(1, value=1)]
+        script = ScriptedCheck("async", monkeypatch)
+        script.answer = block
+        rows = [*script.letters(3), *script.letters(1, value=1)]
         start_runner(Letter, deadline=0.5, abandon_after=0.3, lease=3)
 
         eventually(lambda: fresh(rows[-1]).state_failures == 1, 20)
         eventually(lambda: states(rows).count("done") == 3)
 
-        assert sorted(desk.sizes, reverse=True) == [4, 2, 2, 1, 1]
+        assert sorted(script.sizes, reverse=True) == [4, 2, 2, 1, 1]
         assert [each.row for each in FailureRecord.objects.all()] == [str(rows[-1].pk)]
         told = [each for each in caplog.messages if "The event loop gave no sign" in each]
-        assert f"testapp.Letter {rows[0].pk} and 3 more blocks it at " in told[0]
+        assert f"tests.Letter {rows[0].pk} and 3 more blocks it at " in told[0]
 
     def test_a_batch_beside_is_handed_back_as_a_whole(
         self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
@@ -230,7 +235,7 @@ class TestBlockedLoop:
             return "done"
 
         calls: list[list[int]] = []
-        monkeypatch.setitem(DESK, "flying", block)
+        monkeypatch.setitem(CHECKS, "flying", block)
         beside = Letter.objects.bulk_create(Letter(state="flying") for _ in range(20))
         runner = start_runner(Letter, deadline=0.5, abandon_after=0.3, lease=3)
         eventually(lambda: len(calls) == 1)
@@ -245,13 +250,13 @@ class TestBlockedLoop:
         assert FailureRecord.objects.count() == 1
 
 
-def test_rows_are_counted_one_by_one(desk: Desk) -> None:
-    desk.answer = lambda rows: [
+def test_rows_are_counted_one_by_one(script: ScriptedCheck) -> None:
+    script.answer = lambda rows: [
         "done" if row.value == 0 else None if row.value == 1 else ValueError("no") for row in rows
     ]
-    desk.letters(5)
-    desk.letters(4, value=1)
-    desk.letters(3, value=2)
+    script.letters(5)
+    script.letters(4, value=1)
+    script.letters(3, value=2)
 
     runner = one_pass(Letter)
 

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models.discovery import stator_models
-from testapp.models import BasicModel, Noop, Trouble
+from django_fsmworker.models.event import is_event
+from tests.app.models import BasicModel, Noop, Trouble
 from tests.runner.embedded import Embedded
 from tests.runner.rows import fresh
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-KNOWN = ", ".join(sorted(model._meta.label for model in stator_models()))
+KNOWN = ", ".join(sorted(model._meta.label for model in stator_models() if not is_event(model)))
 
 
 def run(*arguments: str) -> str:
@@ -47,6 +49,14 @@ class TestArguments:
 
         assert refusal(option, "0") == f"Error: argument {option}: '0' is not a {kind} above 0"
 
+    @pytest.mark.parametrize("option", ["-s", "--schedule-interval"])
+    def test_an_option_of_the_ancestor_that_has_nothing_to_do(self, option: str) -> None:
+        assert refusal(option, "30") == (
+            "Error: argument -s/--schedule-interval: runstator has no such option; nothing is "
+            "scheduled here, and expired rows are looked for every FSMWORKER_DELETE_INTERVAL "
+            "seconds."
+        )
+
     @pytest.mark.parametrize("value", ["-1", "soon", "inf", "nan"])
     @pytest.mark.parametrize("option", ["--drain-timeout", "--connect-timeout"])
     def test_what_may_be_zero(self, option: str, value: str) -> None:
@@ -54,24 +64,24 @@ class TestArguments:
 
         assert refusal(f"{option}={value}") == text
 
-    def test_run_for(self) -> None:
+    def test_run_for_has_to_be_seconds(self) -> None:
         assert refusal("-r", "a while") == (
             "Error: argument -r/--run-for: 'a while' is not a number of seconds, 0 or more"
         )
 
     def test_fractions_of_a_second(self) -> None:
-        assert run("testapp.Noop", "--run-for=0.1", "--poll-interval=0.05").startswith("stopped: ")
+        assert run("tests.Noop", "--run-for=0.1", "--poll-interval=0.05").startswith("stopped: ")
 
 
 class TestRefusals:
     def test_an_unknown_label_names_the_known_ones(self) -> None:
-        assert refusal("testapp.Nirvana") == (
-            f"'testapp.Nirvana' is not a model with a state graph; there are: {KNOWN}."
+        assert refusal("tests.Nirvana") == (
+            f"'tests.Nirvana' is not a model with a state graph; there are: {KNOWN}."
         )
 
     def test_a_model_without_a_graph_is_unknown(self) -> None:
-        assert refusal("testapp.CheckLog") == (
-            f"'testapp.CheckLog' is not a model with a state graph; there are: {KNOWN}."
+        assert refusal("tests.CheckLog") == (
+            f"'tests.CheckLog' is not a model with a state graph; there are: {KNOWN}."
         )
 
     def test_an_unknown_label_to_exclude(self) -> None:
@@ -79,8 +89,8 @@ class TestRefusals:
             f"'Trouble' is not a model with a state graph; there are: {KNOWN}."
         )
 
-    def test_everything_excluded(self) -> None:
-        assert refusal("testapp.Noop", "-x", "testapp.Noop") == (
+    def test_a_run_without_any_model_is_refused(self) -> None:
+        assert refusal("tests.Noop", "-x", "tests.Noop") == (
             "There is nothing to run: every model is excluded."
         )
 
@@ -110,17 +120,18 @@ class TestOnce:
     def test_a_pass_over_the_models_that_are_named(self) -> None:
         row, other = Trouble.objects.create(), Noop.objects.create()
 
-        output = run("testapp.trouble", "--once")
+        output = run("tests.trouble", "--once")
 
         assert output == (
-            "stopped: moved=1 stayed=0 failed=0 timed_out=0 interrupted=0 superseded=0 expired=0\n"
+            "stopped: moved=1 stayed=0 failed=0 overran=0 timed_out=0 "
+            "interrupted=0 superseded=0 expired=0\n"
         )
         assert (fresh(row).state, fresh(other).state) == ("done", "new")
 
     def test_run_for_zero_is_the_same(self) -> None:
         row = Trouble.objects.create()
 
-        run("testapp.Trouble", "--run-for", "0")
+        run("tests.Trouble", "--run-for", "0")
 
         assert fresh(row).state == "done"
 
@@ -138,15 +149,15 @@ class TestOnce:
     def test_without_those_that_are_excluded(self) -> None:
         row, other = Trouble.objects.create(), Noop.objects.create()
 
-        run("--once", "-x", "testapp.Trouble", "--exclude", "testapp.BasicModel")
+        run("--once", "-x", "tests.Trouble", "--exclude", "tests.BasicModel")
 
         assert (fresh(row).state, fresh(other).state) == ("new", "done")
 
     @pytest.mark.django_db(transaction=True, databases=["default", "other"])
-    def test_on_another_database(self) -> None:
+    def test_only_rows_of_the_named_database_are_run(self) -> None:
         here, there = Trouble.objects.create(), Trouble.objects.using("other").create()
 
-        run("testapp.Trouble", "--once", "--database", "other")
+        run("tests.Trouble", "--once", "--database", "other")
 
         assert fresh(here).state == "new"
         assert Trouble.objects.using("other").get(pk=there.pk).state == "done"
@@ -157,7 +168,7 @@ class TestLogging:
         root = logging.getLogger()
         before = (list(root.handlers), root.level, logging.getLogger("django_fsmworker").level)
 
-        run("testapp.Noop", "--once")
+        run("tests.Noop", "--once")
 
         package = logging.getLogger("django_fsmworker")
         assert (list(root.handlers), root.level, package.level) == before
@@ -165,12 +176,13 @@ class TestLogging:
 
 
 class TestOptionsReachTheRunner:
-    def test_every_option(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_every_option_reaches_the_runner(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: dict[str, Any] = {}
 
         class Recorder(Embedded):
-            too_many_abandoned = False
+            too_many_abandoned = limit_reached = False
             counters = "nothing"
+            settings = RunnerSettings()
 
             def __init__(self, models: Any, **options: Any) -> None:
                 seen.update(options, models=models)
@@ -180,11 +192,14 @@ class TestOptionsReachTheRunner:
 
             def stop(self, timeout: float | None = None) -> None: ...
 
-        monkeypatch.setattr("django_fsmworker.management.commands.runstator.StatorRunner", Recorder)
+        monkeypatch.setattr("django_fsmworker.runner.processes.process.StatorRunner", Recorder)
         run(
-            "testapp.Noop", "-c", "3", "--async-concurrency", "50", "--concurrency-per-model", "2",
+            "tests.Noop", "-c", "3", "--async-concurrency", "50", "--concurrency-per-model", "2",
             "-r", "7", "--deadline", "8", "--lease", "9", "--drain-timeout", "0",
             "--poll-interval", "1.5", "--connect-timeout", "4", "--liveness-file", "alive",
+            "--worker-id", "me@here", "--worker-name", "me", "--health-host", "localhost",
+            "--max-tasks", "10", "--max-failures", "11", "--max-memory", "12",
+            "--check-logger", "shop",
         )  # fmt: skip
 
         on_stall: Callable[[], None] = seen.pop("on_stall")
@@ -202,4 +217,12 @@ class TestOptionsReachTheRunner:
             "poll_interval": 1.5,
             "connect_timeout": 4,
             "liveness_file": "alive",
+            "worker_id": "me@here",
+            "worker_name": "me",
+            "health_host": "localhost",
+            "health_port": None,
+            "max_tasks": 10,
+            "max_failures": 11,
+            "max_memory": 12,
+            "check_logger": "shop",
         }

@@ -15,8 +15,10 @@ import pytest
 from django.db import connection
 
 from django_fsmworker.models.discovery import stator_models
-from testapp.models import Chain, CheckLog, Noop
-from tests.runner.processes import ROOT, Process
+from django_fsmworker.models.event import is_event
+from tests.app.models import Chain, CheckLog, Noop
+from tests.paths import ROOT
+from tests.runner.processes import Process
 from tests.runner.rows import failure, fresh
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -61,7 +63,7 @@ class TestSignals:
         self, start_process: Start, eventually: Eventually, number: signal.Signals
     ) -> None:
         row = Chain.objects.create(pause=1)
-        process = start_process("runstator", "testapp.Chain")
+        process = start_process("runstator", "tests.Chain")
         eventually(lambda: CheckLog.objects.exists())
 
         process.send(number)
@@ -72,7 +74,7 @@ class TestSignals:
 
     def test_the_second_ends_it_at_once(self, start_process: Start, eventually: Eventually) -> None:
         row = Chain.objects.create(pause=30)
-        process = start_process("runstator", "testapp.Chain", "--deadline=60")
+        process = start_process("runstator", "tests.Chain", "--deadline=60")
         eventually(lambda: CheckLog.objects.exists())
 
         def signalled_until_it_ended() -> bool:
@@ -88,9 +90,7 @@ class TestSignals:
         self, start_process: Start, eventually: Eventually
     ) -> None:
         row = Chain.objects.create(pause=30)
-        process = start_process(
-            "runstator", "testapp.Chain", "--deadline=60", "--drain-timeout=0.3"
-        )
+        process = start_process("runstator", "tests.Chain", "--deadline=60", "--drain-timeout=0.3")
         eventually(lambda: CheckLog.objects.exists())
 
         process.send(signal.SIGTERM)
@@ -109,8 +109,9 @@ class TestStart:
         process = start_process("runstator")
         eventually(lambda: process.started)
 
-        labels = ", ".join(model._meta.label for model in stator_models())
-        assert f"INFO Running {labels} with 10 threads as " in process.stderr
+        labels = ", ".join(each._meta.label for each in stator_models() if not is_event(each))
+        assert f"INFO Running {labels}, django_fsmworker.Event[" in process.stderr
+        assert "] with 10 threads as " in process.stderr
         process.send(signal.SIGTERM)
         assert process.wait(10) == 0
 
@@ -181,7 +182,7 @@ class TestStart:
 
         assert process.wait(10) == 0, process.stderr
 
-    def test_missing_migrations(
+    def test_missing_migrations_are_said(
         self, start_process: Start, database_env: dict[str, str], tmp_path: Path, vendor: str
     ) -> None:
         url = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
@@ -190,7 +191,7 @@ class TestStart:
             empty = {"postgresql": "postgres", "mysql": "mysql"}[vendor]
             url = database_env["DATABASE_URL"].replace(f"/{name}", f"/{empty}")
 
-        process = start_process("runstator", "testapp.Noop", DATABASE_URL=url)
+        process = start_process("runstator", "tests.Noop", DATABASE_URL=url)
 
         assert process.wait(15) == 1
         (line,) = process.stderr.splitlines()
@@ -210,7 +211,7 @@ class TestLogging:
         program = (
             "import django, logging; django.setup()\n"
             "from django.core.management import call_command\n"
-            "call_command('runstator', 'testapp.Noop', once=True)\n"
+            "call_command('runstator', 'tests.Noop', once=True)\n"
             "print(logging.getLogger().handlers, logging.getLogger().level)\n"
         )
 
@@ -224,16 +225,16 @@ class TestLogging:
         )
 
         assert done.stdout.splitlines()[-1] == f"[] {30}"
-        assert "INFO Running testapp.Noop with 10 threads as " in done.stderr
+        assert "INFO Running tests.Noop with 10 threads as " in done.stderr
 
     @pytest.mark.parametrize(("verbosity", "said"), [("0", False), ("1", True), ("2", True)])
     def test_verbosity_decides_how_much_is_said(
         self, start_process: Start, verbosity: str, said: bool
     ) -> None:
-        process = start_process("runstator", "testapp.Noop", "--once", f"--verbosity={verbosity}")
+        process = start_process("runstator", "tests.Noop", "--once", f"--verbosity={verbosity}")
 
         assert process.wait() == 0
-        assert ("Running testapp.Noop" in process.stderr) is said
+        assert ("Running tests.Noop" in process.stderr) is said
 
 
 class TestReload:
@@ -245,10 +246,11 @@ class TestReload:
         database_env: dict[str, str],
     ) -> None:
         module = tmp_path / "reloaded_settings.py"
-        module.write_text("from testapp.settings import *\n")
+        source = "from tests.app.settings import *\n"
+        module.write_text(source)
         process = start_process(
             "runstator",
-            "testapp.Noop",
+            "tests.Noop",
             "--reload",
             DJANGO_SETTINGS_MODULE="reloaded_settings",
             PYTHONPATH=f"{database_env['PYTHONPATH']}:{tmp_path}",
@@ -264,9 +266,11 @@ class TestReload:
             if time.monotonic() > next_change:
                 next_change = time.monotonic() + 2
                 changed = tmp_path / "changed"
-                changed.write_text(f"from testapp.settings import *\n\nCHANGES = {next(changes)}\n")
+                changed.write_text(
+                    f"from tests.app.settings import *\n\nCHANGES = {next(changes)}\n"
+                )
                 changed.replace(module)
-            return process.stderr.count("Running testapp.Noop") > 1
+            return process.stderr.count("Running tests.Noop") > 1
 
         eventually(changed_until_seen, 30)
         second = Noop.objects.create()

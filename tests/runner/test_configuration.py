@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.conf import EventSettings, RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.runner import StatorRunner
-from testapp.models import Noop
+from tests.app.models import Noop
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def refusal(**options: Any) -> str:
 
 
 class TestOrder:
-    def test_defaults(self) -> None:
+    def test_without_any_setting_the_defaults_hold(self) -> None:
         loaded = RunnerSettings.load()
 
         assert (loaded.concurrency, loaded.concurrency_per_model) == (10, None)
@@ -74,7 +74,7 @@ class TestOrder:
 
 
 class TestRefusals:
-    def test_an_argument(self) -> None:
+    def test_a_wrong_argument_is_refused(self) -> None:
         assert refusal(concurrency=0) == "concurrency is 0; it has to be a whole number above 0."
 
     def test_a_truth_is_no_number(self) -> None:
@@ -82,7 +82,7 @@ class TestRefusals:
             "concurrency is True; it has to be a whole number above 0."
         )
 
-    def test_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_variable_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FSMWORKER_DRAIN_TIMEOUT", "-1")
 
         assert refusal() == (
@@ -90,7 +90,7 @@ class TestRefusals:
             "it has to be seconds, 0 or more (a number or a timedelta)."
         )
 
-    def test_a_setting(self, settings: Any) -> None:
+    def test_a_wrong_setting_is_refused(self, settings: Any) -> None:
         settings.FSMWORKER = {"LIVENESS_FILE": 7}
 
         assert refusal() == (
@@ -110,7 +110,8 @@ class TestRefusals:
 
         text = refusal()
 
-        names = ", ".join(sorted(name.upper() for name in RunnerSettings.names()))
+        known = [*RunnerSettings.names(), *EventSettings.names()]
+        names = ", ".join(sorted(name.upper() for name in known))
         assert text == (
             f"settings.FSMWORKER has the unknown key 'CONCURENCY'; the keys are {names}."
         )
@@ -131,7 +132,7 @@ class TestRefusals:
             f"the options are {', '.join(RunnerSettings.names())}."
         )
 
-    def test_no_models(self) -> None:
+    def test_a_runner_without_models_is_refused(self) -> None:
         with pytest.raises(ConfigurationError) as refused:
             StatorRunner([])
 

@@ -14,11 +14,12 @@ from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models import FailureRecord, StatorLog
+from django_fsmworker.models import Event, FailureRecord, StatorLog
 from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.event import events_of
 from django_fsmworker.runner import StatorRunner, preflight
 from django_fsmworker.store import stores_for
-from testapp.models import (
+from tests.app.models import (
     BigKind,
     ChildKind,
     Document,
@@ -90,7 +91,7 @@ class TestRouters:
 
         one_pass(BigKind, RoutedKind)
 
-        here, there = "testapp.BigKind", "testapp.RoutedKind"
+        here, there = "tests.BigKind", "tests.RoutedKind"
         assert records(BigKind) == [[here], [there], [here], [there]]
 
     def test_each_is_deleted_in_its_own(self) -> None:
@@ -137,7 +138,7 @@ class TestRouters:
             "accept it there."
         )
 
-    def test_in_processes(
+    def test_a_process_runs_the_rows_of_its_alias_only(
         self, start_process: Callable[..., Process], eventually: Eventually
     ) -> None:
         """(The process has no routers: the alias on its command line decides.)"""
@@ -145,7 +146,7 @@ class TestRouters:
         here.save(using="default")
         there.save(using="other")
 
-        process = start_process("runstator", "testapp.RoutedKind", "--database", "other")
+        process = start_process("runstator", "tests.RoutedKind", "--database", "other")
 
         eventually(lambda: stored(RoutedKind, "other").get(pk=there.pk).state == "done", 30)
         assert stored(RoutedKind, "default").get(pk=here.pk).state == "new"
@@ -168,21 +169,21 @@ class TestTheDatabaseOption:
 
         settings.DATABASE_ROUTERS = ["tests.routers.OnlyOne", "tests.routers.ByModel"]
 
-        assert stator_models("other") == [RoutedKind]
+        assert stator_models("other") == [Event, RoutedKind]
         assert RoutedKind not in stator_models("default")
-        assert list(StatorRunner(database="other").stores) == [RoutedKind]
+        assert list(StatorRunner(database="other").stores) == [RoutedKind, events_of(RoutedKind)]
 
     def test_knows_no_other_models(self, settings: Any) -> None:
         settings.DATABASE_ROUTERS = ["tests.routers.OnlyOne", "tests.routers.ByModel"]
 
         with pytest.raises(CommandError) as refused:
-            call_command("runstator", "testapp.BigKind", "--once", "--database", "other")
+            call_command("runstator", "tests.BigKind", "--once", "--database", "other")
 
         assert str(refused.value) == (
-            "'testapp.BigKind' is not a model with a state graph; there are: testapp.RoutedKind."
+            "'tests.BigKind' is not a model with a state graph; there are: tests.RoutedKind."
         )
 
-    def test_that_does_not_exist(self) -> None:
+    def test_a_database_that_does_not_exist_is_refused(self) -> None:
         with pytest.raises(ConfigurationError) as refused:
             StatorRunner([BigKind], database="archive")
 
@@ -257,22 +258,22 @@ class TestLabels:
 
     @pytest.mark.parametrize(
         ("label", "owner"),
-        [("testapp.ChildKind", "testapp.ParentKind"), ("testapp.proxykind", "testapp.BigKind")],
+        [("tests.ChildKind", "tests.ParentKind"), ("tests.proxykind", "tests.BigKind")],
     )
-    def test_of_children_and_proxies(self, label: str, owner: str) -> None:
+    def test_children_and_proxies_are_refused_by_name(self, label: str, owner: str) -> None:
         with pytest.raises(CommandError) as refused:
             call_command("runstator", label, "--once", stdout=StringIO())
 
         assert str(refused.value) == f"{label!r} has its state in the table of {owner}; name that."
 
     def test_a_proxy_stands_for_its_model(self) -> None:
-        assert list(StatorRunner([ProxyKind, BigKind]).stores) == [BigKind]
+        assert list(StatorRunner([ProxyKind, BigKind]).stores) == [BigKind, events_of(BigKind)]
 
     def test_children_are_refused_by_the_runner_itself(self) -> None:
         with pytest.raises(ConfigurationError) as refused:
             StatorRunner([ChildKind])
 
         assert str(refused.value) == (
-            "testapp.ChildKind has its state in the table of testapp.ParentKind; its rows are "
-            "claimed, run and deleted as rows of testapp.ParentKind: name that instead."
+            "tests.ChildKind has its state in the table of tests.ParentKind; its rows are "
+            "claimed, run and deleted as rows of tests.ParentKind: name that instead."
         )

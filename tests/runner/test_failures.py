@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from django_fsmworker.exceptions import Retry, TryAgainLater
 from testapp import carrier
-from testapp.models import Order, Trouble
+from testapp.models import Order
+from tests.app.models import Trouble
 from tests.runner.embedded import one_pass
 from tests.runner.rows import due_in, failure, fresh, path, reason
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Travel = Callable[[float], None]
+
+
+def failures_in(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was logged of attempts that failed."""
+    return [each for each in caplog.records if getattr(each, "action", "") == "failed"]
 
 
 class TestCounting:
@@ -32,6 +40,26 @@ class TestCounting:
         assert seen == [("new", 1), ("new", 2), ("failed", 0), ("failed", 0)]
         assert path(row) == ["new", "failed"]
         assert reason(row) == "RuntimeError: the moon is in the wrong house"
+
+    def test_only_the_failure_that_is_the_last_is_an_error(
+        self, travel: Travel, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        row = Trouble.objects.create(mode="raise")
+
+        for _ in range(3):
+            one_pass(Trouble)
+            travel(61)
+
+        *tried_again, last = failures_in(caplog)
+        assert [each.levelname for each in tried_again] == ["WARNING", "WARNING"]
+        assert [each.exc_info for each in tried_again] == [None, None]
+        assert last.levelname == "ERROR"
+        assert last.exc_info is not None
+        assert type(last.exc_info[1]) is RuntimeError
+        assert last.getMessage() == (
+            f"tests.Trouble {row.pk} failed in the state new and is not tried again: "
+            f"RuntimeError: the moon is in the wrong house"
+        )
 
     def test_the_record_counts_attempts_and_keeps_the_traceback(self, travel: Travel) -> None:
         row = Trouble.objects.create(mode="raise")
@@ -81,7 +109,7 @@ class TestCounting:
 
 class TestParking:
     def test_without_a_failure_state_the_row_is_parked(
-        self, travel: Travel, monkeypatch: pytest.MonkeyPatch
+        self, travel: Travel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         state = Trouble.state_graph.states["patient"]
         monkeypatch.setattr(state, "max_attempts", 2)
@@ -94,6 +122,7 @@ class TestParking:
         parked = fresh(row)
         assert (parked.state, parked.state_failures, parked.state_next) == ("patient", 2, None)
         assert reason(row) == "RuntimeError: the moon is in the wrong house"
+        assert [each.levelname for each in failures_in(caplog)] == ["WARNING", "ERROR"]
 
     def test_a_parked_row_is_not_taken_for_a_stranded_one(
         self, travel: Travel, monkeypatch: pytest.MonkeyPatch
@@ -151,6 +180,81 @@ class TestTryAgainLater:
         )
 
 
+class TestTryAgainLaterThatKeepsFailures:
+    def test_the_count_and_the_record_stay(self, mode: Callable[..., Any], travel: Travel) -> None:
+        def wait(row: Trouble) -> None:
+            raise TryAgainLater(25, keep_failures=True)
+
+        mode("wait", wait)
+        row = Trouble.objects.create(mode="raise")
+        one_pass(Trouble)
+        Trouble.objects.update(mode="wait")
+        travel(61)
+
+        one_pass(Trouble)
+
+        assert (fresh(row).state, fresh(row).state_failures) == ("new", 1)
+        assert 20 < due_in(row) <= 25
+        record = failure(row)
+        assert record is not None
+        assert record.resolved is None
+
+    def test_without_it_they_are_past(self, mode: Callable[..., Any], travel: Travel) -> None:
+        def wait(row: Trouble) -> None:
+            raise TryAgainLater(25)
+
+        mode("wait", wait)
+        row = Trouble.objects.create(mode="raise")
+        one_pass(Trouble)
+        Trouble.objects.update(mode="wait")
+        travel(61)
+
+        one_pass(Trouble)
+
+        assert fresh(row).state_failures == 0
+        record = failure(row)
+        assert record is not None
+        assert record.resolved is not None
+
+
+class TestRetry:
+    @pytest.fixture
+    def retrying(self, mode: Callable[..., Any]) -> Trouble:
+        def retry(row: Trouble) -> None:
+            raise Retry(after=row.value, message="the carrier is busy")
+
+        mode("retry", retry)
+        return Trouble.objects.create(mode="retry", value=25)
+
+    def test_it_is_a_failure_that_says_when_to_come_back(self, retrying: Trouble) -> None:
+        entered = retrying.state_changed
+
+        one_pass(Trouble)
+
+        assert (fresh(retrying).state, fresh(retrying).state_failures) == ("new", 1)
+        assert 20 < due_in(retrying) <= 25
+        assert reason(retrying) == "django_fsmworker.exceptions.Retry: the carrier is busy"
+        assert fresh(retrying).state_changed == entered  # its timeout goes on
+
+    def test_attempts_end_it(self, retrying: Trouble, travel: Travel) -> None:
+        seen = []
+        for _ in range(3):
+            one_pass(Trouble)
+            seen.append((fresh(retrying).state, fresh(retrying).state_failures))
+            travel(26)
+
+        assert seen == [("new", 1), ("new", 2), ("failed", 0)]
+
+    def test_an_impossible_delay_is_what_is_on_record(self, retrying: Trouble) -> None:
+        Trouble.objects.update(value=-1)
+
+        one_pass(Trouble)
+
+        assert reason(retrying) == (
+            "django_fsmworker.exceptions.GraphError: after=-1 is negative; give 0 seconds or more."
+        )
+
+
 class TestRefusedText:
     def test_a_message_that_no_database_stores_is_stored_as_well_as_it_goes(
         self, mode: Callable[..., Any]
@@ -164,3 +268,15 @@ class TestRefusedText:
         one_pass(Trouble)
 
         assert reason(row) == "ValueError: nul \ufffd and a lone ? surrogate"
+
+
+def test_what_checks_come_to_may_have_a_logger_of_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row = Trouble.objects.create(mode="raise")
+
+    runner = one_pass(Trouble, check_logger="shop.checks")
+
+    (said,) = [record for record in caplog.records if record.name == "shop.checks"]
+    assert said.getMessage().startswith(f"tests.Trouble {row.pk} failed in the state new: ")
+    assert said.worker == runner.worker_id  # type: ignore[attr-defined]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import connection, models
+from django.test.utils import isolate_apps
 
-from testapp.models import Chain, Noop, Trouble
+from django_fsmworker.models import StateField, StatorModel
+from django_fsmworker.runner.claiming.lanes import Prefetch
+from django_fsmworker.runner.claiming.row_sizes import MEGABYTE
+from tests.app.models import Chain, Noop, NoopStates, Trouble
 from tests.runner.embedded import Embedded, one_pass
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -120,6 +125,7 @@ class TestTurns:
         mode("note", note)
         rows = [Trouble.objects.create(mode="note") for _ in range(6)]
         for row, older in zip(rows, (3, 1, 5, 2, 4, 6), strict=True):
+            assert row.state_next is not None
             Trouble.objects.filter(pk=row.pk).update(
                 state_next=row.state_next
                 - older * (row.state_next - row.state_next.replace(year=2020))
@@ -148,11 +154,62 @@ class TestInFlight:
         assert 2 <= most <= 7
 
     def test_a_runner_that_is_busy_holds_little_more_than_it_runs(
-        self, start_runner: Start, eventually: Eventually, gate: Any
+        self, start_runner: Start, eventually: Eventually, held_check: Any
     ) -> None:
-        Trouble.objects.bulk_create(Trouble(mode="gate") for _ in range(100))
+        Trouble.objects.bulk_create(Trouble(mode="held") for _ in range(100))
 
         start_runner(Trouble, concurrency=3)
-        eventually(lambda: len(gate.entered) == 3)
+        eventually(lambda: len(held_check.begun) == 3)
 
         assert 3 <= Trouble.objects.running().count() <= 6
+
+
+class TestMemory:
+    @pytest.fixture
+    def scan(self) -> Iterator[Any]:
+        """A model whose rows may hold much."""
+        with isolate_apps("tests.app"):
+
+            class Scan(StatorModel):
+                state = StateField(NoopStates)
+                image = models.BinaryField()
+
+                class Meta:
+                    app_label = "tests"
+
+                def __str__(self) -> str:
+                    return f"scan {self.pk}"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Scan)
+        yield Scan
+        with connection.schema_editor() as editor:
+            editor.delete_model(Scan)
+
+    @pytest.mark.parametrize(("megabytes", "least", "most"), [(12, 5, 13), (0, 20, 60)])
+    def test_no_more_is_held_than_max_in_flight_megabytes(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        scan: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        megabytes: int,
+        least: int,
+        most: int,
+    ) -> None:
+        """Of rows of a megabyte; without the bound as many as usual."""
+        monkeypatch.setattr(Prefetch, "measured", lambda self, settled: None)
+        held: list[int] = []
+
+        def check(states: Any, row: Any) -> Any:
+            held.append(len(runner.runner.parts.in_flight))
+            return states.done
+
+        monkeypatch.setattr(NoopStates, "check_new", classmethod(check))
+        for _ in range(60):
+            scan.objects.create(image=bytes(MEGABYTE))
+
+        runner = start_runner(scan, concurrency=30, max_in_flight_megabytes=megabytes)
+        eventually(lambda: not scan.objects.exclude(state="done").exists(), 30)
+
+        assert least <= max(held) <= most

@@ -11,12 +11,12 @@ from django.db import connection
 from django.db.models import BooleanField, F, Q
 from django.db.models.expressions import Func
 
-from django_fsmworker.runner.guards.deciding import answers
-from django_fsmworker.runner.settling.running_on import RunOn
+from django_fsmworker.runner.execution.guards import decisions
+from django_fsmworker.runner.settler import RunOn
 from django_fsmworker.signals import check_failed, state_changed
 from django_fsmworker.store import store_for
 from django_fsmworker.testing import run_until_idle
-from testapp.models import (
+from tests.app.models import (
     Delivery,
     DeliveryStates,
     Errand,
@@ -26,14 +26,14 @@ from testapp.models import (
     Noop,
     deliveries,
 )
-from testapp.models.deliveries import UNASKABLE
-from testapp.models.letters import DESK
+from tests.app.models.deliveries import UNASKABLE
+from tests.app.models.letters import CHECKS
 from tests.database.rows import claim, moved
-from tests.runner.counting import statements
 from tests.runner.deliveries import delivery, endpoint, guards_of
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.locking import TableLocker
 from tests.runner.rows import due_in, entered, failure, fresh, lapse, path, reason, states
+from tests.runner.statement_log import statements
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -109,7 +109,7 @@ class TestTrue:
         assert path(row) == ["pending", "held"]
         assert failure(row) is None
 
-    def test_a_suspect(self, checked: list[Any]) -> None:
+    def test_a_suspect_is_moved_without_a_check(self, checked: list[Any]) -> None:
         row = delivery(endpoint=endpoint(paused=True))
         lapse([row])
 
@@ -157,9 +157,9 @@ class TestFalse:
 class TestAsync:
     """Guards come before checks of either kind."""
 
-    def test_before_an_async_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_guards_are_asked_before_an_async_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
         new, plain = ErrandStates.new, ErrandStates.plain
-        monkeypatch.setitem(new.place.__dict__, "guards", guards_of(new, (plain, Q(value=1))))
+        monkeypatch.setitem(new.node.__dict__, "guards", guards_of(new, (plain, Q(value=1))))
         rows = Errand.objects.bulk_create(Errand(value=number % 2) for number in range(10))
 
         one_pass(Errand)
@@ -180,9 +180,9 @@ class TestBatches:
             return dict.fromkeys(rows, "done")
 
         new = LetterStates.new
-        monkeypatch.setitem(DESK, "new", post)
+        monkeypatch.setitem(CHECKS, "new", post)
         guards = guards_of(new, (LetterStates.waiting, Q(value=1)))
-        monkeypatch.setitem(new.place.__dict__, "guards", guards)
+        monkeypatch.setitem(new.node.__dict__, "guards", guards)
         return calls
 
     def test_rows_that_no_guard_decides_stay_together(self, calls: list[list[Any]]) -> None:
@@ -193,7 +193,9 @@ class TestBatches:
         assert states(rows) == ["done", "waiting"] * 10
         assert calls == [[row.pk for row in rows[::2]]]
 
-    def test_none_is_left(self, calls: list[list[Any]]) -> None:
+    def test_a_batch_all_of_whose_rows_are_moved_calls_no_check(
+        self, calls: list[list[Any]]
+    ) -> None:
         rows = Letter.objects.bulk_create(Letter(value=1) for _ in range(20))
 
         one_pass(Letter)
@@ -277,7 +279,7 @@ class TestFailing:
 
         assert path(row) == ["pending", "gone"]
 
-    def test_one_that_recovers(self, travel: Callable[[float], None]) -> None:
+    def test_a_guard_that_recovers_moves_the_row(self, travel: Callable[[float], None]) -> None:
         row = delivery(amount=UNASKABLE)
         one_pass(Delivery)
         Delivery.objects.filter(pk=row.pk).update(amount=5000)
@@ -300,7 +302,7 @@ class TestFailing:
             return execute(sql, params, many, context)
 
         with connection.execute_wrapper(note):
-            found = answers(store_for("default"), Delivery, PENDING.guards, keys)
+            found = decisions(store_for("default"), Delivery, PENDING.guards, keys)
 
         assert list(found) == [keys[5]]
         assert isinstance(found[keys[5]], Exception)
@@ -314,7 +316,7 @@ class TestFailing:
         wrong = guards_of(PENDING, (HELD, Q(nothing_of_the_kind=True)))
         keys = [delivery().pk for _ in range(20)]
 
-        found = answers(store_for("default"), Delivery, wrong, keys)
+        found = decisions(store_for("default"), Delivery, wrong, keys)
 
         assert set(found) == set(keys)
         assert len({str(error) for error in found.values()}) == 1
@@ -340,11 +342,11 @@ class TestCost:
         names = {thread.name for thread in threading.enumerate()}
 
         assert not {"fsmworker-guarding", "fsmworker-sweeping"} & names
-        assert runner.runner._guards.line is runner.runner._ready
+        assert runner.runner.parts.queue is runner.runner.parts.ready
 
     def test_rows_do_not_go_on_into_a_state_with_guards(self) -> None:
         """There guards are asked of many rows at once, after a claim."""
-        from django_fsmworker.runner.work.attempt import attempts_at
+        from django_fsmworker.runner.in_flight.attempts import attempts_at
 
         delivery("held", endpoint=endpoint(paused=True))
         Delivery.objects.update(state_next=None)
@@ -353,7 +355,7 @@ class TestCost:
         (claimed,) = claim(Delivery)
         store = store_for("default")
         (attempt,) = attempts_at(store, Delivery, [claimed], sent=0.0, lease=30.0)
-        run_on = RunOn(30.0, lambda: True)
+        run_on = RunOn(30.0)
 
         pair = attempt, moved(claimed, "pending", delay=0.0)
 
@@ -391,7 +393,7 @@ class TestApart:
         start_thread: Callable[..., Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("django_fsmworker.runner.guards.parts.STOP_PATIENCE", 0.2)
+        monkeypatch.setattr("django_fsmworker.runner.stator_runner.GUARD_PATIENCE", 0.2)
         paused = endpoint(paused=True)
         row = delivery(endpoint=paused)
 
@@ -428,7 +430,7 @@ class TestApart:
 
     @pytest.mark.postgresql
     @pytest.mark.mysql
-    def test_a_slow_guard(
+    def test_a_row_keeps_its_lease_while_a_slow_guard_is_asked(
         self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its lease is renewed while it is asked."""
@@ -438,7 +440,7 @@ class TestApart:
             template=f"({asleep[connection.vendor]} AND %(expressions)s = 7)",
             output_field=BooleanField(),
         )
-        monkeypatch.setitem(PENDING.place.__dict__, "guards", guards_of(PENDING, (HELD, sleep)))
+        monkeypatch.setitem(PENDING.node.__dict__, "guards", guards_of(PENDING, (HELD, sleep)))
         row = delivery(amount=7)
 
         runner = start_runner(Delivery, lease=1.0)

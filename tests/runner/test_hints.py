@@ -12,14 +12,16 @@ import pytest
 from django.db import connection, transaction
 
 from django_fsmworker import clock
-from django_fsmworker.models import hinting
+from django_fsmworker.models import hints as sending
+from django_fsmworker.models.hints import Hint
 from django_fsmworker.runner import hints as hearing
+from django_fsmworker.runner.guards.sweeper import Sweeper
 from django_fsmworker.store.hints.postgresql import PostgreSQLHints, PostgreSQLListener
-from testapp.models import Chain, Noop, Trouble
-from tests.runner.counting import statements
+from tests.app.models import Chain, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.processes import Process
-from tests.runner.rows import states
+from tests.runner.rows import fresh, states
+from tests.runner.statement_log import statements
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,14 +45,14 @@ def start_hearing(start_runner: Callable[..., Embedded]) -> Callable[..., Embedd
 
 def at_rest(embedded: Embedded) -> None:
     """Wait until it has looked at everything and sleeps."""
-    claimer = embedded.runner._claimer
+    claimer = embedded.runner.parts.claimer
     eventually(lambda: claimer.exhausted and claimer.seconds_to_wait() > LONG / 2)
 
 
 @pytest.fixture
 def said() -> Iterator[Said]:
     """The hints that are sent while the test runs, by whomever."""
-    hinting._quiet_until.clear()
+    sending._quiet_until.clear()
     listener = PostgreSQLListener("default")
     yield Said(listener)
     listener.close()
@@ -64,7 +66,7 @@ class Said:
     def hear(self) -> list[str]:
         """Everything so far, probes of runners aside."""
         while some := self._listener.wait(0.1):
-            self._heard += [each for each in some if not each.startswith(hearing.PROBE)]
+            self._heard += [each.encode() for each in some if each and not each.is_probe]
         return self._heard
 
 
@@ -75,7 +77,7 @@ def hinted(test: Any) -> Any:
 
 class TestWakeUp:
     @hinted
-    def test_a_new_row(self, start_hearing, start_thread):
+    def test_a_new_row_is_run_soon(self, start_hearing, start_thread):
         start_hearing(Noop)
 
         row = start_thread(Noop.objects.create).result()
@@ -83,10 +85,12 @@ class TestWakeUp:
         eventually(lambda: states([row]) == ["done"], SOON)
 
     @hinted
-    def test_rows_of_another_process(self, start_hearing, start_process):
+    def test_rows_of_another_process_are_run_soon(self, start_hearing, start_process):
         start_hearing(Noop)
 
-        code = "from testapp.models import Noop; Noop.objects.bulk_create(Noop() for _ in range(3))"
+        code = (
+            "from tests.app.models import Noop; Noop.objects.bulk_create(Noop() for _ in range(3))"
+        )
         process = start_process("shell", "-c", code)
         process.wait()
 
@@ -94,7 +98,7 @@ class TestWakeUp:
 
     @hinted
     def test_another_process_runs_it(self, start_process: Callable[..., Process]):
-        process = start_process("runstator", "testapp.Noop", "--poll-interval", str(LONG))
+        process = start_process("runstator", "tests.Noop", "--poll-interval", str(LONG))
         eventually(lambda: process.started)
         eventually(lambda: "arrive" in process.stderr or listeners() or on_sqlite())
 
@@ -132,7 +136,7 @@ class TestWakeUp:
         eventually(lambda: states(rows) == ["failed"] * 3, SOON)
 
     @hinted
-    def test_the_last_of_many(self, start_hearing, start_thread):
+    def test_the_last_of_many_is_run_soon(self, start_hearing, start_thread):
         start_hearing(Noop, concurrency=2)
 
         start_thread(create_one_by_one, 300).result()
@@ -147,7 +151,7 @@ class TestWakeUp:
 
         eventually(lambda: states(rows) == ["done"] * 2, SOON)
 
-    def test_off(self, start_runner, start_thread):
+    def test_with_hints_off_a_runner_is_not_woken(self, start_runner, start_thread):
         embedded = start_runner(Noop, poll_interval=LONG, hints=False)
         at_rest(embedded)
 
@@ -161,7 +165,7 @@ class TestWakeUp:
     def test_a_database_without_hints_is_polled(self, start_runner, start_thread, caplog):
         caplog.set_level("INFO")
         embedded = start_runner(Noop, poll_interval=0.5)
-        eventually(lambda: embedded.runner._claimer.exhausted)
+        eventually(lambda: embedded.runner.status().exhausted)
 
         row = start_thread(Noop.objects.create).result()
 
@@ -228,10 +232,10 @@ class Undo(Exception):
 class TestSending:
     """What is sent, and when. (On SQLite nothing is.)"""
 
-    def test_a_new_row(self, said):
+    def test_a_new_row_sends_one(self, said):
         Noop.objects.create()
 
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
     def test_after_the_commit(self, said):
         with transaction.atomic():
@@ -239,7 +243,7 @@ class TestSending:
             before = list(said.hear())
 
         assert before == []
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
     def test_once_a_transaction(self, said):
         with transaction.atomic():
@@ -248,7 +252,7 @@ class TestSending:
             callbacks = len(connection.run_on_commit)
 
         assert callbacks == 1
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
     def test_a_transaction_rolled_back_sends_nothing(self, said):
         with pytest.raises(Undo), transaction.atomic():
@@ -264,7 +268,7 @@ class TestSending:
                 Noop.objects.create()
                 raise Undo
 
-        assert said.hear() == ["testapp.Chain now"]
+        assert said.hear() == ["tests.Chain now"]
 
     def test_a_row_created_again_after_its_savepoint_was_rolled_back(self, said):
         with transaction.atomic():
@@ -273,19 +277,19 @@ class TestSending:
                 raise Undo
             Noop.objects.create()
 
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
     def test_a_thousand_rows_send_few(self, said):
         began = time.monotonic()
         create_one_by_one(1000)
-        windows = (time.monotonic() - began) / hinting.WINDOW
+        windows = (time.monotonic() - began) / sending.WINDOW
 
         assert 1 <= len(said.hear()) <= windows + 1
 
-    def test_bulk_create(self, said):
+    def test_bulk_create_sends_one_hint(self, said):
         Noop.objects.bulk_create(Noop() for _ in range(100))
 
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
     def test_a_state_that_nobody_runs_sends_nothing(self, said):
         Noop.objects.create(state="done")
@@ -298,7 +302,7 @@ class TestSending:
         assert said.hear() == []  # its timeout comes in 30 s
 
         due_in(row, 1)
-        assert said.hear() == ["testapp.Trouble soon"]
+        assert said.hear() == ["tests.Trouble soon"]
 
     def test_a_plain_save_sends_nothing(self, said):
         row = Trouble.objects.create(state="waiting")
@@ -310,13 +314,13 @@ class TestSending:
     def test_a_row_checked_by_hand(self, said):
         row = Chain.objects.create()
         said.hear().clear()
-        hinting._quiet_until.clear()
+        sending._quiet_until.clear()
 
         row.state_transition_check()
 
-        assert said.hear() == ["testapp.Chain now"]
+        assert said.hear() == ["tests.Chain now"]
 
-    def test_hints_off(self, said, settings):
+    def test_with_hints_off_none_is_sent(self, said, settings):
         settings.FSMWORKER = {"HINTS": False}
 
         Noop.objects.create()
@@ -338,13 +342,13 @@ class TestSending:
         assert said.hear() == []
 
         Noop.objects.create()
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
     def test_an_error_does_not_reach_the_user(self, said, monkeypatch, caplog):
         monkeypatch.setattr(
             "django_fsmworker.store.hints.postgresql.NOTIFY", "SELECT no_such_function(%s, %s)"
         )
-        caplog.set_level(logging.DEBUG, "django_fsmworker.models.hinting")
+        caplog.set_level(logging.DEBUG, "django_fsmworker.models.hints")
 
         Noop.objects.create()
         Noop.objects.create()
@@ -357,9 +361,9 @@ class TestSending:
         with django_assert_num_queries(1):
             Noop.objects.create()
 
-        assert said.hear() == ["testapp.Noop now"]
+        assert said.hear() == ["tests.Noop now"]
 
-    def test_manual_transactions(self, said):
+    def test_with_autocommit_off_none_is_sent(self, said):
         transaction.set_autocommit(False)
         try:
             Noop.objects.create()
@@ -436,9 +440,9 @@ class TestListening:
         assert not embedded.runner.hints.active
         assert caplog.records[0].action == "hints_off"
 
-    def test_counts(self, start_hearing):
+    def test_hints_sent_and_received_are_counted(self, start_hearing):
         embedded = start_hearing(Noop)
-        hinting._quiet_until.clear()
+        sending._quiet_until.clear()
         before = embedded.runner.hints.received, embedded.runner.hints.sent
 
         Noop.objects.create()
@@ -452,7 +456,7 @@ class TestListening:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify('django_fsmworker', 'elsewhere.Model now')")
             cursor.execute("SELECT pg_notify('django_fsmworker', '')")
-            cursor.execute("SELECT pg_notify('django_fsmworker', 'testapp.Noop soon')")
+            cursor.execute("SELECT pg_notify('django_fsmworker', 'tests.Noop soon')")
 
         eventually(lambda: embedded.runner.hints.received)
         assert embedded.runner.hints.received == 1
@@ -470,16 +474,142 @@ class TestListening:
             before = len(sent)
             connection.close()
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify('django_fsmworker', 'testapp.Noop now')")
+                cursor.execute("SELECT pg_notify('django_fsmworker', 'tests.Noop now')")
             eventually(lambda: embedded.runner.hints.received)
             at_rest(embedded)
 
         assert len(sent) - before <= 4
 
 
+class Sender:
+    """Any role that can connect: it sends what it likes, each message in a transaction of its own.
+
+    (Equal messages of one transaction arrive once.)
+    """
+
+    def __init__(self) -> None:
+        wrapper: Any = connection
+        self._raw = wrapper.Database.connect(**wrapper.get_connection_params(), autocommit=True)
+        self._raw.execute("SET synchronous_commit = off")
+
+    def send(self, *messages: str) -> None:
+        for message in messages:
+            self._raw.execute("SELECT pg_notify('django_fsmworker', %s)", [message])
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+@pytest.fixture
+def sender() -> Iterator[Sender]:
+    sender = Sender()
+    yield sender
+    sender.close()
+
+
+FLOOD = 5000
+UNKNOWN = ["", "*", "* never", "* now ", "tests.Noop", "? x", "\x1b[2J", "\N{SNOWMAN}", "x" * 7999]
+
+
+@pytest.mark.postgresql
+class TestWhatAnybodySends:
+    """A role that can connect can send anything, and as much as it likes."""
+
+    @pytest.mark.parametrize("urgency", ["now", "soon"])
+    def test_a_hint_for_every_model_wakes_them_all(self, urgency, start_hearing, sender):
+        embedded = start_hearing(Noop, Trouble)
+        rows = [Noop(), Trouble(mode="by_name")]
+        with transaction.atomic():
+            for row in rows:
+                row.save()
+            connection.run_on_commit.clear()
+
+        sender.send(f"* {urgency}")
+
+        eventually(lambda: [fresh(row).state for row in rows] == ["done"] * 2, SOON)
+        assert embedded.runner.hints.active
+        assert embedded.runner.hints.unknown == 0
+
+    def test_a_sweep_for_every_model_sweeps_them_all(self, start_hearing, sender, monkeypatch):
+        swept = []
+        monkeypatch.setattr(Sweeper, "hinted", lambda sweeper, model: swept.append(model))
+        hints = start_hearing(Noop, Trouble).runner.hints
+        swept.clear()
+        before, began = hints.received, time.monotonic()
+
+        sender.send(*["* sweep"] * 1000)
+
+        eventually(lambda: hints.received == before + 1000)
+        windows = (time.monotonic() - began) / sending.WINDOW + hearing.BURST
+        assert set(swept) == {Noop, Trouble}
+        assert len(swept) <= 2 * (windows + 1)
+        assert hints.active
+
+    def test_what_is_no_hint_is_ignored_and_counted(self, start_hearing, sender, caplog):
+        embedded = start_hearing(Noop)
+        row = Noop(state="new")
+        received = embedded.runner.hints.received
+        caplog.set_level(logging.DEBUG, "django_fsmworker")
+        caplog.clear()
+
+        sender.send(*UNKNOWN)
+
+        eventually(lambda: embedded.runner.hints.unknown == len(UNKNOWN))
+        assert embedded.runner.hints.received == received
+        assert embedded.runner.hints.active
+        assert not [each for each in caplog.records if each.name.endswith("hints")]
+        row.save()
+        eventually(lambda: states([row]) == ["done"], SOON)
+
+    def test_bytes_that_cannot_be_decoded_are_no_error(self, start_hearing, sender, monkeypatch):
+        """As a database in SQL_ASCII passes them on."""
+        parsed = []
+        monkeypatch.setattr(Hint, "parse", lambda text: parsed.append(text))
+        listener = PostgreSQLListener("default")
+        listener._arrived.append(b"\xff\xfe now")
+
+        assert listener.wait(0) == [None]
+        assert parsed == ["\N{REPLACEMENT CHARACTER}" * 2 + " now"]
+        listener.close()
+
+    @pytest.mark.parametrize(
+        "message", ["* now", "* soon", "* sweep", "tests.Noop now", "tests.Noop soon", "unknown"]
+    )
+    def test_a_flood_causes_at_most_one_look_in_a_window(
+        self, message, start_hearing, sender, caplog
+    ):
+        with statements() as sent:
+            embedded = start_hearing(Noop, Trouble)
+            hints = embedded.runner.hints
+            caplog.set_level(logging.DEBUG, "django_fsmworker")
+            caplog.clear()
+            arrived, before = hints.received + hints.unknown, len(sent)
+            began = time.monotonic()
+
+            sender.send(*[message] * FLOOD)
+            eventually(lambda: hints.received + hints.unknown == arrived + FLOOD)
+            at_rest(embedded)
+            windows = (time.monotonic() - began) / sending.WINDOW + hearing.BURST
+
+        # A look is a claim from each model and a question for both, or the question alone.
+        assert len(sent) - before <= 3 * (windows + 1)
+        assert len(sent) - before < FLOOD / 10
+        assert hints.active
+        assert not [each for each in caplog.records if each.name.endswith("hints")]
+
+    def test_a_row_is_run_during_a_flood(self, start_hearing, sender, start_thread):
+        start_hearing(Noop)
+
+        flood = start_thread(lambda: [sender.send(*["* now"] * 100) for _ in range(50)])
+        row = Noop.objects.create()
+
+        eventually(lambda: states([row]) == ["done"], SOON)
+        flood.result()
+
+
 class Deaf(PostgreSQLListener):
     """As a pooler in transaction mode makes it: LISTEN succeeds, and nothing ever comes."""
 
-    def wait(self, timeout: float) -> list[str]:
+    def wait(self, timeout: float) -> list[Hint | None]:
         super().wait(timeout)
         return []

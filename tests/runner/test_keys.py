@@ -12,12 +12,11 @@ from django.db.models import Model, QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.keys import key_of
-from django_fsmworker.models.records import row_key
-from testapp.models import Document, ParentKind, kinds
-from tests.kinds import KINDS, KindOfModel, every_kind, values
+from django_fsmworker.models.keys import key_of, row_key
+from tests.app.models import Document, ParentKind, kinds
+from tests.model_kinds import KINDS, KindOfModel, every_kind, values
 from tests.runner.embedded import Embedded, one_pass
-from tests.runner.gate import Gate
+from tests.runner.held_check import HeldCheck
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -46,12 +45,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """What rows with the wish ``wait`` wait at."""
-    gate = Gate()
-    monkeypatch.setitem(kinds.WISHES, "wait", lambda states, row: gate(row))
-    yield gate
-    gate.open.set()
+def held_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldCheck]:
+    """The check of rows with the wish ``wait``."""
+    held_check = HeldCheck()
+    monkeypatch.setitem(kinds.WISHES, "wait", lambda states, row: held_check(row))
+    yield held_check
+    held_check.released.set()
 
 
 def record(kind: KindOfModel, row: Any) -> Any:
@@ -74,7 +73,7 @@ def end(kind: KindOfModel, row: Any) -> tuple[str, bool, int]:
 
 
 def test_long_checks_keep_their_leases(
-    start_runner: Start, eventually: Eventually, gate: Gate
+    start_runner: Start, eventually: Eventually, held_check: HeldCheck
 ) -> None:
     """Rows of every kind, in two databases, in the hands of one runner."""
     rows = [(kind, kind.row(wish="wait")) for kind in KINDS]
@@ -83,8 +82,9 @@ def test_long_checks_keep_their_leases(
     def stored() -> list[Any]:
         return [kind.stored(row) for kind, row in rows]
 
-    runner = start_runner(*models, lease=2, concurrency=len(rows))
-    eventually(lambda: len(gate.entered) == len(rows))
+    # One slot is kept for rows of other states.
+    runner = start_runner(*models, lease=2, concurrency=len(rows) + 1)
+    eventually(lambda: len(held_check.begun) == len(rows))
     claimed = stored()
     eventually(
         lambda: all(
@@ -92,10 +92,10 @@ def test_long_checks_keep_their_leases(
         )
     )
     held = stored()
-    gate.open.set()
+    held_check.released.set()
     eventually(lambda: {row.state for row in stored()} == {"done"})
 
-    assert Counter(gate.entered) == Counter(key_of(row) for _, row in rows)
+    assert Counter(held_check.begun) == Counter(key_of(row) for _, row in rows)
     assert [row.state_claim for row in held] == [row.state_claim for row in claimed]
     assert runner.total("superseded") == 0
 
@@ -159,16 +159,16 @@ class TestEveryKind:
         assert kind.stored(stays).state == "asked"
 
     def test_what_has_not_started_is_handed_back(
-        self, kind: KindOfModel, start_runner: Start, eventually: Eventually, gate: Gate
+        self, kind: KindOfModel, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         rows = [kind.row(number, wish="wait") for number in range(2)]
         runner = start_runner(kind.runs, concurrency=1, drain_timeout=0.1)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
         eventually(lambda: kind.rows().filter(state_claim__isnull=False).count() == 2)
 
         runner.runner.stop(timeout=0.1)
         eventually(lambda: runner.total("interrupted") == 2)
-        gate.open.set()
+        held_check.released.set()
 
         assert [end(kind, row) for row in rows] == [("new", True, 0)] * 2
 

@@ -14,8 +14,8 @@ from django.db import connection, transaction
 
 from django_fsmworker import clock
 from django_fsmworker.store import Lane, store_for
-from testapp.models import Chain, Noop
-from tests.runner.claiming import Claiming
+from tests.app.models import Chain, Noop
+from tests.runner.lone_claimer import LoneClaimer
 from tests.runner.rows import lapse, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +44,7 @@ def put(row: Any, due: float) -> None:
     type(row).objects.filter(pk=row.pk).update(state_next=moment)
 
 
-def busy_until(claiming: Claiming, pk: Any, seconds: float = 10.0) -> float:
+def busy_until(claiming: LoneClaimer, pk: Any, seconds: float = 10.0) -> float:
     """Go round until the row was claimed, with a lane that never runs empty; how long it took."""
     start = time.monotonic()
     while pk not in claiming.round():
@@ -69,7 +69,7 @@ class TestDeadEntries:
 
     def test_a_drain_leaves_the_lane_as_cheap_as_it_was(self, old_snapshot: None) -> None:
         fill(MANY + 10)
-        claiming = Claiming(Noop, "done", room=2 * BATCH, lease=600)
+        claiming = LoneClaimer(Noop, "done", room=2 * BATCH, lease=600)
         drained = 0
         while drained < MANY:
             drained += len(claiming.round())
@@ -85,13 +85,13 @@ class TestDeadEntries:
         self, old_snapshot: None
     ) -> None:
         fill(MANY // 5)
-        claiming = Claiming(Noop, "done", room=2 * BATCH, lease=600)
+        claiming = LoneClaimer(Noop, "done", room=2 * BATCH, lease=600)
         claiming.drain()
         looks = []
 
         for _ in range(5):
             Noop.objects.create()
-            claiming.claimer.wake(Noop, "new", 0)
+            claiming.claimer.lanes.wake(Noop, "new", 0)
             looks.append(self.buffers(claiming.next_look("new", 10)))
             assert claiming.drain() == 1
 
@@ -106,7 +106,7 @@ def _snapshot(start_thread: Callable[..., Any]) -> Iterator[None]:
     def look() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            cursor.execute("SELECT count(*) FROM testapp_noop")
+            cursor.execute("SELECT count(*) FROM tests_noop")
             begun.set()
             over.wait(60)
 
@@ -120,10 +120,10 @@ def _snapshot(start_thread: Callable[..., Any]) -> Iterator[None]:
 
 
 class TestBelowTheMark:
-    def claiming(self, batch: int = 20) -> Claiming:
+    def claiming(self, batch: int = 20) -> LoneClaimer:
         """A lane with a mark a few seconds ago, and more rows than it takes at once."""
         fill(200, since=60)
-        claiming = Claiming(Noop, "done", room=2 * batch, lease=LEASE, poll_interval=0.2)
+        claiming = LoneClaimer(Noop, "done", room=2 * batch, lease=LEASE, poll_interval=0.2)
         claiming.round()
         claiming.round()
         assert claiming.next_look("new", 1).since is not None
@@ -157,14 +157,16 @@ class TestBelowTheMark:
         fill(200, since=5)
         claiming.drain()
         fill(200, since=5)
-        claiming.claimer.wake(Noop, "new", 0)
+        claiming.claimer.lanes.wake(Noop, "new", 0)
         claiming.round()
         mark = claiming.next_look("new", 1).since
         commit.set()
         thread.result()
 
+        due = Noop.objects.get(pk=row.pk).state_next
         assert mark is not None
-        assert mark > Noop.objects.get(pk=row.pk).state_next
+        assert due is not None
+        assert mark > due
         assert busy_until(claiming, row.pk) <= LEASE / 6 + 1.5
 
     def test_rows_whose_process_died_are_rescued(self) -> None:
@@ -203,7 +205,7 @@ class TestFairness:
     def test_many_due_rows_of_one_state_do_not_starve_ten_of_another(self) -> None:
         fill(10_000, "first", Chain)
         fill(10, "third", Chain, since=1)
-        claiming = Claiming(Chain, "last", room=100)
+        claiming = LoneClaimer(Chain, "last", room=100)
 
         claiming.round()
 
@@ -215,7 +217,7 @@ class TestSinglePass:
     def test_leaves_what_came_due_after_its_start(self, travel: Travel) -> None:
         fill(100)
         Noop.objects.create(state_next=clock.now() + timedelta(seconds=30))
-        claiming = Claiming(Noop, "done", room=40)
+        claiming = LoneClaimer(Noop, "done", room=40)
 
         claiming.claimer.only_what_is_due_now()
         travel(60)

@@ -11,9 +11,9 @@ import pytest
 
 from django_fsmworker import clock
 from django_fsmworker.models.records import FailureRecord
-from testapp.models import Trouble
+from tests.app.models import Trouble
 from tests.runner.embedded import Embedded, one_pass
-from tests.runner.gate import Gate
+from tests.runner.held_check import HeldCheck
 from tests.runner.rows import fresh, path
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,26 +23,26 @@ Eventually = Callable[..., Any]
 
 
 def gated() -> Trouble:
-    return Trouble.objects.create(mode="gate")
+    return Trouble.objects.create(mode="held")
 
 
 class TestRenewal:
     def test_a_long_check_keeps_its_lease_and_nobody_else_runs_it(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         row = gated()
         first = start_runner(Trouble, lease=0.8)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
         claimed = fresh(row)
         second = start_runner(Trouble, lease=0.8)
 
-        # Three leases later …
-        eventually(lambda: clock.now() > claimed.state_lease + timedelta(seconds=1.6))
+        # Renewed when three leases had passed …
+        eventually(lambda: fresh(row).state_lease > claimed.state_lease + timedelta(seconds=2.4))
         held = fresh(row)
-        gate.open.set()
+        held_check.released.set()
         eventually(lambda: fresh(row).state == "done")
 
-        assert gate.entered == [row.pk]
+        assert held_check.begun == [row.pk]
         assert held.state_claim == claimed.state_claim
         assert held.state_lease > claimed.state_lease
         assert held.state_next > claimed.state_next, "it has left the head of its lane"
@@ -50,33 +50,33 @@ class TestRenewal:
         assert (first.total("superseded"), second.total("moved")) == (0, 0)
 
     def test_rows_that_wait_for_a_thread_keep_their_leases(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         rows = [gated() for _ in range(2)]
         start_runner(Trouble, lease=0.8, concurrency=1)
         eventually(lambda: Trouble.objects.running().count() == 2)
-        until = max(fresh(row).state_lease for row in rows) + timedelta(seconds=1)
+        until = max(fresh(row).state_lease for row in rows) + timedelta(seconds=1.8)
 
-        eventually(lambda: clock.now() > until)
+        eventually(lambda: all(fresh(row).state_lease > until for row in rows))
         assert Trouble.objects.running().count() == 2
-        gate.open.set()
+        held_check.released.set()
 
         eventually(lambda: not Trouble.objects.exclude(state="done").exists())
-        assert sorted(gate.entered) == [row.pk for row in rows]
+        assert sorted(held_check.begun) == [row.pk for row in rows]
 
     def test_a_lapsed_lease_that_nobody_took_is_renewed(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         row = gated()
         runner = start_runner(Trouble, lease=1)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
         now = clock.now()
         Trouble.objects.filter(pk=row.pk).update(
             state_lease=now - timedelta(seconds=1), state_next=now + timedelta(seconds=30)
         )
 
         eventually(lambda: Trouble.objects.running().exists())
-        gate.open.set()
+        held_check.released.set()
         eventually(lambda: fresh(row).state == "done")
 
         assert runner.total("superseded") == 0
@@ -88,16 +88,16 @@ class TestCancel:
     ) -> None:
         row = Trouble.objects.create(mode="loop")
         runner = start_runner(Trouble, lease=1, deadline=60)
-        eventually(lambda: runner.runner._pool.running())
+        eventually(lambda: runner.runner.status().threads.running)
 
         row.state_transition("waiting")
-        eventually(lambda: not runner.runner._pool.running(), 3)
+        eventually(lambda: not runner.runner.status().threads.running, 3)
 
         assert fresh(row).state == "waiting"
         assert path(row) == ["new", "waiting"]
         eventually(lambda: runner.total("superseded") == 1)
         assert not FailureRecord.objects.exists()
-        assert f"The check of testapp.Trouble {row.pk} in the state new was cancelled." in (
+        assert f"The check of tests.Trouble {row.pk} in the state new was cancelled." in (
             caplog.messages
         )
 
@@ -106,7 +106,7 @@ class TestCancel:
     ) -> None:
         row = Trouble.objects.create(mode="loop")
         runner = start_runner(Trouble, concurrency=1, lease=1, deadline=60)
-        eventually(lambda: runner.runner._pool.running())
+        eventually(lambda: runner.runner.status().threads.running)
         Trouble.objects.filter(pk=row.pk).update(mode="succeed")
 
         row.state_transition("patient")
@@ -119,11 +119,11 @@ class TestCancel:
     ) -> None:
         row = Trouble.objects.create(mode="swallow", value=4)
         runner = start_runner(Trouble, lease=0.6, deadline=2, abandon_after=0.1)
-        eventually(lambda: runner.runner._pool.running())
+        eventually(lambda: runner.runner.status().threads.running)
 
         row.state_transition("waiting")
-        eventually(lambda: runner.runner._pool.abandoned == 1)
-        eventually(lambda: runner.runner._pool.abandoned == 0)
+        eventually(lambda: runner.runner.status().threads.abandoned == 1)
+        eventually(lambda: runner.runner.status().threads.abandoned == 0)
 
         assert (fresh(row).state, runner.total("superseded")) == ("waiting", 1)
         assert not FailureRecord.objects.exists()
@@ -134,16 +134,16 @@ class TestFence:
         self,
         start_runner: Start,
         eventually: Eventually,
-        gate: Gate,
+        held_check: HeldCheck,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         row = gated()
         runner = start_runner(Trouble)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
 
         row.state_transition("waiting")
         before = fresh(row)
-        gate.open.set()
+        held_check.released.set()
         with caplog.at_level("INFO", logger="django_fsmworker"):
             eventually(lambda: runner.total("superseded") == 1)
 
@@ -153,44 +153,44 @@ class TestFence:
         assert runner.total("moved") == 0
 
     def test_it_is_counted_once(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         row = gated()
         runner = start_runner(Trouble, lease=0.6)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
 
         row.state_transition("waiting")
         eventually(lambda: runner.total("superseded") == 1)
-        gate.open.set()
+        held_check.released.set()
         runner.stop()
 
         assert runner.total("superseded") == 1
         assert runner.total("interrupted") == 0
 
     def test_a_row_that_went_to_the_same_state_again_is_another_stay(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         row = gated()
-        runner = start_runner(Trouble, lease=30)
-        eventually(lambda: gate.entered)
+        runner = start_runner(Trouble, lease=3)
+        eventually(lambda: held_check.begun)
         row.state_transition("new")
 
-        eventually(lambda: len(gate.entered) == 2)
-        gate.open.set()
+        eventually(lambda: len(held_check.begun) == 2)
+        held_check.released.set()
         eventually(lambda: fresh(row).state == "done")
 
         assert path(row) == ["new", "new", "done"]
         eventually(lambda: runner.total("superseded") == 1)
 
     def test_a_row_that_is_deleted_while_it_runs_stays_deleted(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         row = gated()
         runner = start_runner(Trouble)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
 
         row.delete()
-        gate.open.set()
+        held_check.released.set()
 
         eventually(lambda: runner.total("superseded") == 1)
         assert not Trouble.objects.exists()

@@ -11,8 +11,8 @@ import pytest
 from django.db import transaction
 
 from django_fsmworker.models.records import FailureRecord
-from testapp.models import Trouble, TroubleStates
-from tests.runner.embedded import Embedded, one_pass, working_threads
+from tests.app.models import Trouble, TroubleStates
+from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import due_in, failure, fresh, reason, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,13 +58,15 @@ class Scene:
         self._eventually(self._no_thread_is_missing, 1)
         late = [Trouble.objects.create() for _ in range(self.threads * 2)]
         self._eventually(lambda: set(states(late)) == {"done"}, 5)
-        assert working_threads() == self.threads
+        assert self.runner.working_threads() == self.threads
         assert self.runner.alive
         for row in self.good + late:
             assert failure(row) is None
 
     def _no_thread_is_missing(self) -> bool:
-        assert working_threads() == self.threads, f"the threads are {threading.enumerate()}"
+        assert self.runner.working_threads() == self.threads, (
+            f"the threads are {threading.enumerate()}"
+        )
         return True
 
 
@@ -163,7 +165,7 @@ def test_a_check_that_waits_for_the_locked_file(
     scene._eventually(lambda: len(entered) == scene.threads)
     with locked(held):
         locking.append(True)
-        scene._eventually(lambda: scene.runner.runner._pool.abandoned == 2)
+        scene._eventually(lambda: scene.runner.runner.status().threads.abandoned == 2)
     scene.all_of(lambda row: fresh(row).state_failures or fresh(row).state == "done")
     scene.at_full_strength()
 

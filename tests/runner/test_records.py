@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.dispatch import Signal
 
+from django_fsmworker import clock
+from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models.records import StatorLog
-from django_fsmworker.runner.identity import worker_name
+from django_fsmworker.runner.counters import NAMES, Counters
+from django_fsmworker.runner.database.outages import OutageTracker
+from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.signals import check_failed, row_expired, state_changed
-from testapp.models import BasicModel, Chain, Expiring, Trouble
+from django_fsmworker.store import stores_for
+from tests.app.models import BasicModel, Chain, Expiring, Trouble
 from tests.runner.embedded import Embedded, one_pass
+from tests.runner.heard import heard
 from tests.runner.rows import entered, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@contextmanager
-def heard(signal: Signal, sender: Any) -> Iterator[list[dict[str, Any]]]:
-    """What the signal says meanwhile, each with what the database held at that moment."""
-    told: list[dict[str, Any]] = []
-
-    def receive(sender: Any, signal: Signal, **said: Any) -> None:
-        row = sender.objects.filter(pk=said["pk"]).first()
-        told.append({**said, "in_transaction": connection.in_atomic_block, "row": row})
-
-    signal.connect(receive, sender=sender)
-    try:
-        yield told
-    finally:
-        signal.disconnect(receive, sender=sender)
 
 
 class TestStatorLog:
@@ -43,16 +31,16 @@ class TestStatorLog:
         Trouble.objects.create(mode="stay")
         Chain.objects.create()
 
-        one_pass(Trouble, Chain, BasicModel)
+        runner = one_pass(Trouble, Chain, BasicModel)
 
         logs = {log.model: log for log in StatorLog.objects.all()}
-        assert set(logs) == {"testapp.Trouble", "testapp.Chain"}
-        log = logs["testapp.Trouble"]
-        assert (log.moved, log.failed, log.stayed, log.timed_out) == (1, 1, 1, 0)
-        assert (log.interrupted, log.superseded, log.expired) == (0, 0, 0)
-        assert log.worker == worker_name()
+        assert set(logs) == {"tests.Trouble", "tests.Chain"}
+        log = logs["tests.Trouble"]
+        assert (log.moved, log.failed, log.stayed, log.overran) == (1, 1, 1, 0)
+        assert (log.timed_out, log.interrupted, log.superseded, log.expired) == (0, 0, 0, 0)
+        assert log.worker == runner.worker_id
         assert log.since < log.until
-        assert logs["testapp.Chain"].moved == 1
+        assert logs["tests.Chain"].moved == 1
 
     def test_a_running_runner_sums_up_what_came_since_the_last_time(
         self,
@@ -72,10 +60,29 @@ class TestStatorLog:
         first, second = StatorLog.objects.order_by("since")
         assert first.until <= second.since
 
+    def test_it_says_what_waits(self) -> None:
+        Trouble.objects.bulk_create(Trouble() for _ in range(2))
+        Trouble.objects.update(state_next=clock.now() - timedelta(seconds=90))
+        stores = stores_for([Trouble, Chain])
+        outages, counters = OutageTracker(), Counters()
+        housekeeping = Housekeeping(
+            stores, RunnerSettings(), counters, outages, "one", may_be_due=lambda model: True
+        )
+
+        housekeeping.write_summaries("default")
+
+        (log,) = StatorLog.objects.all()
+        assert (log.model, log.due, log.handled) == ("tests.Trouble", 2, 0)
+        assert log.oldest_due is not None and 90 <= log.oldest_due < 120
+
     def test_a_runner_that_did_nothing_says_nothing(self) -> None:
         one_pass(Trouble)
 
         assert not StatorLog.objects.exists()
+
+
+def test_the_log_has_a_column_for_whatever_is_counted() -> None:
+    assert StatorLog.counted() == list(NAMES)
 
 
 class TestSignals:
@@ -114,10 +121,27 @@ class TestSignals:
         assert {each["error"] for each in failed} == {
             "RuntimeError: the moon is in the wrong house"
         }
+        assert {str(each["exception"]) for each in failed} == {"the moon is in the wrong house"}
+        assert all(each["exception"].__traceback__ for each in failed)
         assert [each["failures"] for each in failed] == [1, 2, 3]
         assert [(each["target"], each["cause"]) for each in changed] == [("failed", "failure")]
 
-    def test_row_expired(self) -> None:
+    def test_check_failed_tells_an_overrun_from_an_exception(self) -> None:
+        raising = Trouble.objects.create(mode="raise")
+        looping = Trouble.objects.create(mode="loop")
+
+        with heard(check_failed, Trouble) as failed:
+            one_pass(Trouble, task_deadline=0.3)
+
+        assert {each["pk"]: each["ending"] for each in failed} == {
+            raising.pk: "failed",
+            looping.pk: "overran",
+        }
+        exceptions = {each["pk"]: each["exception"] for each in failed}
+        assert type(exceptions[raising.pk]) is RuntimeError
+        assert exceptions[looping.pk] is None
+
+    def test_row_expired_tells_key_and_state(self) -> None:
         row = Expiring.objects.create(state="gone")
         entered(row, 11)
 
@@ -139,15 +163,15 @@ class TestSignals:
         self,
         start_runner: Callable[..., Embedded],
         eventually: Callable[..., Any],
-        gate: Any,
+        held_check: Any,
     ) -> None:
-        row = Trouble.objects.create(mode="gate")
+        row = Trouble.objects.create(mode="held")
         runner = start_runner(Trouble)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
         row.state_transition("waiting")
 
         with heard(state_changed, Trouble) as told:
-            gate.open.set()
+            held_check.released.set()
             eventually(lambda: runner.total("superseded") == 1)
 
         assert told == []

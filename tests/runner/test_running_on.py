@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.runner.settling import running_on
-from testapp.models import Chain, CheckLog
+from django_fsmworker.runner import settler
+from tests.app.models import Chain, CheckLog
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import fresh
 
@@ -77,7 +77,7 @@ def test_after_so_many_steps_others_get_their_turn(
     claims: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(running_on, "MOST_STEPS", 1)
+    monkeypatch.setattr(settler, "MOST_STEPS", 1)
     Chain.objects.create()
 
     start_runner(Chain)

@@ -12,9 +12,11 @@ import pytest
 
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.runner import StatorRunner
-from testapp.models import BasicModel, Chain, Trouble
-from tests.runner.embedded import QUICK, Embedded, one_pass, working_threads
-from tests.runner.gate import Gate
+from django_fsmworker.runner.database.outages import QueryWatchdog
+from django_fsmworker.runner.main_loop import Watchdog
+from tests.app.models import BasicModel, Chain, Trouble
+from tests.runner.embedded import QUICK, Embedded, one_pass
+from tests.runner.held_check import HeldCheck
 from tests.runner.rows import due_in, fresh, lapse, reason, states
 from tests.runner.server import Server
 
@@ -25,21 +27,21 @@ Eventually = Callable[..., Any]
 
 
 def gated(number: int) -> list[Trouble]:
-    return [Trouble.objects.create(mode="gate") for _ in range(number)]
+    return [Trouble.objects.create(mode="held") for _ in range(number)]
 
 
 class TestHandingBack:
     def test_what_has_not_started_is_free_and_due_at_once(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         rows = gated(6)
         runner = start_runner(Trouble, concurrency=2)
-        eventually(lambda: Trouble.objects.running().count() >= 4 and len(gate.entered) == 2)
+        eventually(lambda: Trouble.objects.running().count() >= 4 and len(held_check.begun) == 2)
 
         runner.runner.stop()
-        waiting = [row for row in rows if row.pk not in gate.entered]
+        waiting = [row for row in rows if row.pk not in held_check.begun]
         eventually(lambda: not any(fresh(row).state_claim for row in waiting))
-        gate.open.set()
+        held_check.released.set()
         runner.stop()
 
         assert sorted(states(rows)) == ["done"] * 2 + ["new"] * 4
@@ -51,18 +53,18 @@ class TestHandingBack:
         assert not FailureRecord.objects.exists()
 
     def test_a_suspect_that_is_handed_back_stays_a_suspect_and_is_counted_once(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         rows = gated(2)
         suspect = Trouble.objects.create()
         runner = start_runner(Trouble, concurrency=2)
-        eventually(lambda: len(gate.entered) == 2)
+        eventually(lambda: len(held_check.begun) == 2)
         lapse([suspect], times=2)
         eventually(lambda: fresh(suspect).state_failures == 2)
 
         runner.runner.stop()
         eventually(lambda: fresh(suspect).state_claim is None)
-        gate.open.set()
+        held_check.released.set()
         runner.stop()
 
         assert fresh(suspect).state_failures == 1
@@ -73,15 +75,15 @@ class TestHandingBack:
 
 class TestDraining:
     def test_what_runs_may_end(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         (row,) = gated(1)
         runner = start_runner(Trouble)
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
 
         runner.runner.stop()
         assert fresh(row).state == "new"
-        gate.open.set()
+        held_check.released.set()
         runner.stop()
 
         assert fresh(row).state == "done"
@@ -91,7 +93,7 @@ class TestDraining:
     ) -> None:
         rows = [Trouble.objects.create(mode="loop") for _ in range(2)]
         runner = start_runner(Trouble, concurrency=2, drain_timeout=0.3)
-        eventually(lambda: len(runner.runner._pool.running()) == 2)
+        eventually(lambda: len(runner.runner.status().threads.running) == 2)
 
         began = time.monotonic()
         runner.stop()
@@ -114,7 +116,7 @@ class TestDraining:
     ) -> None:
         row = Trouble.objects.create(mode="loop")
         runner = start_runner(Trouble, drain_timeout=60)
-        eventually(lambda: runner.runner._pool.running())
+        eventually(lambda: runner.runner.status().threads.running)
 
         began = time.monotonic()
         runner.stop(timeout=0.2)
@@ -139,6 +141,24 @@ class TestDraining:
 
         eventually(lambda: not left(), 2)
 
+    def test_the_thread_that_watches_queries_has_ended_when_run_returns(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watch, ending = QueryWatchdog.run, threading.Event()
+        watchdogs: list[QueryWatchdog] = []
+
+        def end_late(watchdog: QueryWatchdog) -> None:
+            watchdogs.append(watchdog)
+            watch(watchdog)
+            threading.Timer(0.3, ending.set).start()
+            ending.wait()
+
+        monkeypatch.setattr(QueryWatchdog, "run", end_late)
+
+        one_pass(Trouble)
+
+        assert [watchdog.is_alive() for watchdog in watchdogs] == [False]
+
     @pytest.mark.postgresql
     @pytest.mark.mysql
     def test_no_connection_is_left(
@@ -146,7 +166,7 @@ class TestDraining:
     ) -> None:
         rows = [Trouble.objects.create(mode=mode) for mode in ("succeed", "loop", "raise")]
         runner = start_runner(Trouble, deadline=0.3)
-        eventually(lambda: runner.total("moved") == runner.total("timed_out") == 1)
+        eventually(lambda: runner.total("moved") == runner.total("overran") == 1)
 
         runner.stop()
 
@@ -154,19 +174,24 @@ class TestDraining:
         assert states(rows) == ["done", "new", "new"]
 
     def test_a_long_drain_is_no_stall(
-        self, start_runner: Start, eventually: Eventually, gate: Gate
+        self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         stalls: list[bool] = []
         (row,) = gated(1)
         runner = start_runner(
             Trouble, watchdog_interval=0.2, on_stall=lambda: stalls.append(True), deadline=10
         )
-        eventually(lambda: gate.entered)
+        eventually(lambda: held_check.begun)
 
         runner.runner.stop()
-        end = time.monotonic() + 0.8
-        eventually(lambda: time.monotonic() > end)
-        gate.open.set()
+        # Meanwhile one like its own, over a loop that does stand still, barks three times.
+        barks: list[bool] = []
+        other = Watchdog(0.2, lambda: barks.append(True))
+        other.start()
+        eventually(lambda: len(barks) == 3)
+        other.stop()
+        other.join()
+        held_check.released.set()
         runner.stop()
 
         assert stalls == []
@@ -252,7 +277,7 @@ class TestEmbedding:
         eventually(lambda: set(states(rows)) == {"done"})
 
         assert runner.alive
-        assert working_threads() == 3
+        assert runner.working_threads() == 3
 
     def test_signal_handlers_and_alarms_are_left_alone(self) -> None:
         def theirs(number: int, frame: Any) -> None: ...

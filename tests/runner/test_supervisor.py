@@ -18,13 +18,15 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.processes.child import Child, as_exit_code, told
+from django_fsmworker.runner.processes.child import Child
+from django_fsmworker.runner.processes.exit_codes import as_exit_code, in_words
 from django_fsmworker.runner.processes.supervised import LINK, Supervised, environment
 from django_fsmworker.runner.processes.supervisor import Supervisor
-from testapp.models import Chain, CheckLog, Noop, Trouble
-from tests.runner.processes import ROOT, Process
+from tests.app.models import CheckLog, Noop, Trouble
+from tests.paths import ROOT
+from tests.runner.processes import Process
 from tests.runner.rows import fresh, states
-from tests.runner.supervised import alive, children
+from tests.runner.supervisor_children import alive, children
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -50,6 +52,20 @@ def start_supervisor(
     yield start
     for process in started:  # not killed before its children are
         eventually(lambda process=process: process.send(signal.SIGTERM) or process.ended)
+        for pid in children(process):  # its supervisor was killed, and the test has failed
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def waiting_rows(eventually: Eventually) -> Callable[[], list[Trouble]]:
+    """``waiting_rows()``: two rows whose checks have begun, and end once they have a value."""
+
+    def start() -> list[Trouble]:
+        rows = Trouble.objects.bulk_create([Trouble(mode="wait_for_value") for _ in range(2)])
+        eventually(lambda: CheckLog.objects.count() == 2, 20)
+        return rows
+
+    return start
 
 
 def count(process: Process, text: str) -> int:
@@ -60,7 +76,7 @@ class TestChildren:
     def test_they_are_as_many_as_asked_for_and_run_rows(
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
-        process, pids = start_supervisor("testapp.Noop")
+        process, pids = start_supervisor("tests.Noop")
         rows = [Noop.objects.create() for _ in range(20)]
 
         eventually(lambda: set(states(rows)) == {"done"})
@@ -71,16 +87,18 @@ class TestChildren:
         process.send(signal.SIGTERM)
         assert process.wait(10) == 0
 
-    def test_the_setting(self, start_process: Start, eventually: Eventually) -> None:
-        process = start_process("runstator", "testapp.Noop", "--once", FSMWORKER_PROCESSES="2")
+    def test_there_are_as_many_as_the_setting_says(
+        self, start_process: Start, eventually: Eventually
+    ) -> None:
+        process = start_process("runstator", "tests.Noop", "--once", FSMWORKER_PROCESSES="2")
 
         assert process.wait() == 0, process.stderr
-        assert count(process, "INFO Running testapp.Noop") == 2
+        assert count(process, "INFO Running tests.Noop") == 2
 
     def test_one_that_is_killed_is_replaced_and_that_is_said_once(
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
-        process, (first, second) = start_supervisor("testapp.Noop")
+        process, (first, second) = start_supervisor("tests.Noop")
 
         os.kill(first, signal.SIGKILL)
         eventually(lambda: len(found := children(process)) == 2 and first not in found)
@@ -95,7 +113,7 @@ class TestChildren:
     def test_one_that_was_told_to_stop_by_somebody_else_is_replaced(
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
-        process, (first, _) = start_supervisor("testapp.Noop")
+        process, (first, _) = start_supervisor("tests.Noop")
 
         os.kill(first, signal.SIGTERM)
         eventually(lambda: len(found := children(process)) == 2 and first not in found)
@@ -106,7 +124,7 @@ class TestChildren:
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
         process, _ = start_supervisor(
-            "testapp.Trouble", "--concurrency=2", "--deadline=0.2", "--drain-timeout=0.2",
+            "tests.Trouble", "--concurrency=2", "--deadline=0.2", "--drain-timeout=0.2",
             FSMWORKER_MAX_ABANDONED="1",
         )  # fmt: skip
 
@@ -116,41 +134,72 @@ class TestChildren:
         eventually(lambda: "has ended unexpectedly (exit code 3)" in process.stderr, 20)
         assert not process.ended
 
+    def test_a_check_that_ends_its_process_with_1_is_no_wrong_configuration(
+        self, start_process: Start, eventually: Eventually
+    ) -> None:
+        """Also in the first claim of the first process."""
+        Trouble.objects.create(mode="exit")
+        process = start_process("runstator", "--processes=2", "tests.Trouble", "--lease=1")
+
+        eventually(lambda: count(process, "has ended unexpectedly (exit code 1)") >= 2, 30)
+
+        assert not process.ended
+        process.send(signal.SIGTERM)
+        process.wait(20)
+
+    def test_one_that_cannot_start_when_another_could_is_tried_again(self) -> None:
+        """The configuration is the same: the database went away, or has no connection left."""
+        supervisor = Supervisor(RunnerSettings(processes=2))
+        first, second = supervisor._children
+        first.has_been_up = True
+
+        supervisor._decide(second, 42, 1, "exit code 1")
+
+        assert second.due is not None
+        assert not second.finished
+        assert not supervisor._stopping
+
 
 class TestStopping:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_the_first_signal_drains_all_and_ends_with_0(
-        self, start_supervisor: Any, eventually: Eventually, number: signal.Signals
+        self,
+        start_supervisor: Any,
+        waiting_rows: Any,
+        eventually: Eventually,
+        number: signal.Signals,
     ) -> None:
-        process, pids = start_supervisor("testapp.Chain")
-        rows = [Chain.objects.create(pause=1) for _ in range(2)]
-        eventually(lambda: CheckLog.objects.count() == 2)
+        process, pids = start_supervisor("tests.Trouble", "--deadline=60")
+        rows = waiting_rows()
 
         process.send(number)
+        said = f"INFO Stopping all processes ({number.name}).\n"
+        eventually(lambda: count(process, said) == 1)
+        Trouble.objects.update(value=1)
 
         assert process.wait(15) == 0, process.stderr
-        assert states(rows) == ["second", "second"]
+        assert states(rows) == ["done", "done"]
         assert process.stdout.count("stopped: moved=") == 2
         assert not any(map(alive, pids))
-        assert count(process, f"INFO Stopping all processes ({number.name}).\n") == 1
+        assert count(process, said) == 1
 
     def test_one_that_everybody_gets_drains_all_the_same(
-        self, start_supervisor: Any, eventually: Eventually
+        self, start_supervisor: Any, waiting_rows: Any
     ) -> None:
-        process, pids = start_supervisor("testapp.Chain")
-        rows = [Chain.objects.create(pause=1) for _ in range(2)]
-        eventually(lambda: CheckLog.objects.count() == 2)
+        process, pids = start_supervisor("tests.Trouble", "--deadline=60")
+        rows = waiting_rows()
 
         for pid in (*pids, process.pid, *pids):
             os.kill(pid, signal.SIGTERM)
+        Trouble.objects.update(value=1)
 
         assert process.wait(15) == 0, process.stderr
-        assert states(rows) == ["second", "second"]
+        assert states(rows) == ["done", "done"]
 
     def test_the_second_ends_all_at_once(
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
-        process, pids = start_supervisor("testapp.Trouble", "--deadline=60")
+        process, pids = start_supervisor("tests.Trouble", "--deadline=60")
         rows = [Trouble.objects.create(mode="sleep", value=30) for _ in range(2)]
         eventually(lambda: Trouble.objects.running().count() == 2)
 
@@ -178,16 +227,18 @@ class TestStopping:
         assert process.wait(10) == 0, process.stderr
 
     def test_children_end_in_order_when_their_supervisor_is_killed(
-        self, start_supervisor: Any, eventually: Eventually
+        self, start_supervisor: Any, waiting_rows: Any, eventually: Eventually
     ) -> None:
-        process, pids = start_supervisor("testapp.Trouble")
-        rows = Trouble.objects.bulk_create(Trouble(mode="sleep", value=2) for _ in range(2))
-        eventually(lambda: Trouble.objects.running().count() == 2)
+        process, pids = start_supervisor("tests.Trouble", "--deadline=60")
+        rows = waiting_rows()
 
         process.send(signal.SIGKILL)
+        process.wait()
+        Trouble.objects.update(value=1)
 
-        eventually(lambda: not any(map(alive, pids)), 15)
+        eventually(lambda: not any(map(alive, pids)), 20)
         assert states(rows) == ["done", "done"]
+        assert process.stdout.count("stopped: moved=") == 2
 
 
 class TestStart:
@@ -231,7 +282,7 @@ class TestStart:
         settings.FSMWORKER = {"PROCESSES": 2}
         row = Noop.objects.create()
 
-        call_command("runstator", "testapp.Noop", "--once", "--verbosity=0")
+        call_command("runstator", "tests.Noop", "--once", "--verbosity=0")
 
         assert fresh(row).state == "done"
 
@@ -240,14 +291,14 @@ class TestEnds:
     def test_after_one_pass_of_each(self, start_process: Start) -> None:
         rows = [Noop.objects.create() for _ in range(50)]
 
-        process = start_process("runstator", "testapp.Noop", "--processes=2", "--once")
+        process = start_process("runstator", "tests.Noop", "--processes=2", "--once")
 
         assert process.wait() == 0, process.stderr
         assert set(states(rows)) == {"done"}
         assert process.stdout.count("stopped: moved=") == 2
 
-    def test_after_their_time_together(self, start_process: Start) -> None:
-        process = start_process("runstator", "testapp.Noop", "--processes=2", "--run-for=3")
+    def test_children_with_a_time_to_run_end_together(self, start_process: Start) -> None:
+        process = start_process("runstator", "tests.Noop", "--processes=2", "--run-for=3")
 
         assert process.wait(20) == 0, process.stderr
         assert process.stdout.count("stopped: moved=0 ") == 2
@@ -258,7 +309,7 @@ class TestEnds:
     ) -> None:
         Trouble.objects.create(mode="sleep", value=30)
         process = start_process(
-            "runstator", "testapp.Trouble", "--processes=2", "--once", "--deadline=60"
+            "runstator", "tests.Trouble", "--processes=2", "--once", "--deadline=60"
         )
         (first, *_) = eventually(lambda: children(process), 20)
         eventually(lambda: Trouble.objects.running().exists())
@@ -272,7 +323,7 @@ class TestEnds:
 
 
 PROJECT = """
-from testapp.settings import *
+from tests.app.settings import *
 from django.core import checks
 
 {extra}
@@ -295,7 +346,7 @@ class TestTheSupervisorItself:
         (tmp_path / "asking_settings.py").write_text(PROJECT.format(extra=extra))
         paths = f"{ROOT}:{tmp_path}"
         process, pids = start_supervisor(
-            "testapp.Noop", DJANGO_SETTINGS_MODULE="asking_settings", PYTHONPATH=paths
+            "tests.Noop", DJANGO_SETTINGS_MODULE="asking_settings", PYTHONPATH=paths
         )
         return process, pids
 
@@ -358,7 +409,7 @@ class TestLiveness:
     ) -> None:
         file = tmp_path / "alive"
 
-        process, pids = start_supervisor("testapp.Noop", f"--liveness-file={file}")
+        process, pids = start_supervisor("tests.Noop", f"--liveness-file={file}")
 
         eventually(file.exists)
         assert children(process) == pids
@@ -380,7 +431,7 @@ class TestLiveness:
             file.unlink(missing_ok=True)
             now(seconds)
             who.beat()
-            supervisor._hear(who.child)
+            supervisor._read_beats(who.child)
             assert file.exists() is touched, (seconds, who.child.number)
 
     def test_one_that_has_finished_does(self) -> None:
@@ -451,12 +502,12 @@ class TestPauses:
     @pytest.mark.parametrize(
         ("code", "words", "reported"), [(3, "exit code 3", 3), (-9, "killed by signal 9", 137)]
     )
-    def test_reasons(self, code: int, words: str, reported: int) -> None:
-        assert (told(code), as_exit_code(code)) == (words, reported)
+    def test_the_reason_of_an_end_is_told(self, code: int, words: str, reported: int) -> None:
+        assert (in_words(code), as_exit_code(code)) == (words, reported)
 
 
 class TestTheLink:
-    def test_without_a_supervisor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_supervisor_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(LINK, raising=False)
 
         assert Supervised.from_environment() is None
@@ -505,7 +556,7 @@ class TestTheLink:
 
         assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=20).returncode == 1
 
-    def test_nobody_reads(self) -> None:
+    def test_a_child_does_not_wait_for_a_supervisor_that_does_not_read(self) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             link = Supervised(theirs, None)

@@ -11,12 +11,12 @@ from django.db import connection
 from django.db.models import BooleanField, Q
 from django.db.models.expressions import Func
 
-from django_fsmworker.models.hinting import _quiet_until
-from django_fsmworker.runner.guards import sweep, sweep_times
-from django_fsmworker.runner.guards.sweeping import Sweeping
+from django_fsmworker.models.hints import _quiet_until
+from django_fsmworker.runner.guards import schedule, sweep
+from django_fsmworker.runner.guards.sweeper import Sweeper
 from django_fsmworker.signals import check_failed, state_changed
-from testapp.models import Delivery, DeliveryStates, Endpoint, Noop, Receipt
-from testapp.models.deliveries import UNASKABLE
+from tests.app.models import Delivery, DeliveryStates, Endpoint, Noop, Receipt
+from tests.app.models.deliveries import UNASKABLE
 from tests.runner.deliveries import delivery, endpoint, guards_of, signed
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.locking import Locker, TableLocker
@@ -56,7 +56,7 @@ def other_guards(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``other_guards(state, (target, when), …)``: these instead of its own."""
 
     def replace(state: Any, *conditions: Any) -> None:
-        monkeypatch.setitem(state.place.__dict__, "guards", guards_of(state, *conditions))
+        monkeypatch.setitem(state.node.__dict__, "guards", guards_of(state, *conditions))
 
     return replace
 
@@ -142,7 +142,7 @@ class TestOneSweep:
 
         assert fresh(row).state == "held"
 
-    def test_a_receiver_that_raises(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_receiver_that_raises_ends_no_sweep(self, caplog: pytest.LogCaptureFixture) -> None:
         def leave(**kwargs: Any) -> None:
             raise SystemExit
 
@@ -208,7 +208,7 @@ class TestFailing:
         assert fresh(row).state_failures == 1
         assert 50 < due_in(row) <= 60
         assert any(
-            text.startswith(f"testapp.Delivery {row.pk} failed in the state signing: ")
+            text.startswith(f"tests.Delivery {row.pk} failed in the state signing: ")
             for text in caplog.messages
         )
 
@@ -265,7 +265,7 @@ class TestFailing:
 
     def test_parked_it_is_not_asked_about_any_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(SIGNING, "max_attempts", 1)
-        monkeypatch.setitem(SIGNING.place.__dict__, "failure", None)
+        monkeypatch.setitem(SIGNING.node.__dict__, "failure", None)
         row = delivery("signing", amount=UNASKABLE)
         one_pass(Delivery)
         signed(row)
@@ -300,7 +300,7 @@ class TestFailing:
         assert states(rows) == ["gone", "held", "gone"]
         assert fresh(rows[1]).state_failures == 0
         said = (
-            f"The database refuses every write to testapp.Delivery {rows[1].pk}; its guards are "
+            f"The database refuses every write to tests.Delivery {rows[1].pk}; its guards are "
             f"asked again in the next sweep."
         )
         assert caplog.messages.count(said) == 1
@@ -318,12 +318,12 @@ class constraint:
 
     def __enter__(self) -> None:
         trigger = f"""
-            CREATE TRIGGER delivery_refused BEFORE UPDATE ON testapp_delivery
+            CREATE TRIGGER delivery_refused BEFORE UPDATE ON tests_delivery
             WHEN NOT (NEW.{self._condition.replace(" state", " NEW.state")})
             BEGIN SELECT RAISE(ABORT, 'refused'); END
         """
         added = f"""
-            ALTER TABLE testapp_delivery ADD CONSTRAINT delivery_refused CHECK ({self._condition})
+            ALTER TABLE tests_delivery ADD CONSTRAINT delivery_refused CHECK ({self._condition})
         """
         if connection.vendor == "sqlite":
             self._execute(trigger)
@@ -337,7 +337,7 @@ class constraint:
             self._execute("SET check_constraint_checks = ON")
 
     def __exit__(self, *exception: object) -> None:
-        dropped = "ALTER TABLE testapp_delivery DROP CONSTRAINT delivery_refused"
+        dropped = "ALTER TABLE tests_delivery DROP CONSTRAINT delivery_refused"
         self._execute("DROP TRIGGER delivery_refused" if connection.vendor == "sqlite" else dropped)
 
     def _execute(self, sql: str) -> None:
@@ -392,7 +392,7 @@ class TestRunning:
         eventually(at_rest)
         Endpoint.objects.update(paused=False)
 
-        embedded.runner._guards.hinted(Delivery)
+        embedded.runner.parts.sweeper.hinted(Delivery)
 
         eventually(lambda: path(row) == ["held", "signing", "delivered"], SOON)
 
@@ -413,27 +413,27 @@ class TestRunning:
 
         eventually(lambda: fresh(row).state == "delivered", SOON)
 
-    def test_not_all_the_time(
+    def test_after_each_sweep_it_rests(
         self,
         start_runner: Start,
         eventually: Eventually,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """However often it is asked to: after each sweep it rests."""
-        monkeypatch.setattr(sweep_times, "REST", 1_000_000)
+        monkeypatch.setattr(schedule, "REST", 1_000_000)
         swept: list[Any] = []
-        began = sweep_times.SweepTimes.begin
+        began = schedule.SweepSchedule.begin
 
         def begin(times: Any) -> None:
             swept.append(times)
             began(times)
 
-        monkeypatch.setattr(sweep_times.SweepTimes, "begin", begin)
+        monkeypatch.setattr(schedule.SweepSchedule, "begin", begin)
         embedded = start_runner(Delivery)
         eventually(lambda: len(swept) == 2)
 
         for _ in range(50):
-            embedded.runner._guards.hinted(Delivery)
+            embedded.runner.parts.sweeper.hinted(Delivery)
         row = delivery("pending")
         eventually(lambda: fresh(row).state == "delivered")
 
@@ -465,7 +465,7 @@ class TestRunning:
     def test_it_ends_with_its_runner(
         self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Not after the sweep, but after the window."""
+        """Not after the sweep, but after the window in which the runner's loop hears of it."""
         monkeypatch.setattr(sweep, "WINDOW_ROWS", 1)
         seen = threading.Event()
         go_on = threading.Event()
@@ -485,15 +485,15 @@ class TestRunning:
         go_on.set()
         embedded.stop()
 
-        assert states(rows).count("held") >= 18
+        assert states(rows).count("held") >= 10
         assert "fsmworker-sweeping" not in {thread.name for thread in threading.enumerate()}
 
 
 def at_rest() -> bool:
     """Whether every sweep has ended: its thread waits."""
-    threads = [each for each in threading.enumerate() if isinstance(each, Sweeping)]
-    places = [place for thread in threads for place in thread._places]
-    return bool(places) and all(place.sweep is None and place.times._busy for place in places)
+    threads = [each for each in threading.enumerate() if isinstance(each, Sweeper)]
+    places = [place for thread in threads for place in thread._states]
+    return bool(places) and all(place.sweep is None and place.schedule._busy for place in places)
 
 
 def bring_in(row: Any, how: str) -> Any:

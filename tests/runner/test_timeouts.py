@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from testapp.models import BasicModel, Trouble
+from tests.app.models import BasicModel, Trouble
 from tests.runner.embedded import one_pass
 from tests.runner.rows import due_in, failure, fresh, path
 
@@ -63,6 +63,31 @@ def test_a_timeout_does_not_wait_for_the_next_try(travel: Callable[[float], None
     one_pass(BasicModel)
 
     assert fresh(row).state == "timed_out"
+
+
+def test_a_timeout_counts_as_timed_out_and_not_as_moved(travel: Callable[[float], None]) -> None:
+    BasicModel.objects.create()
+    travel(11)
+
+    runner = one_pass(BasicModel)
+
+    assert (runner.counters.total("timed_out"), runner.counters.total("moved")) == (1, 0)
+
+
+def test_a_failure_past_the_timeout_counts_as_failed(
+    travel: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(row: BasicModel) -> None:
+        raise RuntimeError("too late for that")
+
+    monkeypatch.setattr(BasicModel.state_graph, "check_new", fail)
+    row = BasicModel.objects.create()
+    travel(11)
+
+    runner = one_pass(BasicModel)
+
+    assert fresh(row).state == "timed_out"
+    assert (runner.counters.total("failed"), runner.counters.total("timed_out")) == (1, 0)
 
 
 def test_a_check_that_moves_the_row_wins_over_its_timeout(travel: Callable[[float], None]) -> None:

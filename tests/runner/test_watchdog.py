@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from django_fsmworker import clock
-from django_fsmworker.runner.watchdog import Liveness
-from testapp.models import Trouble
+from django_fsmworker.runner.main_loop import Liveness
+from tests.app.models import Trouble
 from tests.runner.embedded import Embedded
 from tests.runner.locking import TableLocker
 from tests.runner.rows import fresh, reason, states
@@ -33,6 +34,11 @@ def due_every_tenth_of_a_second() -> Trouble:
     now = clock.now()
     rows = [Trouble(state_next=now + timedelta(seconds=0.1 * number)) for number in range(200)]
     return Trouble.objects.bulk_create(rows)[0]
+
+
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
 
 
 def caught_up() -> bool:
@@ -88,7 +94,7 @@ class TestStall:
     ) -> None:
         row = due_every_tenth_of_a_second()
         process = start_process(
-            "runstator", "testapp.Trouble", "--poll-interval=0.1", FSMWORKER_WATCHDOG_INTERVAL="1"
+            "runstator", "tests.Trouble", "--poll-interval=0.1", FSMWORKER_WATCHDOG_INTERVAL="1"
         )
         eventually(caught_up)
 
@@ -124,7 +130,7 @@ class TestAbandonedThreads:
         good = [Trouble.objects.create() for _ in range(5)]
         process = start_process(
             "runstator",
-            "testapp.Trouble",
+            "tests.Trouble",
             "--concurrency=4",
             "--deadline=0.3",
             "--drain-timeout=0.5",
@@ -158,7 +164,7 @@ class TestLiveness:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file, now = tmp_path / "alive", time.monotonic()
-        monkeypatch.setattr("django_fsmworker.runner.watchdog.time.monotonic", lambda: now)
+        monkeypatch.setattr("django_fsmworker.runner.main_loop.time.monotonic", lambda: now)
         liveness = Liveness(str(file))
 
         for seconds, touched in [(0, True), (5, False), (4.9, False), (0.2, True)]:
@@ -166,6 +172,37 @@ class TestLiveness:
             file.unlink(missing_ok=True)
             liveness.touch()
             assert file.exists() is touched
+
+    @pytest.mark.sqlite  # where a trigger that refuses is one statement
+    def test_it_is_not_touched_while_due_rows_cannot_be_claimed(
+        self,
+        start_runner: Callable[..., Embedded],
+        eventually: Eventually,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("django_fsmworker.runner.claiming.claimer.LONGEST_STUCK", 0.05)
+        monkeypatch.setattr("django_fsmworker.runner.main_loop.TOUCH_INTERVAL", 0.0)
+        touched: list[bool] = []
+
+        def silent() -> bool:
+            before, rounds = len(touched), runner.runner.rounds
+            eventually(lambda: runner.runner.rounds > rounds + 2)
+            return len(touched) == before
+
+        row = Trouble.objects.create()
+        execute(
+            "CREATE TRIGGER no_claim BEFORE UPDATE ON tests_trouble FOR EACH ROW "
+            "WHEN NEW.state_claim IS NOT NULL BEGIN SELECT RAISE(ABORT, 'no claim'); END"
+        )
+        try:
+            runner = start_runner(Trouble, on_progress=lambda: touched.append(True))
+            eventually(silent)
+        finally:
+            execute("DROP TRIGGER no_claim")
+
+        eventually(lambda: fresh(row).state == "done")
+        before = len(touched)
+        eventually(lambda: len(touched) > before)
 
     def test_a_file_that_cannot_be_touched_is_said_and_ends_nothing(
         self,

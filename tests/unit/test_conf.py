@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.conf import EventSettings, RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 
 
@@ -19,7 +19,7 @@ def clean(monkeypatch, settings):
 
 
 class TestOrder:
-    def test_defaults(self):
+    def test_without_any_setting_the_defaults_hold(self):
         loaded = RunnerSettings.load()
 
         assert (loaded.concurrency, loaded.concurrency_per_model) == (10, None)
@@ -28,7 +28,7 @@ class TestOrder:
         assert loaded.liveness_file is None
         assert loaded == RunnerSettings()
 
-    def test_the_ancestors_settings(self, settings):
+    def test_the_ancestors_settings_are_read(self, settings):
         settings.STATOR_CONCURRENCY = 3
         settings.STATOR_CONCURRENCY_PER_MODEL = 2
         settings.STATOR_TASK_DEADLINE = 7
@@ -63,7 +63,7 @@ class TestOrder:
 
 class TestValues:
     @pytest.mark.parametrize("value", [90, 90.0, "90", "90.0", timedelta(minutes=1, seconds=30)])
-    def test_seconds(self, value):
+    def test_seconds_may_be_numbers_texts_and_timedeltas(self, value):
         assert RunnerSettings.load(lease=value).lease == 90.0
 
     @pytest.mark.parametrize("name", ["drain_timeout", "abandon_after", "connect_timeout"])
@@ -71,34 +71,34 @@ class TestValues:
         assert getattr(RunnerSettings.load(**{name: 0}), name) == 0.0
 
     @pytest.mark.parametrize("value", [12, "12"])
-    def test_whole_numbers(self, value):
+    def test_whole_numbers_may_be_texts(self, value):
         concurrency = RunnerSettings.load(concurrency=value).concurrency
 
         assert (concurrency, type(concurrency)) == (12, int)
 
     @pytest.mark.parametrize("value", [True, 1, "1", "true", "Yes", "on"])
-    def test_true(self, value):
+    def test_these_words_are_true(self, value):
         assert RunnerSettings.load(hints=value).hints is True
 
     @pytest.mark.parametrize("value", [False, 0, "0", "False", "no", "OFF"])
-    def test_false(self, value):
+    def test_these_words_are_false(self, value):
         assert RunnerSettings.load(hints=value).hints is False
 
     @pytest.mark.parametrize("value", ["perhaps", 2, "", []])
-    def test_neither(self, value):
+    def test_what_is_neither_true_nor_false_is_refused(self, value):
         with pytest.raises(ConfigurationError) as caught:
             RunnerSettings.load(hints=value)
 
         assert str(caught.value) == f"hints is {value!r}; it has to be true or false."
 
     @pytest.mark.parametrize("value", ["alive", Path("alive")])
-    def test_paths(self, value):
+    def test_a_path_may_be_a_text_or_a_path(self, value):
         assert RunnerSettings.load(liveness_file=value).liveness_file == "alive"
 
     @pytest.mark.parametrize(
         "value", [0, -1, "0", "ten", "", True, "nan", "inf", float("inf"), 10**400, []]
     )
-    def test_wrong_seconds(self, value, settings):
+    def test_wrong_seconds_are_refused(self, value, settings):
         settings.FSMWORKER = {"LEASE": value}
 
         with pytest.raises(ConfigurationError) as caught:
@@ -141,7 +141,7 @@ class TestValues:
             "settings.STATOR_CONCURRENCY is 'many'; it has to be a whole number above 0."
         )
 
-    def test_wrong_path(self):
+    def test_what_is_no_path_is_refused(self):
         with pytest.raises(ConfigurationError) as caught:
             RunnerSettings.load(liveness_file=5)
 
@@ -149,19 +149,20 @@ class TestValues:
 
 
 class TestTheDictionary:
-    def test_unknown_keys(self, settings):
+    def test_an_unknown_key_is_refused(self, settings):
         settings.FSMWORKER = {"CONCURENCY": 5}
 
         with pytest.raises(ConfigurationError) as caught:
             RunnerSettings.load()
 
-        keys = ", ".join(sorted(name.upper() for name in RunnerSettings.names()))
+        names = [*RunnerSettings.names(), *EventSettings.names()]
+        keys = ", ".join(sorted(name.upper() for name in names))
         assert str(caught.value) == (
             f"settings.FSMWORKER has the unknown key 'CONCURENCY'; the keys are {keys}."
         )
 
     @pytest.mark.parametrize("value", [None, [], "CONCURRENCY=5"])
-    def test_something_else(self, settings, value):
+    def test_what_is_no_dictionary_is_refused(self, settings, value):
         settings.FSMWORKER = value
 
         with pytest.raises(ConfigurationError) as caught:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import doctest
+import functools
 import inspect
 import os
 import re
@@ -25,14 +27,16 @@ from django.test.utils import isolate_apps
 
 import testapp.carrier
 import testapp.models
-from django_fsmworker import checks, conf, exceptions, signals, testing
-from django_fsmworker.graph import State, StateGraph
-from django_fsmworker.management.commands import runstator
-from django_fsmworker.models import FailureRecord, StatorLog, StatorQuerySet
-from django_fsmworker.models.saving import ENGINE_COLUMNS
-from tests.documented import DOCS, FENCE, blocks, code_words, read, rows
+from django_fsmworker import checks, conf, signals
+from django_fsmworker.graph import LimitOptions, State
+from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord, Worker
+from django_fsmworker.models.fields import ENGINE_COLUMNS
+from django_fsmworker.runner.processes.exit_codes import ExitCode
+from tests.app.models import Trouble
+from tests.documentation import DOCS, FENCE, blocks, code_words, read, rows
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
+PACKAGE = Path(checks.__file__).parent.parent
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 FILE = re.compile(
     r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```$", re.MULTILINE | re.DOTALL
@@ -48,11 +52,13 @@ class TestExamples:
 
     @pytest.fixture
     def shop(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """The pages' ``shop`` is the test project; what a page declares stays in the page."""
+        """The pages' ``shop`` is the runnable project; what a page declares stays in the page."""
         package = types.ModuleType("shop")
-        package.__dict__.update(models=testapp.models, carrier=testapp.carrier)
+        models = types.ModuleType("shop.models")
+        models.__dict__.update({**vars(testapp.models), "Parcel": Trouble})
+        package.__dict__.update(models=models, carrier=testapp.carrier)
         monkeypatch.setitem(sys.modules, "shop", package)
-        monkeypatch.setitem(sys.modules, "shop.models", testapp.models)
+        monkeypatch.setitem(sys.modules, "shop.models", models)
         monkeypatch.setitem(sys.modules, "shop.carrier", testapp.carrier)
         monkeypatch.setattr(django.contrib.admin, "site", AdminSite())
         receivers = {signal: list(signal.receivers) for signal in every_signal()}
@@ -64,7 +70,7 @@ class TestExamples:
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text())], ids=name)
-    def test_run(self, page: Path, shop: None) -> None:
+    def test_the_page_s_blocks_run(self, page: Path, shop: None) -> None:
         module = types.ModuleType("testapp.docs")
 
         for number, (language, code) in enumerate(blocks(page.read_text()), 1):
@@ -169,7 +175,7 @@ def write(path: Path, content: str) -> None:
 class TestReference:
     """Tables that would drift away from the code."""
 
-    def test_settings(self) -> None:
+    def test_it_has_every_setting_and_its_default(self) -> None:
         table = rows("reference/settings.md", "| name | default |")
 
         documented = {
@@ -183,42 +189,37 @@ class TestReference:
                 conf._EXPECTED[each.metadata["reads"]].partition(" (")[0],
                 each.metadata["ancestor"] or "",
             )
-            for each in dataclasses.fields(conf.RunnerSettings)
+            for group in (conf.RunnerSettings, conf.EventSettings)
+            for each in dataclasses.fields(group)
         }
-        assert list(documented) == conf.RunnerSettings.names()
+        assert list(documented) == [*conf.RunnerSettings.names(), *conf.EventSettings.names()]
 
     def test_every_setting_has_a_section(self) -> None:
         headings = re.findall(r"^## (\w+)$", read("reference/settings.md"), re.MULTILINE)
 
-        assert headings == conf.RunnerSettings.names()
+        assert headings == [*conf.RunnerSettings.names(), *conf.EventSettings.names()]
 
-    def test_system_checks(self) -> None:
-        sources = [path.read_text() for path in Path(checks.__file__).parent.glob("*.py")]
+    def test_it_has_every_system_check(self) -> None:
+        sources = [path.read_text() for path in PACKAGE.rglob("*.py")]
         ids = re.findall(r"fsmworker\.[EW]\d{3}", "".join(sources))
         headings = re.findall(r"^## (\S+)$", read("reference/checks.md"), re.MULTILINE)
 
         assert headings == sorted(set(ids))
 
-    def test_state_options(self) -> None:
-        options = list(inspect.signature(State.__init__).parameters.values())[1:]
+    def test_it_has_every_option_of_a_state(self) -> None:
+        *options, _ = list(inspect.signature(State.__init__).parameters.values())[1:]
 
         documented = [
             (cells[0].strip("`"), cells[1].strip("`"))
             for cells in rows("reference/graph.md", "| option | default |")
         ]
 
-        assert documented == [(option.name, str(option.default)) for option in options]
+        assert documented == [
+            *((option.name, str(option.default)) for option in options),
+            *((name, "None") for name in LimitOptions.__annotations__),
+        ]
 
-    def test_graph_attributes(self) -> None:
-        lines = read("reference/graph.md").partition("## StateGraph attributes")[2].splitlines()
-        cells = [line.split("|")[1] for line in lines[4:] if line.startswith("|")]
-        table = cells[: next(i for i, line in enumerate(lines[4:]) if not line.startswith("|"))]
-
-        public = {name for name in dir(StateGraph) if not name.startswith("_")}
-
-        assert set(code_words(table)) == public | {"initial_state"}
-
-    def test_columns(self) -> None:
+    def test_it_has_every_column_and_its_type(self) -> None:
         table = rows("reference/model.md", "| column | type |")
 
         assert code_words([cells[0] for cells in table]) == list(ENGINE_COLUMNS)
@@ -226,79 +227,81 @@ class TestReference:
             field: Any = testapp.models.Order._meta.get_field(cells[0].strip("`"))
             assert cells[1] == f"`{field.plain.__name__}`" + (", null" if field.null else "")
 
-    def test_queryset_words(self) -> None:
-        table = rows("reference/model.md", "| | rows |")
-        own = [
-            each for each in vars(StatorQuerySet) if inspect.isfunction(vars(StatorQuerySet)[each])
-        ]
-
-        assert code_words([cells[0] for cells in table]) == [
-            each for each in own if not each.startswith("bulk_")
-        ]
-
-    @pytest.mark.parametrize("model", [FailureRecord, StatorLog])
-    def test_records(self, model: Any) -> None:
-        table = rows("reference/model.md", f"| `{model.__name__}` |")
+    @pytest.mark.parametrize("model", [FailureRecord, StatorLog, TransitionRecord, Worker])
+    def test_it_has_every_column_of_the_records(self, model: Any) -> None:
+        page = "workers" if model is Worker else "model"
+        table = rows(f"reference/{page}.md", f"| `{model.__name__}` |")
 
         documented = set(code_words([cells[0] for cells in table]))
 
-        assert documented == {field.name for field in model._meta.fields} - {"id"}
+        assert documented == {field.name for field in model._meta.fields} - {"id"} | (
+            {"id"} if model is Worker else set()
+        )
 
-    def test_exceptions(self) -> None:
-        section = read("reference/model.md").partition("## Exceptions")[2]
-        documented = re.findall(r"^\| `(\w+)", section, re.MULTILINE)
-
-        assert {*documented, "FSMWorkerError"} == {
-            each
-            for each, value in vars(exceptions).items()
-            if inspect.isclass(value) and issubclass(value, BaseException)
-        }
-
-    def test_testing(self) -> None:
-        documented = dict(re.findall(r"^`(\w+)(.*)`$", read("reference/testing.md"), re.MULTILINE))
-
-        assert sorted(documented) == testing.__all__
-        for each, signature in documented.items():
-            if signature:
-                assert parameters(signature) == list(
-                    inspect.signature(getattr(testing, each)).parameters
-                )
-
-    def test_signals(self) -> None:
-        table = rows("reference/signals.md", "| signal | sent when |")
-
-        assert {cells[0].strip("`"): getattr(signals, cells[0].strip("`")) for cells in table} == {
-            each: signal for each, signal in vars(signals).items() if isinstance(signal, Signal)
-        }
-
-    def test_command_options(self) -> None:
-        table = rows("reference/command.md", "| option | |")
+    def test_it_has_every_option_of_the_command(self) -> None:
+        table = rows("reference/command.md", "| option | meaning |")
         command = load_command_class("django_fsmworker", "runstator")
         of_django = BaseCommand().create_parser("manage.py", "x")._option_string_actions
 
         documented = [word for cells in table for word in re.findall(r"`(-[\w-]+)`", cells[0])]
 
-        parser = command.create_parser("manage.py", "runstator")
+        options = command.create_parser("manage.py", "runstator")._option_string_actions
         assert documented == [
-            each for each in parser._option_string_actions if each not in of_django
+            name
+            for name, action in options.items()
+            if name not in of_django and action.help != argparse.SUPPRESS  # refused
         ]
 
-    def test_exit_codes(self) -> None:
-        codes = {cells[0]: cells[1] for cells in rows("reference/command.md", "| code | |")}
+    def test_it_has_the_exit_codes(self) -> None:
+        codes = {cells[0]: cells[1] for cells in rows("reference/command.md", "| code | meaning |")}
 
-        assert "stuck" in codes[str(runstator.TOO_MANY_ABANDONED)]
-        assert "watchdog" in codes[str(runstator.STALLED)]
+        assert "stuck" in codes[str(ExitCode.TOO_MANY_ABANDONED.value)]
+        assert "watchdog" in codes[str(ExitCode.STALLED.value)]
 
 
 def shown_default(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
-def parameters(signature: str) -> list[str]:
-    """The names of the parameters in the text of a signature."""
-    function = ast.parse(f"def f{signature}: pass").body[0]
-    assert isinstance(function, ast.FunctionDef)
-    found = function.args
-    return [each.arg for each in (*found.args, *filter(None, [found.vararg]), *found.kwonlyargs)]
+class TestArchitecture:
+    TABLE = rows("explanation/architecture.md", "| a row is | file |")
+
+    def test_each_question_has_one_answer(self) -> None:
+        for word in ("claimed", "fenced", "renewed", "run", "settled", "run on", "timed out",
+                     "expired", "hinted", "guarded"):  # fmt: skip
+            answers = [cells for cells in self.TABLE if cells[0].partition(" (")[0] == word]
+            assert len(answers) == 1, word
+
+    @pytest.mark.parametrize("cells", TABLE, ids=lambda cells: cells[0])
+    def test_the_file_defines_what_is_to_be_looked_for(self, cells: list[str]) -> None:
+        file, name = cells[1].strip("`"), cells[2].strip("`")
+
+        tree = ast.parse((PACKAGE / file).read_text())
+
+        assert name in {
+            node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        }
+
+    def test_every_file_named_exists(self) -> None:
+        page = read("explanation/architecture.md")
+
+        missing = [path for path in re.findall(r"`([\w/]+(?:\.py|/))`", page)
+                   if path != "django_fsmworker/" and not (PACKAGE / path).exists()]  # fmt: skip
+
+        assert not missing
+
+    @pytest.mark.parametrize(
+        "word",
+        sorted(set(re.findall(r"`(?:Store\.|State\.)?([A-Z]\w+)`|│ +([A-Z]\w+) +[│├]",
+                              read("explanation/architecture.md")))),
+        ids="".join,
+    )  # fmt: skip
+    def test_every_class_named_is_in_the_package(self, word: tuple[str, str]) -> None:
+        assert f"class {''.join(word)}" in every_source()
+
+
+@functools.cache
+def every_source() -> str:
+    return "".join(path.read_text() for path in PACKAGE.rglob("*.py"))

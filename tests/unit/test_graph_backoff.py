@@ -15,12 +15,12 @@ BACKOFFS = [exponential(base=2), linear(step=5), constant(7)]
 
 
 class TestExponential:
-    def test_growth(self):
+    def test_it_grows_by_its_base_up_to_its_cap(self):
         wait = exponential(base=2, factor=3, cap=100, jitter=0)
 
         assert [wait(failures) for failures in range(1, 7)] == [2, 6, 18, 54, 100, 100]
 
-    def test_timedeltas(self):
+    def test_it_takes_timedeltas(self):
         wait = exponential(base=timedelta(minutes=1), cap=timedelta(hours=1), jitter=0)
 
         assert (wait(1), wait(2), wait(50)) == (60, 120, 3600)
@@ -46,7 +46,7 @@ class TestExponential:
         assert exponential(base=10, cap=5, jitter=0)(1) == 5
 
     @pytest.mark.parametrize("failures", [1024, 10_000, 32_767])
-    def test_many_failures(self, failures):
+    def test_it_stays_at_its_cap_for_many_failures(self, failures):
         assert 3240 <= exponential(base=2)(failures) <= 3600
 
     @pytest.mark.parametrize("failures", [0, -3])
@@ -61,14 +61,14 @@ class TestExponential:
         assert exponential(base=2)(1) == first
 
 
-def test_linear():
+def test_linear_grows_by_its_step_up_to_its_cap():
     wait = linear(step=5, cap=12, jitter=0)
 
     assert [wait(failures) for failures in (0, 1, 2, 3, 10_000)] == [5, 5, 10, 12, 12]
     assert 4.5 <= linear(step=timedelta(seconds=5))(1) <= 5.5
 
 
-def test_constant():
+def test_constant_stays_the_same():
     assert [constant(7)(failures) for failures in (1, 2, 10_000)] == [7, 7, 7]
     assert 5 <= constant(timedelta(seconds=10), jitter=0.5)(3) <= 15
 
@@ -77,7 +77,7 @@ def test_full_jitter_is_never_negative():
     assert all(exponential(base=1, jitter=1)(1) >= 0 for _ in range(1000))
 
 
-def test_repr():
+def test_a_backoff_s_repr_is_its_call():
     assert [repr(backoff) for backoff in BACKOFFS] == [
         "exponential(base=2.0, factor=2.0, cap=3600.0, jitter=0.1)",
         "linear(step=5.0, cap=3600.0, jitter=0.1)",
@@ -146,7 +146,7 @@ def test_pickle_and_equality(backoff):
         ),
     ],
 )
-def test_refused(make, text):
+def test_a_backoff_that_makes_no_sense_is_refused(make, text):
     with pytest.raises(GraphError) as caught:
         make()
 

@@ -14,7 +14,7 @@ from django_fsmworker.graph.durations import LONGEST, as_seconds, earliest
     ("value", "expected"),
     [(0, 0.0), (5, 5.0), (0.25, 0.25), (timedelta(minutes=2), 120.0), (LONGEST, LONGEST)],
 )
-def test_seconds(value, expected):
+def test_a_duration_becomes_seconds(value, expected):
     result = as_seconds(value, "retry_after")
 
     assert result == expected
@@ -42,7 +42,7 @@ def test_seconds(value, expected):
         (10**40, "is longer than 100 years; give fewer seconds."),
     ],
 )
-def test_refused(value, text):
+def test_what_is_no_duration_is_refused(value, text):
     with pytest.raises(GraphError) as caught:
         as_seconds(value, "delay")
 
@@ -56,7 +56,7 @@ def test_an_int_beyond_any_float():
 
 
 @pytest.mark.parametrize("value", [0, -1, timedelta(0)])
-def test_above_zero(value):
+def test_zero_is_refused_where_it_has_to_be_above(value):
     with pytest.raises(GraphError) as caught:
         as_seconds(value, "deadline", above_zero=True)
 
@@ -67,5 +67,5 @@ def test_above_zero(value):
     ("durations", "shortest"),
     [((None, None), None), ((None, 5.0), 5.0), ((7.0, 5.0), 5.0), ((0.0, None), 0.0)],
 )
-def test_earliest(durations, shortest):
+def test_the_earliest_leaves_out_what_is_never(durations, shortest):
     assert earliest(*durations) == shortest

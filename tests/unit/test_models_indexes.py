@@ -31,5 +31,5 @@ class TestIndexName:
 
         assert len(names) == 3
 
-    def test_stays(self):
+    def test_the_same_table_has_the_same_name(self):
         assert index_name("testapp_order", "due") == index_name("testapp_order", "due")

@@ -24,7 +24,7 @@ def verdicts(error):
 
 
 @pytest.mark.parametrize("number", [1020, 1205, 1213, 3572])
-def test_contention(number):
+def test_these_numbers_are_contention(number):
     assert verdicts(raised(OperationalError, number, "try again")) == (True, False, False)
 
 
@@ -32,7 +32,7 @@ def test_contention(number):
     "number",
     [0, 1021, 1030, 1040, 1045, 1047, 1053, 1114, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 4031],
 )
-def test_outages(number):
+def test_these_numbers_are_outages(number):
     assert verdicts(raised(OperationalError, number, "gone")) == (False, True, False)
 
 
@@ -48,7 +48,7 @@ def test_outages(number):
         (OperationalError, 1153),  # a packet too large: a smaller batch fits
     ],
 )
-def test_refusals(kind, number):
+def test_these_numbers_are_refusals_of_a_row(kind, number):
     assert verdicts(raised(kind, number, "no")) == (False, False, True)
 
 

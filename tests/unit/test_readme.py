@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import unittest
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from django.test import TestCase
 from django_fsmworker.admin import StatorModelAdmin
 from django_fsmworker.testing import assert_path, run_until_idle
 from testapp.models import Order, orders
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from django_fsmworker.exceptions import TryAgainLater
-from django_fsmworker.runner.judging.answers import answers, refuse_answer
-from testapp.models import Letter, LetterStates, Trouble, UUIDKey
+from django_fsmworker.runner.execution.answers import answers, refuse_answer
+from tests.app.models import Letter, LetterStates, Trouble, UUIDKey
 
 ROWS = [Letter(pk=1), Letter(pk=2), Letter(pk=3)]
 WANTED = (
@@ -41,7 +41,7 @@ def test_one_for_each(kind: Any) -> None:
     assert answered(kind(["done", None, error])) == ["done", None, error]
 
 
-def test_by_row() -> None:
+def test_a_dictionary_answers_row_by_row() -> None:
     assert answered({ROWS[1]: "done", Letter(pk=3): "failed"}) == [None, "done", "failed"]
 
 
@@ -63,7 +63,7 @@ def test_by_other_kinds_of_keys() -> None:
     assert answers("Graph.check", {row.pk: "done"}, [row], [row.pk]) == ["done"]
 
 
-def test_nobody_is_named() -> None:
+def test_an_empty_dictionary_leaves_all_rows() -> None:
     assert answered({}) == [None] * 3
 
 
@@ -102,7 +102,7 @@ def test_another_number_of_answers(number: int) -> None:
         ({}.values(), "dict_values([])"),
     ],
 )
-def test_anything_else(result: Any, shown: str) -> None:
+def test_an_answer_of_another_type_is_refused(result: Any, shown: str) -> None:
     assert refused(result) == f"Graph.check returned {shown}; {WANTED}"
 
 
@@ -122,7 +122,7 @@ async def forgotten() -> str:
     return "done"
 
 
-def test_a_coroutine() -> None:
+def test_a_coroutine_instead_of_an_answer_is_refused() -> None:
     assert refused(forgotten()) == (
         "Graph.check is no async def, but returned an awaitable (coroutine), which was not run; "
         "write it, and what decorates it, as async def."
@@ -133,11 +133,11 @@ class TestOneAnswer:
     @pytest.mark.parametrize(
         "answer", [None, "done", LetterStates.done, TryAgainLater(5), SystemExit(1)]
     )
-    def test_allowed(self, answer: Any) -> None:
+    def test_these_answers_are_allowed(self, answer: Any) -> None:
         refuse_answer("Graph.check", answer)
 
     @pytest.mark.parametrize("answer", [42, True, ["done"], ValueError])
-    def test_refused(self, answer: Any) -> None:
+    def test_other_answers_are_refused(self, answer: Any) -> None:
         with pytest.raises(TypeError) as caught:
             refuse_answer("Graph.check", answer)
 
@@ -146,7 +146,7 @@ class TestOneAnswer:
             f"None, TryAgainLater() or an exception."
         )
 
-    def test_a_coroutine(self) -> None:
+    def test_a_coroutine_is_refused(self) -> None:
         with pytest.raises(TypeError) as caught:
             refuse_answer("Graph.check", forgotten())
 

@@ -8,25 +8,25 @@ from typing import Any
 import pytest
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.checking.passing_on import PassOn
-from django_fsmworker.runner.claiming.room import Room
-from django_fsmworker.runner.database.outages import Outages
-from django_fsmworker.runner.settling.concluding import Losses
-from django_fsmworker.runner.work.attempt import WHOLE, Attempt, attempts_at
-from django_fsmworker.runner.work.batch import (
+from django_fsmworker.runner.claiming.lanes import Capacity, Prefetch
+from django_fsmworker.runner.database.outages import OutageTracker
+from django_fsmworker.runner.execution.outcomes import LostConnections
+from django_fsmworker.runner.in_flight.attempts import (
+    WHOLE,
     Again,
+    Attempt,
     Batch,
+    InFlight,
     Work,
+    attempts_at,
     attempts_of,
     batched,
     halves,
     together,
 )
-from django_fsmworker.runner.work.holdings import Holdings
-from django_fsmworker.runner.work.ready import ReadyQueue
-from django_fsmworker.runner.work.throughput import Throughput
+from django_fsmworker.runner.in_flight.queues import ReadyQueue, ResultRouter
 from django_fsmworker.store import store_for
-from testapp.models import Letter, LetterStates, Trouble
+from tests.app.models import Letter, LetterStates, Trouble
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FAR = 1e9
@@ -73,12 +73,27 @@ class TestBatched:
         assert batched(rows, lambda attempt: False) == rows
 
     def test_rows_with_a_history_are_alone(self) -> None:
-        rows = [*attempts(2), *attempts(2, state_failures=1), *attempts(2, state_claim=3)]
+        rows = [
+            *attempts(2),
+            *attempts(2, state_failures=1),
+            *attempts(2, state_claim=3, state_failures=2),
+        ]
 
         assert sizes(batched(rows, lambda attempt: False)) == [1, 1, 1, 1, 2]
 
+    def test_rows_that_lapsed_once_are_not(self) -> None:
+        rows = [*attempts(2), *attempts(2, state_claim=3, state_failures=1)]
+
+        assert sizes(batched(rows, lambda attempt: False)) == [4]
+
+    def test_but_those_are_with_a_known_death(self) -> None:
+        rows = [*attempts(2), *attempts(2, state_claim=3, state_failures=1)]
+        rows[3].deaths = 1
+
+        assert sizes(batched(rows, lambda attempt: False)) == [1, 3]
+
     def test_so_are_rows_whose_last_check_lost_its_connection(self) -> None:
-        rows, losses = attempts(3), Losses(Outages())
+        rows, losses = attempts(3), LostConnections(OutageTracker())
         rows[1].store = store_for("default")
         losses.is_outage(rows[1])
 
@@ -116,7 +131,7 @@ class TestBatch:
 
         assert batch.superseded
 
-    def test_halves(self) -> None:
+    def test_its_halves_hold_all_its_attempts_and_are_stale(self) -> None:
         batch = batch_of(5)
 
         first, second = halves(batch)
@@ -126,7 +141,7 @@ class TestBatch:
         assert first.stale
         assert second.stale
 
-    def test_halves_of_two(self) -> None:
+    def test_the_halves_of_two_are_rows_alone(self) -> None:
         batch = batch_of(2)
 
         assert halves(batch) == batch.attempts
@@ -137,7 +152,7 @@ class TestBatch:
 
         assert sizes(halves(batch)) == [1, 2]
 
-    def test_halves_of_nothing(self) -> None:
+    def test_a_batch_without_any_row_left_has_no_halves(self) -> None:
         batch = batch_of(2)
         for attempt in batch.attempts:
             attempt.superseded = True
@@ -155,38 +170,42 @@ class TestPassOn:
         return []
 
     @pytest.fixture
-    def pass_on(self, settled: list[Any], offered: list[Work]) -> PassOn:
-        return PassOn(settled.append, offered.extend)
+    def pass_on(self, settled: list[Any], offered: list[Work]) -> ResultRouter:
+        return ResultRouter(settled.append, offered.extend)
 
-    def test_a_row(self, pass_on: PassOn, settled: list[Any]) -> None:
+    def test_a_row_alone_is_settled(self, pass_on: ResultRouter, settled: list[Any]) -> None:
         (attempt,) = attempts(1)
 
-        pass_on.over(attempt, None)
+        pass_on.route(attempt, None)
 
         assert settled == [(attempt, None)]
 
-    def test_each_row_of_a_batch_gets_its_own(self, pass_on: PassOn, settled: list[Any]) -> None:
+    def test_each_row_of_a_batch_gets_its_own(
+        self, pass_on: ResultRouter, settled: list[Any]
+    ) -> None:
         batch = batch_of(2)
         batch.finished = True
         outcome: Any = object()
 
-        pass_on.over(batch, [None, outcome])
+        pass_on.route(batch, [None, outcome])
 
         assert settled == [(batch.attempts[0], None), (batch.attempts[1], outcome)]
         assert all(attempt.finished for attempt in batch.attempts)
 
-    def test_a_batch_is_handed_back_as_a_whole(self, pass_on: PassOn, settled: list[Any]) -> None:
+    def test_a_batch_is_handed_back_as_a_whole(
+        self, pass_on: ResultRouter, settled: list[Any]
+    ) -> None:
         batch = batch_of(2)
 
-        pass_on.over(batch, None)
+        pass_on.route(batch, None)
 
         assert settled == [(attempt, None) for attempt in batch.attempts]
         assert not any(attempt.finished for attempt in batch.attempts), "it had not begun"
 
     def test_halves_go_back_to_the_queue(
-        self, pass_on: PassOn, settled: list[Any], offered: list[Work]
+        self, pass_on: ResultRouter, settled: list[Any], offered: list[Work]
     ) -> None:
-        pass_on.over(batch_of(6), Again.IN_HALVES)
+        pass_on.route(batch_of(6), Again.IN_HALVES)
 
         assert (sizes(offered), settled) == ([3, 3], [])
 
@@ -268,29 +287,37 @@ class TestPlaces:
     """A row takes its share of a place: as many as a batch holds take one."""
 
     def test_rows_of_a_plain_state_take_one_each(self) -> None:
-        holdings = Holdings()
+        holdings = InFlight()
         rows = attempts(7, model=Trouble)
         holdings.add(rows)
 
-        assert (holdings.held(False), holdings.rows(False), holdings.count(Trouble)) == (7, 7, 7)
+        assert (holdings.slots(False), holdings.rows(False), holdings.slots_of(Trouble)) == (
+            7,
+            7,
+            7,
+        )
         holdings.remove(rows)
-        assert (holdings.held(False), holdings.rows(False), holdings.count(Trouble)) == (0, 0, 0)
+        assert (holdings.slots(False), holdings.rows(False), holdings.slots_of(Trouble)) == (
+            0,
+            0,
+            0,
+        )
 
     @pytest.mark.parametrize(("number", "places"), [(1, 1), (20, 1), (21, 2), (200, 10)])
     def test_rows_of_a_batch_share_one(self, number: int, places: int) -> None:
-        holdings = Holdings()
+        holdings = InFlight()
         holdings.add(attempts(number))
 
-        assert (holdings.held(False), holdings.rows(False)) == (places, number)
-        assert holdings.count(Letter) == places
+        assert (holdings.slots(False), holdings.rows(False)) == (places, number)
+        assert holdings.slots_of(Letter) == places
 
     def test_abandoned_rows_take_none(self) -> None:
-        holdings, rows = Holdings(), attempts(20)
+        holdings, rows = InFlight(), attempts(20)
         holdings.add(rows)
         for attempt in rows:
             holdings.set_aside(attempt)
 
-        assert (holdings.held(False), holdings.rows(False)) == (0, 0)
+        assert (holdings.slots(False), holdings.rows(False)) == (0, 0)
 
     @pytest.mark.parametrize("batch", [3, 7, 9_999, 10_000])
     def test_shares_add_up(self, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,49 +327,49 @@ class TestPlaces:
 
 
 class TestRoom:
-    def room(self, target: int, most: int = 2000, **options: Any) -> tuple[Room, Holdings]:
-        holdings = Holdings()
-        throughput = Throughput(1, most, 30.0)
+    def room(self, target: int, most: int = 2000, **options: Any) -> tuple[Capacity, InFlight]:
+        holdings = InFlight()
+        throughput = Prefetch(1, most, 30.0)
         throughput.target = target
         settings = RunnerSettings.load(**options)
         queue = ReadyQueue(None, lambda work: None)
         throughputs = {False: throughput, True: throughput}
-        return Room(settings, holdings, queue, throughputs), holdings
+        return Capacity(settings, holdings, queue, throughputs), holdings
 
-    def test_plain_rows(self) -> None:
+    def test_rows_in_flight_take_the_room_of_their_kind(self) -> None:
         room, holdings = self.room(20)
         holdings.add(attempts(5, model=Trouble))
 
-        assert room.of_kind(False) == 15
-        assert room.of_model(Trouble, False, 2) == 8
-        assert room.rows_of([LetterStates.done, LetterStates.failed], False, 8) == [4, 4]
+        assert room.slots(False) == 15
+        assert room.slots_for(Trouble, False, 2) == 8
+        assert room.rows(Letter, [LetterStates.done, LetterStates.failed], False, 8) == [4, 4]
 
     def test_a_place_is_filled_with_a_batch(self) -> None:
         room, _ = self.room(20)
 
-        assert room.rows_of([LetterStates.new], False, 5) == [100]
+        assert room.rows(Letter, [LetterStates.new], False, 5) == [100]
 
     def test_states_share_the_places(self) -> None:
         room, _ = self.room(20)
 
-        assert room.rows_of([LetterStates.new, LetterStates.done], False, 10) == [100, 5]
+        assert room.rows(Letter, [LetterStates.new, LetterStates.done], False, 10) == [100, 5]
 
     def test_no_claim_is_larger_than_it_may_be(self) -> None:
         room, _ = self.room(200, claim_batch=300)
 
-        assert room.rows_of([LetterStates.new, LetterStates.done], False, 200) == [150, 100]
+        assert room.rows(Letter, [LetterStates.new, LetterStates.done], False, 200) == [150, 100]
 
     def test_no_more_rows_are_held_than_allowed(self) -> None:
         room, holdings = self.room(50, most=100)
         holdings.add(attempts(70))
 
-        assert room.of_kind(False) == 30
-        assert room.rows_of([LetterStates.new], False, 30) == [30]
+        assert room.slots(False) == 30
+        assert room.rows(Letter, [LetterStates.new], False, 30) == [30]
         holdings.add(attempts(100)[70:])
-        assert room.of_kind(False) == 0
+        assert room.slots(False) == 0
 
     def test_the_cap_of_a_model_counts_places(self) -> None:
         room, holdings = self.room(50, concurrency_per_model=2)
         holdings.add(attempts(20))
 
-        assert room.of_model(Letter, False, 1) == 3
+        assert room.slots_for(Letter, False, 1) == 3

@@ -13,13 +13,14 @@ import pytest
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.claiming import claimer as claimer_module
 from django_fsmworker.runner.claiming import lanes as lanes_module
-from django_fsmworker.runner.claiming.claimer import Claimer
-from django_fsmworker.runner.database.outages import Outages
-from django_fsmworker.runner.work.holdings import Holdings
-from django_fsmworker.runner.work.ready import ReadyQueue
-from django_fsmworker.runner.work.throughput import Throughput
+from django_fsmworker.runner.claiming.claimer import Claimer, Intake
+from django_fsmworker.runner.claiming.lanes import Capacity, Prefetch
+from django_fsmworker.runner.claiming.limiter import Limiter
+from django_fsmworker.runner.database.outages import OutageTracker
+from django_fsmworker.runner.in_flight.attempts import InFlight
+from django_fsmworker.runner.in_flight.queues import ReadyQueue
 from django_fsmworker.store import Lane
-from testapp.models import Chain, Noop
+from tests.app.models import Chain, Noop
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LEASE = 30.0
@@ -76,6 +77,9 @@ class Rows:
         self.during()
         return sorted(found, key=lambda row: row.state_next)
 
+    def mismatch(self, model: Any, error: BaseException) -> None:
+        """No error is explained by the table."""
+
     def peek(self, lanes: Mapping[Any, Sequence[Lane]]) -> dict[tuple[Any, str], float]:
         return {
             (model, lane.state): min(
@@ -88,6 +92,9 @@ class Rows:
             if any(type(row) is model and row.state == lane.state for row in self.due)
         }
 
+    def pauses(self, labels: Any) -> list[Any]:
+        return []
+
 
 class Bench:
     """A claimer, what it is joined to, and hands that end what it claims."""
@@ -95,25 +102,26 @@ class Bench:
     def __init__(self, *models: Any, room: int, **options: Any) -> None:
         settings = RunnerSettings.load(**{"lease": LEASE, "poll_interval": 5, **options})
         self.rows = Rows()
-        self._holdings = Holdings()
+        self._in_flight = InFlight()
         self._ready = ReadyQueue(None, give_back=lambda attempt: None)
-        throughput = Throughput(1, room, LEASE)
-        throughput.target = room
+        prefetch = Prefetch(1, room, LEASE)
+        prefetch.target = room
+        both = dict.fromkeys((False, True), prefetch)
+        stores: dict[Any, Any] = dict.fromkeys(models, self.rows)
         self.claimer = Claimer(
-            dict.fromkeys(models, self.rows),  # type: ignore[arg-type]
+            stores,
             settings,
-            self._holdings,
-            self._ready,
-            dict.fromkeys((False, True), throughput),
-            Outages(),
-            lambda attempts: None,
+            Capacity(settings, self._in_flight, self._ready, both),
+            Intake(self._in_flight, self._ready, lambda attempts: None),
+            OutageTracker(),
+            Limiter(stores, settings, self._in_flight, list, "alone"),
         )
 
     def claim(self) -> list[Any]:
         """Claim once, and look at the database if it is time; the rows that were found."""
         self.claimer.claim()
         self.claimer.peek()
-        return [attempt.row for attempt in self._holdings.all()]
+        return [attempt.row for attempt in self._in_flight.all()]
 
     def end(self) -> int:
         """Every row in hand is settled; how many there were."""
@@ -121,8 +129,8 @@ class Bench:
             attempt = self._ready.take(0)
             assert attempt is not None
             self._ready.done(attempt)
-        held = self._holdings.all()
-        self._holdings.remove(held)
+        held = self._in_flight.all()
+        self._in_flight.remove(held)
         return len(held)
 
     def drained(self) -> list[int]:
@@ -149,7 +157,7 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
     ticks = Ticks()
     for module in (claimer_module, lanes_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=ticks))
-    monkeypatch.setattr(Throughput, "jittered", staticmethod(lambda seconds: seconds))
+    monkeypatch.setattr(claimer_module, "jittered", lambda seconds: seconds)
     return ticks
 
 
@@ -243,11 +251,11 @@ class TestWaking:
             """A row that comes after the claim has looked."""
             here.rows.during = lambda: None
             here.rows.add(1, "second", age=0)
-            here.claimer.wake(Chain, "second", 0)
+            here.claimer.lanes.wake(Chain, "second", 0)
 
         here.rows.during = arrive
         here.rows.add(1, "second")
-        here.claimer.wake(Chain, "second", 0)
+        here.claimer.lanes.wake(Chain, "second", 0)
 
         assert sum(here.drained()) == 2
 
@@ -258,7 +266,7 @@ class TestWaking:
         found = []
         for delay in (3, 1, 2):
             here.rows.add(1, "second", age=-delay)
-            here.claimer.wake(Chain, "second", delay)
+            here.claimer.lanes.wake(Chain, "second", delay)
 
         for _ in range(40):
             later(here, ticks, 0.1)
@@ -272,7 +280,7 @@ class TestWaking:
     ) -> None:
         here = bench()
         here.drained()
-        here.claimer.wake(Chain, "second", 2)
+        here.claimer.lanes.wake(Chain, "second", 2)
 
         assert 2 <= here.claimer.seconds_to_wait() <= 2.1
 
@@ -280,7 +288,7 @@ class TestWaking:
         here = bench()
         here.drained()
         here.rows.add(1, "second")
-        here.claimer.wake(Chain, "second", 0)
+        here.claimer.lanes.wake(Chain, "second", 0)
         here.drained()
 
         assert list(here.rows.claims[-1]) == ["second"]
@@ -308,6 +316,37 @@ class TestBelowTheMark:
         assert ticks.now - START <= LEASE / 6
         assert here.rows.due, "the lane was busy all the time"
 
+    @pytest.mark.parametrize(
+        ("options", "within"),
+        [
+            ({"lease": 30, "poll_interval": 60}, 5),
+            ({"lease": 600, "poll_interval": 5}, 5),
+            ({"lease": 600, "poll_interval": 1}, 1),
+            ({"lease": 600, "poll_interval": 60}, 30),
+        ],
+    )
+    def test_a_busy_lane_finds_them_within_the_shortest_of_its_intervals(
+        self,
+        bench: Callable[..., Bench],
+        ticks: Ticks,
+        options: dict[str, float],
+        within: float,
+    ) -> None:
+        """A sixth of a lease, the poll interval, 30 seconds."""
+        here = bench(**options)
+        here.rows.add(10_000)
+        here.claim()
+        here.rows.add(1, age=3600)
+        (below,) = here.rows.due[-1:]
+
+        while below in here.rows.due:
+            here.end()
+            later(here, ticks, 0.25)
+            here.claim()
+
+        assert within - 0.25 <= ticks.now - START <= within
+        assert len(here.rows.due) > 10, "the lane was busy all the time"
+
     def test_a_lane_that_was_woken_for_nothing_finds_them_at_once(
         self, bench: Callable[..., Bench], ticks: Ticks
     ) -> None:
@@ -316,7 +355,7 @@ class TestBelowTheMark:
         here.drained()
         later(here, ticks, 1)
         here.rows.add(1, age=600)
-        here.claimer.wake(Chain, "first", 0)
+        here.claimer.lanes.wake(Chain, "first", 0)
 
         assert here.drained() == [0, 1]
 
@@ -343,7 +382,7 @@ class TestBelowTheMark:
         before = len(here.rows.claims)
 
         for _ in range(100):
-            here.claimer.wake(Chain, "first", 0)
+            here.claimer.lanes.wake(Chain, "first", 0)
             here.drained()
             later(here, ticks, 0.01)
 
@@ -398,14 +437,118 @@ class TestSinglePass:
         assert found == 25
         assert len(here.rows.due) == 10
 
+    def test_looks_below_the_mark_before_it_ends(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        """For a row that was due at the start, and locked by somebody when its turn came."""
+        here = bench()
+        here.rows.add(25)
+        here.claimer.only_what_is_due_now()
+        here.claim()
+        found = here.end()
+        here.rows.add(1, age=600)
+
+        while not here.claimer.exhausted:
+            here.claim()
+            found += here.end()
+
+        assert found == 26
+
+    def test_leaves_no_time_at_which_to_wake_up(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.claimer.lanes.wake(Chain, "first", 1)
+        here.rows.add(25)
+        here.claimer.only_what_is_due_now()
+        while not here.claimer.exhausted:
+            here.claim()
+            here.end()
+        later(here, ticks, 2)
+
+        assert here.claimer.seconds_to_wait() == 5
+
     def test_is_woken_by_nothing(self, bench: Callable[..., Bench], ticks: Ticks) -> None:
         here = bench()
         here.claimer.only_what_is_due_now()
         here.claim()
 
-        here.claimer.wake(Chain, "first", 0)
-        here.claimer.wake(Chain, "first", 1)
+        here.claimer.lanes.wake(Chain, "first", 0)
+        here.claimer.lanes.wake(Chain, "first", 1)
         later(here, ticks, 2)
         here.claim()
 
         assert here.claimer.exhausted
+
+
+class TestProgress:
+    """Liveness: rows that may run, a slot for them, and no claim, is no progress."""
+
+    def refused(self, bench: Bench) -> None:
+        def refuse() -> None:
+            raise RuntimeError("the rows cannot be made")
+
+        bench.rows.during = refuse
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(claimer_module, "discard", lambda connection: None)
+            bench.claim()
+
+    def test_there_is_none_once_no_claim_has_come_back_for_a_minute(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(3)
+
+        self.refused(here)
+        assert here.claimer.makes_progress()
+        later(here, ticks, 59)
+        self.refused(here)
+        assert here.claimer.makes_progress()
+
+        later(here, ticks, 2)
+        assert not here.claimer.makes_progress()
+        self.refused(here)
+        assert not here.claimer.makes_progress()
+
+    def test_a_claim_is_progress_again(self, bench: Callable[..., Bench], ticks: Ticks) -> None:
+        here = bench()
+        here.rows.add(3)
+        later(here, ticks, 61)
+        assert not here.claimer.makes_progress()
+
+        here.claim()
+
+        assert here.claimer.makes_progress()
+
+    def test_nothing_due_is_no_lack_of_it(self, bench: Callable[..., Bench], ticks: Ticks) -> None:
+        here = bench()
+        here.drained()
+        assert here.claimer.exhausted
+        later(here, ticks, 3600)
+
+        assert here.claimer.makes_progress()
+
+    @pytest.mark.parametrize("options", [{}, {"concurrency_per_model": 2}])
+    def test_nor_are_checks_that_take_long(
+        self, bench: Callable[..., Bench], ticks: Ticks, options: dict[str, Any]
+    ) -> None:
+        """Whether all slots are taken, or all that a model may have."""
+        here = bench(room=9 if options else 4, **options)
+        here.rows.add(9)
+        assert here.claimer.makes_progress()
+        while here.claimer.seconds_to_wait() == 0:
+            here.claim()
+        assert here.rows.due
+        later(here, ticks, 61)
+
+        assert here.claimer.makes_progress()
+
+    def test_nor_is_a_database_that_is_away(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        here = bench()
+        here.rows.add(3)
+        later(here, ticks, 61)
+        here.claimer._query_guards["default"].retry_at = ticks.now + 1
+
+        assert here.claimer.makes_progress()

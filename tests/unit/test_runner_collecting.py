@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from django_fsmworker.runner.collecting import NEWEST, collecting_seldom
+from django_fsmworker.runner.interpreter_tuning import NEWEST, collecting_seldom
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from django_fsmworker.runner.guards import sweep_times
-from django_fsmworker.runner.guards.sweep_times import REST, SweepTimes
-from django_fsmworker.runner.work.throughput import Throughput
+from django_fsmworker.runner.guards import schedule
+from django_fsmworker.runner.guards.schedule import REST, SweepSchedule
 
 
 class Clock:
@@ -22,14 +21,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(sweep_times, "time", clock)
-    monkeypatch.setattr(Throughput, "jittered", staticmethod(lambda seconds: seconds))
+    monkeypatch.setattr(schedule, "time", clock)
+    monkeypatch.setattr(schedule, "jittered", lambda seconds: seconds)
     return clock
 
 
 @pytest.fixture
 def times(clock):
-    return SweepTimes(60.0)
+    return SweepSchedule(60.0)
 
 
 def sweep(times, clock, seconds):

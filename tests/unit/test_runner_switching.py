@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from django_fsmworker.runner.switching import SECONDS, switching_soon
+from django_fsmworker.runner.interpreter_tuning import SECONDS, switching_soon
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from django_fsmworker.runner.work.throughput import MOST_GROWTH, Throughput
+from django_fsmworker.runner.claiming.lanes import MOST_GROWTH, Prefetch
 
 CONCURRENCY, MOST = 10, 2000
 
@@ -27,7 +27,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Pass:
 
 def measured(passing: Pass, steps: list[tuple[float, int]], lease: float = 30.0) -> int:
     """The target after so many rows were settled after so many seconds, again and again."""
-    throughput, settled = Throughput(CONCURRENCY, MOST, lease), 0
+    throughput, settled = Prefetch(CONCURRENCY, MOST, lease), 0
     for seconds, rows in steps:
         passing(seconds)
         settled += rows

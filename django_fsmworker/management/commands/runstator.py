@@ -1,34 +1,35 @@
-"""``manage.py runstator``: parse the command line, run a runner, tell how it ended."""
+"""``manage.py runstator``: parses the command line, and says how the runner ended."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connections
 from django.utils import autoreload
 
 from django_fsmworker import conf
+from django_fsmworker.early_signals import end_on_sigterm
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.runner import StatorRunner
-from django_fsmworker.runner.collecting import collecting_seldom
-from django_fsmworker.runner.processes.shutdown import stopping_on_signals
+from django_fsmworker.health.pages import pages_of, pages_of_supervisor, samples
+from django_fsmworker.health.server import HealthServer, HealthThread
+from django_fsmworker.management.labels import chosen_models
+from django_fsmworker.metrics.reports import Reporter
+from django_fsmworker.runner.measurements import can_be_shown
+from django_fsmworker.runner.processes.exit_codes import ExitCode
+from django_fsmworker.runner.processes.process import run_process
 from django_fsmworker.runner.processes.supervised import Supervised
 from django_fsmworker.runner.processes.supervisor import Supervisor
-from django_fsmworker.runner.switching import switching_soon
+from django_fsmworker.runner.stator_runner import StatorRunner
 
-TOO_MANY_ABANDONED, STALLED = 3, 4
-# How much longer than its drain a process may take that has lost its supervisor.
-LONGER = 60.0
 LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
 
@@ -44,13 +45,23 @@ def argument(reads: Callable[[Any], Any], expected: str) -> Callable[[str], Any]
     return parse
 
 
+def without(instead: str) -> Callable[[str], Any]:
+    """An argparse type for an option of comparable commands that this one does not have."""
+
+    def refuse(text: str) -> Any:
+        raise argparse.ArgumentTypeError(f"runstator has no such option; {instead}")
+
+    return refuse
+
+
+port = argument(conf.port, "the number of a port")
 whole_number = argument(conf.positive_integer, "a whole number above 0")
 duration = argument(conf.positive_seconds, "a number of seconds above 0")
 duration_or_zero = argument(conf.seconds, "a number of seconds, 0 or more")
 
 
 class Command(BaseCommand):
-    """Runs until it is told to stop; without arguments for every model with a state graph."""
+    """Runs a runner until it is told to stop, by default of every model with a state graph."""
 
     help = "Moves rows through their state graphs: claims what is due, runs checks, writes states."
 
@@ -74,6 +85,12 @@ class Command(BaseCommand):
             "-r", "--run-for", type=duration_or_zero, metavar="SECONDS",
             help="stop after so many seconds; 0: one pass over what is due (default: run forever)",
         )  # fmt: skip
+        parser.add_argument(
+            "-s", "--schedule-interval", help=argparse.SUPPRESS, type=without(
+                "nothing is scheduled here, and expired rows are looked for every "
+                "FSMWORKER_DELETE_INTERVAL seconds."
+            ),
+        )  # fmt: skip
         parser.add_argument("--once", action="store_true", help="the same as --run-for 0")
         parser.add_argument("--database", help="the database alias (default: as routers say)")
         parser.add_argument(
@@ -95,10 +112,36 @@ class Command(BaseCommand):
         parser.add_argument(
             "--liveness-file", metavar="PATH", help="a file to touch while there is progress"
         )
+        parser.add_argument("--worker-id", metavar="ID", help="id in the registry of workers")
+        parser.add_argument(
+            "--worker-name", metavar="NAME", help="name there (default: from the models)"
+        )
+        parser.add_argument(
+            "--health-port", type=port, metavar="PORT", help="port of /livez, /readyz, /metrics"
+        )
+        parser.add_argument(
+            "--health-host", metavar="ADDRESS", help="where that port is (default: 127.0.0.1)"
+        )
+        parser.add_argument(
+            "--max-tasks", type=whole_number, metavar="N",
+            help="end after so many attempts (with --processes: be replaced)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--max-failures", type=whole_number, metavar="N", help="after so many failed ones"
+        )
+        parser.add_argument(
+            "--max-memory", type=whole_number, metavar="MIB", help="beyond so much memory"
+        )
+        parser.add_argument("--check-logger", metavar="NAME", help="logger of what checks come to")
         parser.add_argument(
             "--reload", action=argparse.BooleanOptionalAction, default=False,
             help="start again when code changes",
         )  # fmt: skip
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Called from the command line; the checks that follow may take seconds."""
+        end_on_sigterm()
+        super().run_from_argv(argv)
 
     @cached_property
     def supervised(self) -> Supervised | None:
@@ -106,7 +149,7 @@ class Command(BaseCommand):
         return Supervised.from_environment()
 
     def check(self, *args: Any, **kwargs: Any) -> None:
-        """Some of Django's checks ask the database; one that is away is waited for later."""
+        """Run Django's checks; a database that is away is waited for later."""
         if self.supervised:
             return  # the supervisor has checked, and has said what there is to say
         with suppress(OperationalError, InterfaceError):
@@ -132,23 +175,26 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no database {database!r}; DATABASES has {', '.join(connections)}."
             )
-        models = chosen_models(labels, exclude, database)
+        models = chosen_models(labels, exclude, database, to_run=True)
         self._configure_logging(verbosity)
-        own = {name: options[name] for name in conf.RunnerSettings.names() if name in options}
-        settings = self._settings_of_a_supervisor(own)
+        known = conf.RunnerSettings.names()
+        own = {name: options[name] for name in options if name in known and name != "processes"}
+        settings = self._settings_of_a_supervisor(own, options.get("processes"))
         run_for = 0 if once else run_for
         if settings and reload:
             raise CommandError("--reload runs a single process; add --processes 1.")
         if settings:
-            sys.exit(Supervisor(settings, run_for).run())
+            self._supervise(settings, run_for)
         if reload:
+            # The reloader owns the main thread and ends the other one with the process.
             autoreload.run_with_reloader(self._run, models, database, None, own, False)
         else:
             self._run(models, database, run_for, own, True)
 
-    def _settings_of_a_supervisor(self, options: dict[str, Any]) -> conf.RunnerSettings | None:
-        """None if this process is to run rows itself. Takes its own option out of ``options``."""
-        processes = options.pop("processes", None)
+    def _settings_of_a_supervisor(
+        self, options: Mapping[str, Any], processes: int | None
+    ) -> conf.RunnerSettings | None:
+        """The settings with which to supervise other processes; None to run rows in this one."""
         if self.supervised:
             return None
         try:
@@ -164,6 +210,52 @@ class Command(BaseCommand):
             )
         return None
 
+    def _supervise(self, settings: conf.RunnerSettings, run_for: float | None) -> None:
+        if settings.health_port is None:
+            sys.exit(Supervisor(settings, run_for).run())
+        with TemporaryDirectory(prefix="fsmworker-") as folder:
+            supervisor = Supervisor(settings, run_for, reports=folder)
+            pages = pages_of_supervisor(supervisor, Path(folder))
+            try:
+                supervisor.health = HealthServer(settings.health_host, settings.health_port, pages)
+            except ConfigurationError as error:
+                raise CommandError(str(error)) from error
+            sys.exit(supervisor.run())
+
+    @contextmanager
+    def _serving_health(self, runner: StatorRunner) -> Iterator[None]:
+        """Serve the pages on health of this process, unless its supervisor does."""
+        settings = runner.settings
+        if settings.health_port is None:
+            yield
+            return
+        if self.supervised:
+            runner.health_address = f"http://{settings.health_host}:{settings.health_port}"
+            with self._reporting(runner, self.supervised.reports):
+                yield
+            return
+        server = HealthServer(settings.health_host, settings.health_port, pages_of(runner))
+        runner.health_address = server.address
+        thread = HealthThread(server)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.stop()
+
+    @contextmanager
+    def _reporting(self, runner: StatorRunner, folder: str) -> Iterator[None]:
+        """Report the metrics of this process to its supervisor, if that serves them."""
+        if not folder or not can_be_shown():
+            yield
+            return
+        reporter = Reporter(Path(folder), lambda: samples(runner))
+        reporter.start()
+        try:
+            yield
+        finally:
+            reporter.stop()
+
     def _run(
         self,
         models: list[Any],
@@ -173,19 +265,15 @@ class Command(BaseCommand):
         main_thread: bool,
     ) -> None:
         try:
-            if self.supervised:
-                run_for = self.supervised.seconds_left or run_for
-            runner = self._runner(models, database, options)
-            if main_thread:
-                patient = self.supervised is not None
-                with (
-                    stopping_on_signals(runner.stop, patient=patient),
-                    switching_soon(),
-                    collecting_seldom(),
-                ):
-                    runner.run(run_for)
-            else:  # the reloader owns the main thread and ends this one with the process
-                runner.run(run_for)
+            runner = run_process(
+                models,
+                database,
+                run_for,
+                options,
+                self.supervised,
+                main_thread=main_thread,
+                around=self._serving_health,
+            )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         if runner.too_many_abandoned:
@@ -193,18 +281,11 @@ class Command(BaseCommand):
                 f"More than {runner.settings.max_abandoned} checks did not end and hold their "
                 f"threads; the runner ends so that its supervisor starts a fresh one."
             )
-            sys.exit(TOO_MANY_ABANDONED)
+            sys.exit(ExitCode.TOO_MANY_ABANDONED)
+        if runner.limit_reached and not self.supervised:
+            self.stdout.write(f"stopped: {runner.counters}")
+            sys.exit(ExitCode.LIMIT_REACHED)
         self.stdout.write(f"stopped: {runner.counters}")
-
-    def _runner(
-        self, models: list[Any], database: str | None, options: dict[str, Any]
-    ) -> StatorRunner:
-        if self.supervised:
-            options["on_progress"] = self.supervised.beat
-        runner = StatorRunner(models, database=database, on_stall=_exit_stalled, **options)
-        if self.supervised:
-            self.supervised.watch(runner.stop, 2 * runner.settings.drain_timeout + LONGER)
-        return runner
 
     def _configure_logging(self, verbosity: int) -> None:
         """Show this package's log here, unless the project has decided where it goes."""
@@ -215,37 +296,3 @@ class Command(BaseCommand):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(LEVELS[verbosity])
-
-
-def chosen_models(labels: list[str], exclude: list[str], database: str | None) -> list[Any]:
-    """The models named by ``labels`` (all, if none are), without those in ``exclude``.
-
-    With ``database`` there are only those that the routers keep in it.
-    """
-    known = {model._meta.label_lower: model for model in stator_models(database)}
-    wanted = [_look_up(label, known) for label in labels] or list(known.values())
-    unwanted = [_look_up(label, known) for label in exclude]
-    left = [model for model in dict.fromkeys(wanted) if model not in unwanted]
-    if not left:
-        raise CommandError(
-            "There is nothing to run: "
-            + ("every model is excluded." if known else "no installed model has a StateField.")
-        )
-    return left
-
-
-def _look_up(label: str, known: dict[str, Any]) -> Any:
-    if label.lower() in known:
-        return known[label.lower()]
-    for model in known.values():
-        for each in apps.get_models():
-            if each._meta.label_lower == label.lower() and issubclass(each, model):
-                raise CommandError(
-                    f"{label!r} has its state in the table of {model._meta.label}; name that."
-                )
-    names = ", ".join(sorted(model._meta.label for model in known.values())) or "none"
-    raise CommandError(f"{label!r} is not a model with a state graph; there are: {names}.")
-
-
-def _exit_stalled() -> None:
-    os._exit(STALLED)

@@ -1,1 +1,1 @@
-"""Taking rows: which, how many, from where; keeping them; those whose process died."""
+"""Claiming due rows: which, how many and from where; renewing their leases."""

@@ -1,78 +1,114 @@
-"""Takes due rows for this process: as many as its threads will run soon, models in turn."""
+"""Claiming due rows for this process: as many as its executors will run soon, models in turn."""
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.claiming.lanes import LaneBook
-from django_fsmworker.runner.claiming.room import Room
-from django_fsmworker.runner.database.connections import discard
-from django_fsmworker.runner.database.outages import Outages
-from django_fsmworker.runner.guards.guarding import Guarding
-from django_fsmworker.runner.work.attempt import Attempt, attempts_at
-from django_fsmworker.runner.work.batch import Work, batched
-from django_fsmworker.runner.work.holdings import Holdings
-from django_fsmworker.runner.work.ready import ReadyQueue
-from django_fsmworker.runner.work.throughput import Throughput
-from django_fsmworker.store import Lane, Outcome, Store
+from django_fsmworker.logs import logger_for
+from django_fsmworker.runner.claiming.admission import Plan
+from django_fsmworker.runner.claiming.lanes import Capacity, LaneBook, Lanes
+from django_fsmworker.runner.claiming.limiter import Limiter
+from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
+from django_fsmworker.runner.execution.suspects import recall
+from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, Work, attempts_at, batched
+from django_fsmworker.runner.in_flight.queues import WorkQueue
+from django_fsmworker.runner.main_loop import Duty, jittered
+from django_fsmworker.runner.measurements import Measurements
+from django_fsmworker.store import Lane, Store
+from django_fsmworker.store.drivers import discard
 from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.store.fence import key_column
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 LONGEST_STUCK = 60.0
-# Sync and async checks have room of their own: neither waits while the other has none.
-KINDS = (False, True)
-
+# Seconds for which rows that are held already are written and renewed before others are claimed.
+HELD_FIRST = 1.0
+MOST_BETWEEN_SCANS = 30.0
 PEEK_GAP = 0.02
 
 
+class Intake:
+    """What becomes of claimed rows: they are in flight, and wait to be run.
+
+    ``on_displaced`` gets the attempts that still run on rows claimed anew. A row for which
+    ``alone`` is true shares its call with no other.
+    """
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        queue: WorkQueue,
+        on_displaced: Callable[[list[Attempt]], None],
+        alone: Callable[[Attempt], bool] = lambda attempt: False,
+    ) -> None:
+        self._in_flight = in_flight
+        self._queue = queue
+        self._on_displaced = on_displaced
+        self._alone = alone
+
+    def take(
+        self, attempts: Sequence[Attempt], is_async: bool, *, in_batches: bool, low_water: int
+    ) -> None:
+        """Take the rows of one claim; once no more than ``low_water`` wait, the loop is woken."""
+        displaced = self._in_flight.add(attempts)
+        if displaced:
+            self._on_displaced(displaced)
+        works: Sequence[Work] = batched(attempts, self._alone) if in_batches else attempts
+        self._queue.put(works, is_async, level=low_water)
+
+
 class Claimer:
-    """Knows the lanes of every model, how much room there is, and when to look again."""
+    """Claims from the lanes that may have due rows, within capacity, and says when to look again.
+
+    One object a process; all but ``look_again``, ``look_at_pauses`` and ``hinted`` belong to the
+    main loop.
+    """
 
     def __init__(
         self,
         stores: Mapping[Any, Store],
         settings: RunnerSettings,
-        holdings: Holdings,
-        ready: ReadyQueue | Guarding,
-        throughputs: Mapping[bool, Throughput],
-        outages: Outages,
-        on_displaced: Callable[[list[Attempt]], None],
-        alone: Callable[[Attempt], bool] = lambda attempt: False,
+        capacity: Capacity,
+        intake: Intake,
+        outages: OutageTracker,
+        limiter: Limiter,
+        duty: Duty | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
-        self._on_displaced = on_displaced
-        self._alone = alone
         self._stores = stores
+        self._limiter = limiter
+        self._measurements = measurements
+        self._duty = duty or Duty()
         self._settings = settings
-        self._holdings = holdings
-        self._ready = ready
-        self._room = Room(settings, holdings, ready, throughputs)
-        self._lock = threading.Lock()
+        self._capacity = capacity
+        self._intake = intake
+        self.lanes = Lanes(stores)
         self._turns = list(stores)
-        self._books = {
-            model: {name: LaneBook(name) for name in model.state_graph.states} for model in stores
-        }
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
         self._peeked = float("-inf")
         self._asked = False
         self._asked_until = float("-inf")
         self._resting: dict[Any, float] = {}
-        self._backoffs = {store.alias: outages.backoff(store.alias) for store in stores.values()}
+        self._query_guards = QueryGuards(outages, (store.alias for store in stores.values()))
+        self._mismatches = outages.mismatches
         self._claimed_at = time.monotonic()
+        # A row below the mark waits no longer than one that only the poll finds, nor than a lapsed
+        # lease may wait to be seen.
+        self._full_scan_every = min(settings.poll_interval, settings.lease / 6, MOST_BETWEEN_SCANS)
 
     def only_what_is_due_now(self) -> None:
-        """One pass: what becomes due from here on is left alone."""
+        """Make a single pass: what becomes due from here on is left alone."""
         aliases = {store.alias: store for store in self._stores.values()}
         self._until = {alias: store.now() for alias, store in aliases.items()}
+        self.lanes.until_now()
 
     @property
     def single_pass(self) -> bool:
@@ -80,36 +116,38 @@ class Claimer:
         return self._until is not None
 
     def makes_progress(self) -> bool:
-        """False once rows may be due and there is room, but no claim could be sent for a minute.
+        """False once rows may be due and slots are free, but no claim could be sent for a minute.
 
         A database that is away is no reason to start the process again.
         """
         now = time.monotonic()
-        away = any(backoff.retry_at > now for backoff in self._backoffs.values())
-        if away or self.exhausted or not any(self._room.of_kind(kind) > 0 for kind in KINDS):
+        away = any(query_guard.retry_at > now for query_guard in self._query_guards.values())
+        if away or not self._could_claim():
             self._claimed_at = now
         return now - self._claimed_at < LONGEST_STUCK
 
+    def _could_claim(self) -> bool:
+        """Whether there is a slot for rows that may be due; where a claim failed there is, too."""
+        return any(
+            self._capacity.may_hold_more(model, is_async)
+            for model in self._stores
+            for is_async in (False, True)
+            if self._may_claim(model) and self._with_room(model, is_async)
+        )
+
     @property
     def exhausted(self) -> bool:
-        """Whether a single pass has found everything."""
-        return not any(book.active for lanes in self._books.values() for book in lanes.values())
-
-    def wake(self, model: Any, state: str, due_in: float) -> None:
-        """A settled row is due in ``due_in`` seconds: no need to ask the database."""
-        if self._until is None:
-            with self._lock:
-                self._books[model][state].wake(due_in)
+        """Whether no lane is thought to have due rows; then a single pass has found everything."""
+        return self.lanes.exhausted
 
     def hinted(self, model: Any) -> None:
-        """Somebody made rows of ``model`` due: look into each of its lanes."""
-        for state in self._books[model]:
-            self.wake(model, state, 0)
+        """Look into each lane of ``model``, since somebody made rows of it due."""
+        self.lanes.wake_all(model)
 
     def look_again(self, soon: bool = False) -> None:
-        """Somebody may have made rows due, or ``soon`` due: ask the database when.
+        """Ask the database when rows are due, since somebody made some due now, or ``soon``.
 
-        It tells the first of each lane. So for as long as there may be more of them it is asked
+        The database tells the first of each lane. As long as there may be more of them it is asked
         again when those are taken.
         """
         if self._until is None:
@@ -118,42 +156,48 @@ class Claimer:
                 self._asked_until = time.monotonic() + self._settings.poll_interval
             self._peek_early()
 
-    def expect(self, model: Any, outcomes: Iterable[Outcome]) -> None:
-        """These outcomes were written: their rows will be due again."""
-        soonest: dict[str, float] = {}
-        for outcome in outcomes:
-            for delay in (outcome.delay, outcome.timeout):
-                if delay is not None:
-                    soonest[outcome.target] = min(delay, soonest.get(outcome.target, delay))
-        for state, delay in soonest.items():
-            self.wake(model, state, delay)
+    def look_at_pauses(self) -> None:
+        """Ask what is paused, since somebody has changed that."""
+        self._limiter.pauses.doubt()
 
     def claim(self) -> bool:
         """Claim once from each model that may have due rows; whether anything was found."""
-        self._tick()
+        self.lanes.tick(time.monotonic())
+        self._look_at_mismatches()
+        for store, models in self._by_store().items():
+            self._limiter.look(store, models, self.lanes, self._ask)
         found = False
-        # Every share is settled before the first claim: who comes later has to find room, too.
-        rooms = [
-            (model, kind, self._active(model, kind), self._room_of(model, kind))
+        # Every share is settled before the first claim: later models have to find free slots, too.
+        shares = [
+            (model, is_async, self._active(model, is_async), self._slots_for(model, is_async))
             for model in self._turn()
-            for kind in KINDS
+            for is_async in (False, True)
         ]
-        for model, kind, lanes, room in rooms:
-            if lanes and room > 0:
-                claimed = self._try(model, self._claim_from, model, kind, lanes, room)
+        if any(lanes and slots > 0 for _, _, lanes, slots in shares):
+            self._duty.look()
+        for model, is_async, lanes, slots in shares:
+            if lanes and slots > 0 and self._may_claim(model):
+                claimed = self._try(model, self._claim_from, model, is_async, lanes, slots)
                 found = bool(claimed) or found
+        if self._limiter.has_limits and self._limiter.users:
+            for model, store in self._stores.items():
+                self._try(model, self._limiter.tidy, store, model, self.lanes)
         return found
 
     def seconds_to_wait(self) -> float:
-        """How long there is nothing to claim, unless somebody wakes the runner."""
+        """The time in which there is nothing to claim, unless somebody wakes the runner."""
         now = time.monotonic()
-        active = [model for model in self._turns if self._has_room_and_rows(model)]
-        retries = [self._backoffs[self._stores[model].alias].retry_at for model in active]
-        retries += [at for at in self._resting.values() if at > now]
-        with self._lock:
-            due = [book.next_due for lanes in self._books.values() for book in lanes.values()]
+        active = [model for model in self._stores if self._has_slots_and_rows(model)]
+        retries = [self._query_guards[self._stores[model].alias].retry_at for model in active]
+        retries += [at for at in tuple(self._resting.values()) if at > now]
+        retries += [
+            self._limiter.next_look(store, models, self.lanes)
+            for store, models in self._by_store().items()
+        ]
+        if self._until is None:
+            retries += [self._mismatches.look_at(model) for model in self._mismatches.resting()]
         peek = self._next_peek if self._until is None else now + self._settings.poll_interval
-        return max(0.0, min(*due, *retries, peek) - now)
+        return max(0.0, min(self.lanes.next_due(), *retries, peek) - now)
 
     def peek(self) -> None:
         """Ask, in one statement a database, when each sleeping lane's first free row is due."""
@@ -161,43 +205,45 @@ class Claimer:
         if self._until is not None or now < self._next_peek:
             return
         self._peeked = now
-        self._next_peek = now + Throughput.jittered(self._settings.poll_interval)
+        self._next_peek = now + jittered(self._settings.poll_interval)
         self._asked = self._asked and not self.exhausted  # an active lane is not asked about now
         for store, models in self._by_store().items():
+            models = [model for model in models if not self._mismatches.rests(model)]
             try:
                 self._ask(store, self._peek_at, store, models)
             except Exception:  # one model spoils the common question
                 for model in models:
                     self._try(model, self._peek_at, store, [model])
-            retry_at = self._backoffs[store.alias].retry_at
+            retry_at = self._query_guards[store.alias].retry_at
             if retry_at > now:
                 self._next_peek = min(self._next_peek, retry_at)
 
     def _ask(self, store: Store, question: Callable[..., Any], *arguments: Any) -> Any:
         """Ask one database; None while it is away, which keeps nobody from asking the others."""
-        backoff = self._backoffs[store.alias]
-        if time.monotonic() < backoff.retry_at:
+        query_guard = self._query_guards[store.alias]
+        if time.monotonic() < query_guard.retry_at:
             return None
         try:
-            with backoff.asking():
+            with query_guard.asking():
                 answer = question(*arguments)
         except (DatabaseError, InterfaceError) as error:
             if is_refusal(error):
                 raise
-            backoff.failed(error)
+            query_guard.failed(error)
             return None
-        backoff.succeeded()
+        query_guard.succeeded()
         return answer
 
     def _try(self, model: Any, question: Callable[..., Any], *arguments: Any) -> Any:
         """Ask about one model; an error that is its own rests it, and no other."""
         try:
             return self._ask(self._stores[model], question, *arguments)
-        except Exception:
-            self._resting[model] = time.monotonic() + self._settings.poll_interval
+        except Exception as error:
             if self._until is not None:  # a single pass does not wait for it
-                for book in self._books[model].values():
-                    book.active = False
+                self.lanes.give_up(model)
+            if self._explains(model, error):
+                return None
+            self._resting[model] = time.monotonic() + self._settings.poll_interval
             discard(connections[self._stores[model].alias])
             logger.exception(
                 "%s cannot be claimed; trying again.",
@@ -206,82 +252,144 @@ class Claimer:
             )
             return None
 
+    def _explains(self, model: Any, error: Exception) -> bool:
+        """Whether the model's table is not as expected; the model rests then."""
+        store = self._stores[model]
+        return bool(self._ask(store, self._mismatches.explains, store, model, error))
+
+    def _look_at_mismatches(self) -> None:
+        """Look again at tables that were not as expected; the rows held go before new claims."""
+        now = time.monotonic()
+        for model in self._mismatches.resting() if self._until is None else ():
+            store = self._stores[model]
+            if now >= self._mismatches.look_at(model) and self._ask(
+                store, self._mismatches.look, store, model
+            ):
+                self._resting[model] = now + HELD_FIRST
+
     def _peek_at(self, store: Store, models: list[Any]) -> None:
-        sleeping = {
-            model: [Lane(book.state, 1) for book in self._books[model].values() if not book.active]
-            for model in models
-        }
-        asked = {model: lanes for model, lanes in sleeping.items() if lanes}
-        found = store.peek(asked) if asked else {}
-        with self._lock:
-            for (model, state), due in found.items():
-                book = self._books[model][state]
-                book.doubtful = due <= 0  # nobody woke it for that row: it may lie below the mark
-                book.wake(due)
+        lanes = self.lanes.asleep(models)
+        self.lanes.peeked(store.peek(lanes) if lanes else {})
 
-    def _claim_from(self, model: Any, kind: bool, books: list[LaneBook], room: int) -> bool:
-        # With less room than lanes, those that have waited longest have their turn.
-        books = sorted(books, key=lambda book: book.asked)[:room]
+    def _claim_from(self, model: Any, is_async: bool, books: list[LaneBook], slots: int) -> bool:
+        books = self._limiter.first(model, books, slots)
         states = [model.state_graph.states[book.state] for book in books]
-        limits = self._room.rows_of(states, kind, room)
-        lanes = [
-            book.lane(limit, self._settings.lease / 6)
-            for book, limit in zip(books, limits, strict=True)
-        ]
-        store, sent = self._stores[model], time.monotonic()
-        until = self._until[store.alias] if self._until else None
-        rows = store.claim(model, lanes, self._settings.lease, until)
+        sharing = self._sharing(is_async)
+        limits = self._capacity.rows(model, states, is_async, slots, sharing)
+        lease, store = self._settings.lease, self._stores[model]
+        lanes: list[Lane] = []
+        free: list[tuple[LaneBook, int]] = []
+        plans: list[tuple[LaneBook, Plan]] = []
+        for book, state, limit in zip(books, states, limits, strict=True):
+            lane = book.lane(limit, self._full_scan_every)
+            if not self._limiter.is_asked_about(model, state):
+                lanes.append(lane)
+                free.append((book, limit))
+                continue
+            plan = self._limiter.plan(
+                store, model, book, lane, self._capacity, self._full_scan_every
+            )
+            if plan is not None:
+                lanes += plan.lanes
+                plans.append((book, plan))
+        sent = time.monotonic()
+        rows = self._claim_lanes(store, model, lanes, plans)
         self._claimed_at = time.monotonic()
-        self._note(books, rows, limits)
-        attempts = attempts_at(store, model, rows, sent, self._settings.lease)
-        self._on_displaced(self._holdings.add(attempts))
-        works: Sequence[Work] = attempts
-        if any(state.batch for state in states):
-            works = batched(attempts, self._alone)
-        self._ready.put(works, kind, level=self._room.low_water(kind))
-        return bool(rows)
+        if self._measurements is not None:
+            self._measurements.claimed(model, self._claimed_at - sent)
+        size = self._capacity.row_sizes.seen(model, rows)
+        attempts = attempts_at(store, model, rows, sent, lease, size)
+        if plans:
+            names = {book.state for book, _ in free}
+            rows = [row for row in rows if row.__dict__["state"] in names]
+        asleep, had_rows = self.lanes.took(free, rows, lease)
+        if asleep and (self._asked or (had_rows and time.monotonic() < self._asked_until)):
+            self._peek_early()
+        suspects = [each for each in attempts if each.suspect]
+        if suspects:
+            recall(suspects)
+        self._intake.take(
+            attempts,
+            is_async,
+            in_batches=any(state.batch for state in states),
+            low_water=self._capacity.low_water(is_async),
+        )
+        self._took_limited(store, model, plans, attempts)  # they are in flight by now
+        return bool(attempts)
 
-    def _note(self, books: list[LaneBook], rows: list[Any], limits: list[int]) -> None:
-        """Tell each lane what was found in it."""
-        found: dict[str, list[Any]] = {book.state: [] for book in books}
-        for row in rows:
-            found[row.__dict__["state"]].append(row)
+    def _claim_lanes(
+        self,
+        store: Store,
+        model: Any,
+        lanes: Sequence[Lane],
+        plans: Sequence[tuple[LaneBook, Plan]],
+    ) -> list[Any]:
+        """The due rows of these lanes: one statement, or one for each column with keys."""
+        until, lease = self._until[store.alias] if self._until else None, self._settings.lease
+        if not plans:
+            return store.claim(model, lanes, lease, until)
+        groups: dict[Any, list[Lane]] = {}
+        for lane in lanes:
+            groups.setdefault(key_column([lane]), []).append(lane)
+        rows: list[Any] = []
+        for some in groups.values():
+            try:
+                rows += store.claim(model, some, lease, until)
+            except Exception:
+                if not rows:
+                    raise
+                for _, plan in plans:  # what is claimed is run; the others are asked for again
+                    plan.wait(self._settings.poll_interval)
+                break
+        return rows
+
+    def _took_limited(
+        self,
+        store: Store,
+        model: Any,
+        plans: Sequence[tuple[LaneBook, Plan]],
+        attempts: Sequence[Attempt],
+    ) -> None:
+        if not plans:
+            return
         lease = timedelta(seconds=self._settings.lease)
-        database_now = rows[0].state_lease - lease if rows else None
-        with self._lock:
-            for book, limit in zip(books, limits, strict=True):
-                book.took(found[book.state], limit, database_now)
-                more = bool(found[book.state]) and time.monotonic() < self._asked_until
-                if not book.active and (self._asked or more):
-                    self._peek_early()
+        database_now = attempts[0].row.state_lease - lease if attempts else None
+        for book, plan in plans:
+            own = [each for each in attempts if each.state is plan.state]
+            self._limiter.took(store, model, book, plan, own, database_now)
 
     def _peek_early(self) -> None:
         self._next_peek = self._peeked + PEEK_GAP
 
-    def _room_of(self, model: Any, kind: bool) -> int:
-        sharing = sum(bool(self._active(each, kind)) for each in self._books)
-        return self._room.of_model(model, kind, sharing)
+    def _slots_for(self, model: Any, is_async: bool) -> int:
+        return self._capacity.slots_for(model, is_async, self._sharing(is_async))
 
-    def _active(self, model: Any, kind: bool) -> list[LaneBook]:
-        if self._resting.get(model, 0.0) > time.monotonic():
+    def _sharing(self, is_async: bool) -> int:
+        """The number of models that may have due rows, among which is whichever is asked for."""
+        return max(1, sum(bool(self._active(each, is_async)) for each in self._stores))
+
+    def _active(self, model: Any, is_async: bool) -> list[LaneBook]:
+        if self._resting.get(model, 0.0) > time.monotonic() or not self._may_claim(model):
             return []
-        states = model.state_graph.states
+        return self._with_room(model, is_async)
+
+    def _with_room(self, model: Any, is_async: bool) -> list[LaneBook]:
+        states, has_room = model.state_graph.states, self._capacity.has_room
         return [
             book
-            for book in self._books[model].values()
-            if book.active and states[book.state].is_async is kind
+            for book in self.lanes.active(model, is_async)
+            if has_room(model, states[book.state])
         ]
 
-    def _has_room_and_rows(self, model: Any) -> bool:
-        return any(self._active(model, kind) and self._room_of(model, kind) > 0 for kind in KINDS)
+    def _may_claim(self, model: Any) -> bool:
+        on_duty = self._duty.may_claim(self._stores[model].alias)
+        return on_duty and not self._mismatches.rests(model)
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            for lanes in self._books.values():
-                for book in lanes.values():
-                    if self._until is None:
-                        book.tick(now)
+    def _has_slots_and_rows(self, model: Any) -> bool:
+        return any(
+            self._active(model, is_async) and self._slots_for(model, is_async) > 0
+            for is_async in (False, True)
+        )
 
     def _turn(self) -> list[Any]:
         """The models, beginning with another one each time."""

@@ -1,41 +1,53 @@
 """A thread's database connections between attempts.
 
 A thread keeps its connection: reconnecting for every attempt halves the throughput. It gives one
-up when the driver has seen an error on it, when it is aged, when it came from a pool (Django's has
-four connections by default), or when the thread has had nothing to do for long.
+up when the driver has seen an error on it, when user code has changed its session, when it is aged,
+when it came from a pool (Django's has four connections by default), or when the thread has had
+nothing to do for long.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from django.db import Error, connections
 
-# libpq's words; UNKNOWN is a connection that is broken.
-PQTRANS_IDLE, PQTRANS_UNKNOWN = 0, 4
-# What a MariaDB or MySQL server says with each answer; PyMySQL keeps it.
-SERVER_STATUS_IN_TRANS = 1
+from django_fsmworker.runner.database.session_watch import SessionWatch
+from django_fsmworker.store.drivers import cut, discard, driver_of
+
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
 
 # Seconds in which a connection has to open; the drivers' own patience is minutes.
 CONNECT_TIMEOUT = 3
 
+StatementLimits = Mapping[str, float]
+"""By alias, seconds after which the server ends a statement by itself."""
 
-def use_own_connections(*, beside_pool: bool) -> list[Any]:
+NO_LIMITS: StatementLimits = MappingProxyType({})
+
+
+def use_own_connections(
+    *,
+    beside_pool: bool,
+    for_user_code: bool = False,
+    shared: bool = False,
+    limits: StatementLimits = NO_LIMITS,
+) -> list[Any]:
     """Give the calling thread connections that do not take minutes to open, one a database.
 
     Those of the engine's own threads are opened beside Django's pool: it may be small, it is the
-    checks', and after an outage it may take a minute to try again.
+    checks', and after an outage it may take a minute to try again. Those ``for_user_code`` are
+    watched for what it leaves in its session. Those that are ``shared`` by several checks at a time
+    keep no result open in a file. ``limits`` are those of their statements.
     """
     for alias in connections:
-        connections[alias] = _own(connections[alias], beside_pool)
+        wrapper = connections[alias]
+        connections[alias] = _own(wrapper, beside_pool, for_user_code, shared, limits)
     return [connections[alias] for alias in connections]
 
 
@@ -43,54 +55,73 @@ def use_own_connections(*, beside_pool: bool) -> list[Any]:
 def own_connections(aliases: Collection[str]) -> Iterator[None]:
     """The same for a thread that has other things to do afterwards: what was there is put back."""
     before = {alias: connections[alias] for alias in connections}
-    use_own_connections(beside_pool=True)
+    own = [each for each in use_own_connections(beside_pool=True) if each.alias in aliases]
     try:
         yield
     finally:
-        for alias in aliases:
-            discard(connections[alias])
+        # Others may have taken the place of those meanwhile.
+        for wrapper in [*own, *(connections[alias] for alias in aliases)]:
+            discard(wrapper)
         for alias, wrapper in before.items():
             connections[alias] = wrapper
 
 
-def _own(wrapper: Any, beside_pool: bool) -> Any:
-    if wrapper.vendor not in ("mysql", "postgresql"):
+def _own(
+    wrapper: Any, beside_pool: bool, for_user_code: bool, shared: bool, limits: StatementLimits
+) -> Any:
+    driver = driver_of(wrapper)
+    if not driver.connects_to_server and not for_user_code:
         return wrapper
     own = wrapper.copy()
     own.execute_wrappers = wrapper.execute_wrappers
-    options = own.settings_dict["OPTIONS"]
-    options.setdefault("connect_timeout", CONNECT_TIMEOUT)
-    if beside_pool:
-        options.pop("pool", None)
-    if own.Database.__name__ == "pymysql":
-        own.get_new_connection = partial(_greeted_in_time, own.get_new_connection)
+    if for_user_code:
+        SessionWatch(own)
+    if shared and not driver.connects_to_server:
+        # A result that is read bit by bit holds its snapshot, in which nobody else here can write.
+        own.features.can_use_chunked_reads = False
+    if driver.connects_to_server:
+        driver.limit_connecting(own, CONNECT_TIMEOUT)
+        if beside_pool:
+            own.settings_dict["OPTIONS"].pop("pool", None)
+        if beside_pool and not for_user_code:
+            driver.read_committed(own)
+        pooled = own.settings_dict["OPTIONS"].get("pool")
+        if own.alias in limits and not pooled:  # a pool's connections are not only ours
+            driver.limit_statements(own, limits[own.alias])
     return own
-
-
-def _greeted_in_time(connect: Callable[[dict[str, Any]], Any], parameters: dict[str, Any]) -> Any:
-    """PyMySQL waits without end for a server that lets it in and says nothing.
-
-    Its patience ends when there is a socket, and until it is greeted nobody can ``cut`` that.
-    """
-    usual = parameters.get("read_timeout")
-    raw = connect({**parameters, "read_timeout": usual or parameters["connect_timeout"]})
-    raw._read_timeout = usual
-    return raw
 
 
 class ThreadConnections:
     """The calling thread's connections; create it in the thread that uses it."""
 
-    def __init__(self, *, beside_pool: bool = False) -> None:
-        self._all = use_own_connections(beside_pool=beside_pool)
+    def __init__(
+        self,
+        *,
+        beside_pool: bool = False,
+        for_user_code: bool = False,
+        shared: bool = False,
+        limits: StatementLimits = NO_LIMITS,
+    ) -> None:
+        self._beside_pool, self._shared, self._limits = beside_pool, shared, limits
+        self._all = use_own_connections(
+            beside_pool=beside_pool, for_user_code=for_user_code, shared=shared, limits=limits
+        )
         self._since: dict[int, tuple[Any, float]] = {}
+        self._retired: list[Any] = []
+
+    def use(self) -> None:
+        """Let the calling thread, which has made them, use these from here on."""
+        for wrapper in self._all:
+            connections[wrapper.alias] = wrapper
 
     def after_attempt(self, keep: bool = False) -> None:
         """Leave the connections as the next attempt expects them.
 
         With ``keep`` none is closed that still works: somebody may be reading from it.
         """
-        for wrapper in self._all:
+        if self._retired and not keep:
+            self._close_retired()
+        for wrapper in tuple(self._all):
             if wrapper.connection is None:
                 self._since.pop(id(wrapper), None)
                 continue
@@ -100,10 +131,15 @@ class ThreadConnections:
             # and no deadline watches this.
             if _in_transaction(wrapper) or (wrapper.errors_occurred and not keep):
                 discard(wrapper)
+            elif _session_changed(wrapper):
+                if keep:
+                    self._retire(wrapper)
+                else:
+                    discard(wrapper)
             elif self._is_to_close(wrapper) and not keep:
-                wrapper.close()
+                _close(wrapper, wrapper.close)
             elif wrapper.errors_occurred:
-                wrapper.close_if_unusable_or_obsolete()
+                _close(wrapper, wrapper.close_if_unusable_or_obsolete)
 
     def drop_older_than(self, moment: Callable[[str], float]) -> None:
         """Give up those from before a moment of their database's, when others were lost.
@@ -117,8 +153,19 @@ class ThreadConnections:
 
     def close(self) -> None:
         """Give all of them up; a broken one is forgotten."""
+        self._close_retired()
         for wrapper in self._all:
             discard(wrapper)
+
+    def _retire(self, wrapper: Any) -> None:
+        """Put another connection in the place of one from which somebody may still be reading."""
+        new = _own(wrapper, self._beside_pool, True, self._shared, self._limits)
+        self._all[self._all.index(wrapper)] = connections[wrapper.alias] = new
+        self._retired.append(wrapper)
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            discard(self._retired.pop())
 
     def left_open(self) -> bool:
         """Whether the attempt began a transaction and did not end it."""
@@ -134,15 +181,8 @@ class ThreadConnections:
     def cancel(self) -> None:
         """End whatever statement runs on them; called from another thread."""
         for wrapper in self._all:
-            raw = wrapper.connection
-            if raw is None:
-                continue
-            if wrapper.vendor == "sqlite":
-                raw.interrupt()
-            elif wrapper.vendor == "mysql":
-                _kill_statement(wrapper, raw.thread_id())
-            elif hasattr(raw, "cancel_safe"):
-                raw.cancel_safe(timeout=1.0)
+            if wrapper.connection is not None:
+                driver_of(wrapper).cancel(wrapper)
 
     def cut(self) -> bool:
         """Let go of those that can be let go of, for a thread that waits for a server in vain."""
@@ -173,27 +213,24 @@ class ThreadConnections:
         return time.monotonic() - since
 
 
+def _close(wrapper: Any, close: Callable[[], None]) -> None:
+    """Close a connection that its user may have closed already, behind Django's back."""
+    try:
+        close()
+    except Error:
+        discard(wrapper)
+
+
+def _session_changed(wrapper: Any) -> bool:
+    """Whether the session has anything that a new one has not: it is no session for others."""
+    return any(isinstance(each, SessionWatch) and each.changed for each in wrapper.execute_wrappers)
+
+
 def _in_transaction(wrapper: Any) -> bool:
     """Also one begun behind Django's back."""
     if wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
         return True
-    if wrapper.vendor == "sqlite":
-        return bool(wrapper.connection.in_transaction)
-    if wrapper.vendor == "mysql":
-        return bool(getattr(wrapper.connection, "server_status", 0) & SERVER_STATUS_IN_TRANS)
-    pgconn = getattr(wrapper.connection, "pgconn", None)
-    return pgconn is not None and pgconn.transaction_status not in (PQTRANS_IDLE, PQTRANS_UNKNOWN)
-
-
-def _kill_statement(wrapper: Any, thread: int) -> None:
-    """By way of another connection: this one is busy, and its driver has no way to cancel."""
-    parameters = {**wrapper.get_connection_params(), "connect_timeout": 1, "read_timeout": 1}
-    other = wrapper.Database.connect(**parameters)
-    try:
-        with other.cursor() as cursor:
-            cursor.execute(f"KILL QUERY {int(thread)}")
-    finally:
-        other.close()
+    return driver_of(wrapper).is_in_transaction(wrapper)
 
 
 def _answers(wrapper: Any) -> bool:
@@ -202,42 +239,3 @@ def _answers(wrapper: Any) -> bool:
     except Error:
         return False
     return True
-
-
-def discard(wrapper: Any) -> None:
-    """Close a connection whatever state it is in."""
-    if wrapper.connection is None:
-        return
-    if wrapper.vendor == "postgresql":
-        wrapper.connection.close()  # a pool must not hand it to anybody else
-    wrapper.in_atomic_block = False
-    wrapper.savepoint_ids = []
-    wrapper.atomic_blocks = []
-    wrapper.needs_rollback = False
-    wrapper.run_on_commit = []
-    with suppress(Error):  # PyMySQL refuses to close a connection twice
-        wrapper.close()
-
-
-def cut(wrapper: Any) -> bool:
-    """End whatever another thread waits for on its connection; False if there is no way to.
-
-    Shutting the socket down is safe beside the driver: it reads that the server has gone.
-    """
-    raw = wrapper.connection
-    with suppress(wrapper.Database.Error, OSError):  # it was closed meanwhile
-        if (number := _socket_number(raw)) is not None:
-            with socket.socket(fileno=os.dup(number)) as same:
-                if _socket_number(raw) == number:  # otherwise it may be somebody else's by now
-                    same.shutdown(socket.SHUT_RDWR)
-                    return True
-    return False
-
-
-def _socket_number(raw: Any) -> int | None:
-    """The number of a connection's socket; PyMySQL alone does not tell it."""
-    if hasattr(raw, "fileno"):
-        number: int = raw.fileno()
-        return number
-    own = getattr(raw, "_sock", None)
-    return None if own is None else own.fileno()

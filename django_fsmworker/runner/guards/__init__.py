@@ -1,1 +1,1 @@
-"""Rows that are moved by conditions: asked about in hand, or swept."""
+"""Guards: evaluated on rows just claimed, and swept over states without a check."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from django_fsmworker.graph import State, Transition
-from django_fsmworker.models.saving import present_columns
-from django_fsmworker.runner.guards.deciding import is_of_the_guard
-from django_fsmworker.runner.judging.one import failed
-from django_fsmworker.runner.settling.writing import refused, write_split
+from django_fsmworker.logs import logger_for
+from django_fsmworker.models.fields import present_columns
+from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
+from django_fsmworker.runner.execution.writing import wake_events_of, write_or_fail
 from django_fsmworker.store import Outcome, Store
-from django_fsmworker.store.errors import is_contention, is_outage
+from django_fsmworker.store.errors import blames_statement, is_contention, is_outage
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.sweeps import Window, movable, next_window, rows_in
 
-logger = logging.getLogger(__name__)
+logger = logger_for(__name__)
 
 WINDOW_ROWS = 5000
 
@@ -62,7 +61,7 @@ class Sweep:
         try:
             self._move(window)
         except Exception as error:
-            if is_outage(error) or is_contention(error) or is_of_the_guard(error):
+            if is_outage(error) or is_contention(error) or blames_statement(error):
                 raise
             self._windows.pop()
             self._split(window, error)
@@ -79,8 +78,10 @@ class Sweep:
     def _move(self, window: Window) -> None:
         for edge in self._state.guards:
             with self._store.inside():
-                keys = self._store.sweep(movable(window.of(self._rows), edge), edge.target)
+                rows = movable(window.of(self._rows), edge)
+                keys = self._store.sweep(rows, edge.target, self._worker)
             if keys:
+                wake_events_of(self._store, self._model, keys)
                 self._on_moved(edge, keys)
 
     def _split(self, window: Window, error: Exception) -> None:
@@ -95,18 +96,15 @@ class Sweep:
         if row is None:
             return
         age = (self._store.now() - row.state_changed).total_seconds()
-        outcome = failed(row, row.pk, row.state_claim, self._state, Failure.of(error), age)
-        for _ in range(3):
-            written, not_taken = write_split(self._store, self._model, [outcome], self._worker)
-            if written:
-                self._on_failed(outcome, error)
-            if not not_taken:
-                return
-            outcome = refused(*not_taken[0])
-        logger.error(
-            "The database refuses every write to %s %s; its guards are asked again in the next "
-            "sweep.",
-            self._model._meta.label,
-            key,
-            extra={"action": "refused", "model": self._model._meta.label, "pk": key},
-        )
+        outcome = OutcomeBuilder.of_row(row).failed(Failure.of(error), age)
+        written = write_or_fail(self._store, self._model, [outcome], self._worker)
+        if written.keys:
+            self._on_failed(written.replaced.get(outcome.pk, outcome), error)
+        if written.unwritable:
+            logger.error(
+                "The database refuses every write to %s %s; its guards are asked again in the next "
+                "sweep.",
+                self._model._meta.label,
+                key,
+                extra={"action": "refused", "model": self._model._meta.label, "pk": key},
+            )

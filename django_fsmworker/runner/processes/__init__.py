@@ -1,1 +1,1 @@
-"""Signals, and several runners under one command."""
+"""Runners as processes: signals, exit codes, and several of them under a supervisor."""

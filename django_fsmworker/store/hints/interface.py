@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
-EVERY_MODEL = "*"
+from django_fsmworker.models.hints import Hint
 
 
 class Listener(ABC):
-    """Hears the hints of one database; all but ``interrupt()`` is for the thread that created it.
+    """Receives the hints of one database.
 
-    Anything the database refuses is raised as Django's ``DatabaseError``.
+    All methods but ``interrupt()`` are for the thread that created it. What the database refuses is
+    raised as Django's ``DatabaseError``; what somebody sends is never raised, whatever it is.
     """
 
     @abstractmethod
-    def wait(self, timeout: float) -> list[str]:
-        """What was said, as soon as it is; nothing after ``timeout`` seconds at the latest."""
+    def wait(self, timeout: float) -> list[Hint | None]:
+        """The hints that have arrived, as soon as there are any; [] after ``timeout`` seconds.
+
+        None stands for a message that is no hint.
+        """
 
     def interrupt(self) -> None:
         """End a wait that may last; called from any thread."""
         return
+
+    def unheard(self, wrapper: Any) -> AbstractContextManager[None]:
+        """A context in which what is written on that connection does not arrive here.
+
+        ``wrapper`` is Django's, of the thread that writes, which is not the listener's.
+        """
+        return nullcontext()
 
     @abstractmethod
     def close(self) -> None:
         """Give up the connection, whatever state it is in."""
 
 
-class Hints(ABC):
-    """Sending and hearing hints, for the database behind one alias.
+class HintTransport(ABC):
+    """Carries hints between processes by the database behind one alias."""
 
-    A hint is ``<app.Model> <now or soon>``; the label may be ``EVERY_MODEL``.
-    """
-
-    # Whether a listener may hear nothing although it listens, so that it has to be tried out.
-    may_be_deaf: bool
+    # Whether hints are messages of their senders. Those may be lost on the way, and one stands for
+    # all that its sender commits in a short window. Otherwise listeners see by themselves that
+    # something was committed.
+    is_sent: bool
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
     @abstractmethod
-    def notify(self, payload: str) -> bool:
-        """Tell every listener, on the calling thread's own connection; whether it was sent.
+    def send(self, hint: Hint) -> bool:
+        """Send a hint to every listener, on the calling thread's own connection; whether it was.
 
         Nothing is sent inside a transaction: it would have to wait for its commit.
         """
 
     @abstractmethod
     def listen(self) -> Listener:
-        """Hear from now on; what was said before is not told."""
+        """A listener, which receives what is sent from now on."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from django.db import connections
 
-from django_fsmworker.store.hints.interface import Hints, Listener
+from django_fsmworker.models.hints import Hint
+from django_fsmworker.store.hints.interface import HintTransport, Listener
 
 CHANNEL = "django_fsmworker"
 
@@ -20,12 +21,12 @@ NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s
 PQTRANS_IDLE = 0
 
 
-class PostgreSQLHints(Hints):
-    """Sent by an autocommit statement of its own, right after the commit that it tells of."""
+class PostgreSQLHints(HintTransport):
+    """Notifications, each by an autocommit statement of its own right after the user's commit."""
 
-    may_be_deaf = True  # behind PgBouncer in transaction mode
+    is_sent = True
 
-    def notify(self, payload: str) -> bool:
+    def send(self, hint: Hint) -> bool:
         wrapper = connections[self.alias]
         raw = wrapper.connection
         # Only psycopg 3 has this attribute. The status also tells of a BEGIN behind Django's back.
@@ -34,7 +35,7 @@ class PostgreSQLHints(Hints):
             return False
         try:
             # Past Django's cursor: a hint is nobody's query to count, log or forbid.
-            raw.execute(NOTIFY, [CHANNEL, payload])
+            raw.execute(NOTIFY, [CHANNEL, hint.encode()])
         except Exception:
             wrapper.errors_occurred = True  # Django looks after the connection at the request's end
             raise
@@ -53,6 +54,7 @@ class PostgreSQLListener(Listener):
 
     def __init__(self, alias: str) -> None:
         wrapper: Any = connections[alias]
+        self._arrived = arrived = list[bytes]()
         self._errors = wrapper.wrap_database_errors
         with self._errors:
             parameters = {**wrapper.get_connection_params(), "autocommit": True}
@@ -63,18 +65,23 @@ class PostgreSQLListener(Listener):
         self._selector.register(self._interrupted, selectors.EVENT_READ)
         try:
             with self._errors:
+                self._raw.pgconn.notify_handler = lambda each: arrived.append(each.extra)
                 self._raw.execute(f"LISTEN {CHANNEL}")
-                self._early = self._arrived()
         except BaseException:
             self.close()
             raise
 
-    def wait(self, timeout: float) -> list[str]:
-        if not self._early:
+    def wait(self, timeout: float) -> list[Hint | None]:
+        if not self._arrived:
             self._selector.select(timeout)
+        pgconn = self._raw.pgconn  # the driver would decode, and any role may send any bytes
         with self._errors:
-            heard, self._early = self._early + self._arrived(), []
-        return heard
+            pgconn.consume_input()
+            while notification := pgconn.notifies():
+                self._arrived.append(notification.extra)
+        arrived = [Hint.parse(payload.decode(errors="replace")) for payload in self._arrived]
+        self._arrived.clear()
+        return arrived
 
     def interrupt(self) -> None:
         with suppress(OSError):  # closed meanwhile
@@ -85,6 +92,3 @@ class PostgreSQLListener(Listener):
         self._interrupted.close()
         self._interrupt.close()
         self._raw.close()
-
-    def _arrived(self) -> list[str]:
-        return [each.payload for each in self._raw.notifies(timeout=0)]

@@ -1,4 +1,4 @@
-"""Hints on SQLite: nobody sends any, the file's own version tells that somebody has written.
+"""Hints on SQLite: nobody sends any; a listener sees by the file's version that somebody wrote.
 
 ``PRAGMA data_version`` changes when another connection has committed, of this process or another.
 It reads the version in the file's header (with WAL: in shared memory) and no table.
@@ -6,21 +6,27 @@ It reads the version in the file's header (with WAL: in shared memory) and no ta
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections
 
-from django_fsmworker.store.hints.interface import EVERY_MODEL, Hints, Listener
+from django_fsmworker.models.hints import EVERY_MODEL, SOON, Hint
+from django_fsmworker.store.hints.interface import HintTransport, Listener
 
 LOOK_INTERVAL = 0.15
+CHANGED = Hint(EVERY_MODEL, SOON)  # any commit may have made any row due
 
 
-class SQLiteHints(Hints):
-    """Any commit may have made any row due."""
+class SQLiteHints(HintTransport):
+    """The file's version, which every commit changes."""
 
-    may_be_deaf = False
+    is_sent = False
 
-    def notify(self, payload: str) -> bool:
+    def send(self, hint: Hint) -> bool:
         return False
 
     def listen(self) -> Listener:
@@ -28,23 +34,45 @@ class SQLiteHints(Hints):
 
 
 class SQLiteListener(Listener):
-    """Looks seven times a second."""
+    """A connection that looks at the file's version seven times a second."""
 
     def __init__(self, alias: str) -> None:
         self._wrapper = connections[alias]
         self._wrapper.ensure_connection()
-        self._version = self._read()
+        self._lock = threading.Lock()
+        self._version = _read(self._wrapper)
 
-    def wait(self, timeout: float) -> list[str]:
+    def wait(self, timeout: float) -> list[Hint | None]:
         time.sleep(min(timeout, LOOK_INTERVAL))
-        before, self._version = self._version, self._read()
-        return [] if before == self._version else [f"{EVERY_MODEL} soon"]
+        with self._lock:
+            before, self._version = self._version, _read(self._wrapper)
+        return [] if before == self._version else [CHANGED]
+
+    @contextmanager
+    def unheard(self, wrapper: Any) -> Iterator[None]:
+        """To a connection its own commits are no changes: so it tells whether somebody else wrote.
+
+        Both are asked while the listener does not look; the versions of one are not the other's.
+        """
+        wrapper.ensure_connection()
+        with self._lock:
+            if self._wrapper.connection is None:  # closed meanwhile
+                yield
+                return
+            missed = _read(self._wrapper) != self._version
+            before = _read(wrapper)
+            yield
+            version = _read(self._wrapper)
+            if not missed and _read(wrapper) == before:
+                self._version = version
 
     def close(self) -> None:
-        self._wrapper.close()
+        with self._lock:
+            self._wrapper.close()
 
-    def _read(self) -> int:
-        with self._wrapper.wrap_database_errors:
-            # Past Django's cursor, whose bookkeeping costs more than the question.
-            ((version,),) = self._wrapper.connection.execute("PRAGMA data_version")
-            return int(version)
+
+def _read(wrapper: Any) -> int:
+    with wrapper.wrap_database_errors:
+        # Past Django's cursor, whose bookkeeping costs more than the question.
+        ((version,),) = wrapper.connection.execute("PRAGMA data_version")
+        return int(version)

@@ -1,0 +1,1 @@
+"""Speed, measured against the database's own limit: ``python -m benchmarks drain``."""

@@ -1,0 +1,165 @@
+"""Rows whose checks do nothing but note that they ran: what is measured is the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from django.db import models
+
+from benchmarks.app.steps import IO_SECONDS, STEPS, TIMER_SECONDS
+from benchmarks.runlog import VARIABLE, noter
+from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.models import StateField, StatorModel
+
+# Only a process under measurement has a log.
+note = noter() if VARIABLE in os.environ else (lambda key: None)
+
+
+class NoopStates(StateGraph):
+    new = State()
+    done = State()
+
+    new.transitions_to(done)
+
+    @classmethod
+    def check_new(cls, row: Any) -> Any:
+        note(row.pk)
+        return cls.done
+
+
+class Noop(StatorModel):
+    """The plainest row there is."""
+
+    state = StateField(NoopStates)
+
+
+class Logged(StatorModel):
+    """The same, with a log of its transitions."""
+
+    state = StateField(NoopStates)
+    log_transitions = True
+
+
+class Waiting(StatorModel):
+    """The same, in a table that holds many rows of which nothing is to be done."""
+
+    state = StateField(NoopStates)
+
+
+class Wide(StatorModel):
+    """A row of somebody's business, with six indexes of its own."""
+
+    state = StateField(NoopStates)
+    customer = models.IntegerField(db_index=True, default=0)
+    region = models.CharField(max_length=20, db_index=True, default="")
+    reference = models.CharField(max_length=40, db_index=True, default="")
+    amount = models.DecimalField(max_digits=12, decimal_places=2, db_index=True, default=0)
+    placed = models.DateTimeField(db_index=True, auto_now_add=True)
+    flagged = models.BooleanField(db_index=True, default=False)
+    note = models.TextField(default="")
+    address = models.TextField(default="")
+
+
+class ChainStates(StateGraph):
+    first = State()
+    second = State()
+    third = State()
+    last = State()
+
+    first.transitions_to(second)
+    second.transitions_to(third)
+    third.transitions_to(last)
+
+    @classmethod
+    def check_first(cls, row: Any) -> Any:
+        note(STEPS * row.pk)
+        return cls.second
+
+    @classmethod
+    def check_second(cls, row: Any) -> Any:
+        note(STEPS * row.pk + 1)
+        return cls.third
+
+    @classmethod
+    def check_third(cls, row: Any) -> Any:
+        note(STEPS * row.pk + 2)
+        return cls.last
+
+
+class Chain(StatorModel):
+    """A row that goes through three states at once."""
+
+    state = StateField(ChainStates)
+
+
+class SleeperStates(StateGraph):
+    new = State()
+    done = State()
+
+    new.transitions_to(done)
+
+    @classmethod
+    async def check_new(cls, row: Any) -> Any:
+        note(row.pk)
+        await asyncio.sleep(IO_SECONDS)
+        return cls.done
+
+
+class Sleeper(StatorModel):
+    """A row whose check waits for something else, as one that asks a server does."""
+
+    state = StateField(SleeperStates)
+
+
+class TimerStates(StateGraph):
+    new = State(start_after=TIMER_SECONDS)
+    done = State()
+
+    new.transitions_to(done)
+
+    @classmethod
+    def check_new(cls, row: Any) -> Any:
+        note(row.pk)
+        return cls.done
+
+
+class Timer(StatorModel):
+    """A row that becomes due a moment after it was made."""
+
+    state = StateField(TimerStates)
+
+
+class GuardedStates(StateGraph):
+    new = State(retry_after=1)
+    done = State()
+
+    new.transitions_to(done, when=models.Q(ready=True))
+
+
+class Guarded(StatorModel):
+    """A row that is moved by a query, without a check."""
+
+    state = StateField(GuardedStates)
+    ready = models.BooleanField(default=False)
+
+
+class Plain(models.Model):
+    """The columns and the index of a row with a life, declared with Django's own fields."""
+
+    state = models.CharField(max_length=100, default="new")
+    state_changed = models.DateTimeField(auto_now_add=True)
+    state_next = models.DateTimeField(null=True, auto_now_add=True)
+    state_lease = models.DateTimeField(null=True)
+    state_claim = models.BigIntegerField(null=True)
+    state_failures = models.SmallIntegerField(default=0)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["state", "state_next"],
+                condition=models.Q(state_next__isnull=False),
+                name="benchmarks_plain_due",
+            )
+        ]

@@ -1,0 +1,10 @@
+"""Who is measured: the engine, the raw SQL below it, and its peers, all through one interface."""
+
+from __future__ import annotations
+
+from benchmarks.contenders.engine import DurableEngine, Engine
+from benchmarks.contenders.interface import Contender
+from benchmarks.contenders.peer import PeerContender
+from benchmarks.contenders.raw import RawSQL
+
+__all__ = ["Contender", "DurableEngine", "Engine", "PeerContender", "RawSQL"]

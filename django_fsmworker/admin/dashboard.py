@@ -1,0 +1,158 @@
+"""The page that an operator opens first: who runs, what waits, what fails, what is paused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.db import router
+from django.db.models import Count, Max, Min, QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
+
+from django_fsmworker import workers
+from django_fsmworker.admin.formatting import duration
+from django_fsmworker.diagnosis.status import Number, StateStatus, status_of
+from django_fsmworker.models import FailureRecord, StatorModel, Worker
+from django_fsmworker.models.event import is_event
+from django_fsmworker.models.keys import declaring_model
+
+MOST_GROUPS, MOST_STOPPED = 20, 10
+ORDERS_TAKEN = {"ready": ("suspend", "stop"), "suspended": ("resume", "stop")}
+"""By a worker's state; in any other it takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The rows of one state, or of a whole model; ``url`` lists them."""
+
+    name: str
+    url: str
+    rows: Number
+    due: Number
+    oldest_due: str
+    running: Number
+    failing: Number
+    parked: Number
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPart:
+    """A model: its rows by state, and whether anybody runs them."""
+
+    label: str
+    total: Line
+    states: tuple[Line, ...]
+    served: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A worker, and the orders that it takes now."""
+
+    worker: Worker
+    silence: str
+    orders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Rows that fail in the same state of the same model with the same error."""
+
+    model: str
+    state: str
+    error: str
+    number: int
+    first: datetime
+    last: datetime
+    url: str
+
+
+def model_parts(
+    site: AdminSite, request: HttpRequest, living: Sequence[Worker]
+) -> Iterator[ModelPart]:
+    """The models with a life in ``site`` that this user may see, with numbers of all their rows."""
+    for model, model_admin in sorted(site._registry.items(), key=lambda each: each[0]._meta.label):
+        if not issubclass(model, StatorModel) or model._meta.proxy:
+            continue
+        if is_event(model) or not model_admin.has_view_or_change_permission(request):
+            continue
+        alias = model_admin.get_queryset(request).db
+        url = _list_of(site, model)
+        found = status_of(model, alias)
+        lines = [
+            _line(each.state, f"{url}?{urlencode({'state': each.state})}" if url else "", [each])
+            for each in found
+            if each.rows.number or each.due.number
+        ]
+        label = declaring_model(model)._meta.label
+        served = any(label in worker.served for worker in living)
+        yield ModelPart(model._meta.label, _line(label, url, found), tuple(lines), served)
+
+
+def worker_lines(may_order: bool) -> list[WorkerLine]:
+    """The workers, the last of those that have stopped among them; with what may be ordered."""
+    found = workers.all()
+    stopped = [each for each in found if each.state == "stopped"]
+    stopped.sort(key=lambda each: each.heartbeat, reverse=True)
+    shown = [each for each in found if each.state != "stopped"] + stopped[:MOST_STOPPED]
+    return [
+        WorkerLine(
+            each,
+            duration(each.age.total_seconds()),
+            ORDERS_TAKEN.get(each.state, ()) if may_order else (),
+        )
+        for each in shown
+    ]
+
+
+def failure_groups(site: AdminSite) -> list[FailureGroup]:
+    """The failures that are not resolved, the most frequent first."""
+    alias = router.db_for_read(FailureRecord)
+    records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
+    groups = (
+        records.filter(resolved=None, count__gt=0)
+        .order_by()
+        .values("model", "state", "error")
+        .annotate(number=Count("pk"), first=Min("first_seen"), last=Max("last_seen"))
+        .order_by("-number")[:MOST_GROUPS]
+    )
+    listed = _list_of(site, FailureRecord)
+    return [FailureGroup(**each, url=_with_error(listed, each["error"])) for each in groups]
+
+
+def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
+    oldest = [each.oldest_due for each in found if each.oldest_due is not None]
+    return Line(
+        name,
+        url,
+        _sum(each.rows for each in found),
+        _sum(each.due for each in found),
+        duration(max(oldest)) if oldest else "",
+        _sum(each.running for each in found),
+        _sum(each.failing for each in found),
+        _sum(each.parked for each in found),
+    )
+
+
+def _sum(numbers: Any) -> Number:
+    some = list(numbers)
+    return Number(sum(each.number for each in some), any(each.estimated for each in some))
+
+
+def _with_error(listed: str, error: str) -> str:
+    return f"{listed}?{urlencode({'q': error, 'resolved': 'no'})}" if listed else ""
+
+
+def _list_of(site: AdminSite, model: Any) -> str:
+    if not site.is_registered(model):
+        return ""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    try:
+        return reverse(name, current_app=site.name)
+    except NoReverseMatch:
+        return ""

@@ -1,0 +1,97 @@
+"""Durations and moments as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import quote
+from django.forms import Media
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.utils.translation import gettext_lazy as _
+
+UNITS = (
+    (86_400, _("%(count)d d")),
+    (3_600, _("%(count)d h")),
+    (60, _("%(count)d min")),
+    (1, _("%(count)d s")),
+)
+
+
+def duration(seconds: float) -> str:
+    """``seconds`` in the largest unit of which there are two: ``90 s``, ``5 min``, ``47 h``."""
+    whole = max(round(seconds), 0)
+    size, words = next((unit for unit in UNITS if whole >= 2 * unit[0]), UNITS[-1])
+    return str(words) % {"count": round(whole / size)}
+
+
+def moment(when: datetime) -> str:
+    """``when`` in the time zone and the format of whoever is looking."""
+    return str(localize(localtime(when)))
+
+
+def at(words: str, when: datetime) -> SafeString:
+    """``words``, with the moment that they stand for where the pointer rests on them."""
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', when.isoformat(), moment(when), words
+    )
+
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+    ModelAdminPart = ModelAdmin
+else:
+    ModelAdmin = admin.ModelAdmin
+    # A part has no base of its own: it can be put before any admin class.
+    ModelAdminPart = object
+
+
+STYLE = "django_fsmworker/admin.css"
+
+
+class StyledPart(ModelAdminPart):
+    """The style of badges, panels and tables on the pages of an admin class; no script."""
+
+    @property
+    def media(self) -> Media:
+        """Django's own files, and that style."""
+        return super().media + Media(css={"all": [STYLE]})
+
+
+def reason_of(request: HttpRequest) -> str:
+    """The reason that was given with what is posted."""
+    return request.POST.get("reason", "").strip()[:500]
+
+
+def change_url(site: AdminSite, request: HttpRequest, model: Any, pk: Any) -> str | None:
+    """The page of one row in ``site``; None if there is none or this user may not see it."""
+    if not site.is_registered(model):
+        return None
+    if not site.get_model_admin(model).has_view_or_change_permission(request):
+        return None
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
+    try:
+        return reverse(name, args=[quote(pk)], current_app=site.name)
+    except NoReverseMatch:  # An empty key, or a site without addresses.
+        return None
+
+
+def model_of(label: str) -> Any:
+    """The installed model of that label; None if it is gone."""
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+
+
+def may_see_tracebacks(request: HttpRequest) -> bool:
+    """Whether this user has the permission to see tracebacks, which may quote a row's data."""
+    return request.user.has_perm("django_fsmworker.view_traceback")

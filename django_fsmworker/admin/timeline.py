@@ -1,0 +1,66 @@
+"""The way of a row through its states, for people: from its log, else from its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from django_fsmworker.admin.formatting import duration, moment
+from django_fsmworker.models.fields import StateHistoryField
+from django_fsmworker.models.transition_log import logs_transitions
+
+LONGEST = 50
+"""The most steps that a page shows, the latest of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One move of a row, in words."""
+
+    at: str
+    source: str
+    target: str
+    after: str = ""
+    """How long the row was in the source."""
+    why: str = ""
+    by: str = ""
+    worker: str = ""
+
+
+def timeline(row: Any) -> list[Step]:
+    """The latest moves of ``row``, the last one first; a query only where there is a log."""
+    if logs_transitions(type(row)):
+        return [_logged(entry) for entry in row.state_log.order_by("-pk")[:LONGEST]]
+    return list(_remembered(row))[: -LONGEST - 1 : -1]
+
+
+def _logged(entry: Any) -> Step:
+    why = " ".join(filter(None, (entry.cause, entry.trigger)))
+    return Step(
+        at=moment(entry.at),
+        source=entry.source,
+        target=entry.target,
+        after="" if entry.duration is None else duration(entry.duration.total_seconds()),
+        why=f"{why}: {entry.reason}" if entry.reason else why,
+        by=entry.by,
+        worker=entry.worker,
+    )
+
+
+def _remembered(row: Any) -> Iterator[Step]:
+    fields = [each for each in row._meta.concrete_fields if each.name == "state_history"]
+    if not fields or not isinstance(fields[0], StateHistoryField) or not row.state_history:
+        return
+    first, at = row.state_history[0]
+    yield Step(at=moment(datetime.fromisoformat(at)), source="", target=first)
+    for (source, since), (target, until) in pairwise(row.state_history):
+        entered, left = datetime.fromisoformat(since), datetime.fromisoformat(until)
+        yield Step(
+            at=moment(left),
+            source=source,
+            target=target,
+            after=duration((left - entered).total_seconds()),
+        )

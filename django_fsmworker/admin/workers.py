@@ -1,0 +1,106 @@
+"""Workers in the admin: their records, orders to them, and the dashboard above."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import path, reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_fsmworker import workers
+from django_fsmworker.admin.dashboard import failure_groups, model_parts, worker_lines
+from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.records import RecordAdmin
+from django_fsmworker.exceptions import WorkerUnavailable
+from django_fsmworker.models import Worker
+from django_fsmworker.pauses import paused
+
+ORDERS = {"suspend": _("Suspend"), "resume": _("Resume"), "stop": _("Stop")}
+REFRESH = (5, 15, 60)
+
+
+@admin.register(Worker)
+class WorkerAdmin(StyledPart, RecordAdmin):
+    """Records of runners. The address without a filter leads to the dashboard.
+
+    To see either takes the permission to view workers, to give orders that to change them.
+    """
+
+    list_display = ("id", "name", "host", "pid", "status", "heartbeat", "in_flight")
+    list_filter = ("status", "host")
+    search_fields = ("id", "name", "host")
+    ordering = ("-heartbeat",)
+
+    def get_urls(self) -> list[Any]:
+        """Django's addresses, and before them the dashboard's and that of orders."""
+        view = self.admin_site.admin_view
+        return [
+            path("stator/", view(self.dashboard_view), name="django_fsmworker_dashboard"),
+            path("stator/<str:order>/", view(self.order_view), name="django_fsmworker_order"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list of all records; the dashboard, unless something is asked of the list."""
+        if not request.GET and request.method == "GET" and self.has_view_permission(request):
+            return HttpResponseRedirect(self._dashboard)
+        return super().changelist_view(request, extra_context)
+
+    def dashboard_view(self, request: HttpRequest) -> HttpResponse:
+        """Models, workers, failures and pauses, on one page that needs no script."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        lines = worker_lines(self._may_order(request))
+        living = [each.worker for each in lines if each.worker.is_living]
+        may_see_failures = request.user.has_perm("django_fsmworker.view_failurerecord")
+        chosen = request.GET.get("refresh", "")
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": gettext("Dashboard"),
+            "media": self.media,
+            "parts": list(model_parts(self.admin_site, request, living)),
+            "workers": lines,
+            "orders": ORDERS,
+            "failures": failure_groups(self.admin_site) if may_see_failures else [],
+            "pauses": paused(),
+            "rates": REFRESH,
+            "refresh": int(chosen) if chosen in map(str, REFRESH) else None,
+            "order_url": self._dashboard,
+            "records_url": f"{self._records}?o=-6",
+        }
+        return render(request, "django_fsmworker/admin/dashboard.html", context)
+
+    def order_view(self, request: HttpRequest, order: str) -> HttpResponse:
+        """Give a worker an order, and go back to the dashboard."""
+        if order not in ORDERS or not self._may_order(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        name = request.POST.get("worker", "")
+        by = request.user.get_username()
+        try:
+            getattr(workers.get(name), order)(by=by, reason=reason_of(request))
+        except (Worker.DoesNotExist, WorkerUnavailable) as error:
+            messages.error(request, str(error))
+        else:
+            said = gettext("%(worker)s has been told: %(order)s.")
+            messages.success(request, said % {"worker": name, "order": ORDERS[order]})
+        return HttpResponseRedirect(self._dashboard)
+
+    def _may_order(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_fsmworker.change_worker")
+
+    @property
+    def _dashboard(self) -> str:
+        return reverse("admin:django_fsmworker_dashboard", current_app=self.admin_site.name)
+
+    @property
+    def _records(self) -> str:
+        name = "admin:django_fsmworker_worker_changelist"
+        return reverse(name, current_app=self.admin_site.name)

@@ -1,0 +1,81 @@
+"""What is wrong with the databases that rows live in, or could be better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django_fsmworker import clock
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.diagnosis.status import StateStatus, status_of
+from django_fsmworker.graph.durations import span
+from django_fsmworker.store import Store, store_for
+from django_fsmworker.store.statistics import Finding
+
+# Seconds by which two clocks may differ, and for which a row may be due.
+CLOCKS_APART = 2.0
+DUE_FOR_LONG = 300.0
+
+
+def examine(models: Sequence[Any], using: str) -> Iterator[Finding]:
+    """All findings on the database ``using`` and on the tables of ``models`` there."""
+    store = store_for(using)
+    yield from _settings(models, store)
+    yield from _clock(store)
+    yield from store.statistics.examine_database()
+    for model in models:
+        yield from _table(model, store)
+        for each in status_of(model, using):
+            yield from _rows(each)
+
+
+def _settings(models: Sequence[Any], store: Store) -> Iterator[Finding]:
+    """What the system checks, and a runner at its start, say of the settings."""
+    for sentence in store.shortcomings():
+        yield Finding("shortcoming", sentence, "")
+    runner = RunnerSettings.load()
+    for message in store.check_settings(store.connection, models, runner):
+        yield Finding(str(message.id), str(message.msg), str(message.hint or ""))
+
+
+def _clock(store: Store) -> Iterator[Finding]:
+    before = clock.now()
+    there = store.now()
+    apart = (there - before - (clock.now() - before) / 2).total_seconds()
+    if abs(apart) > CLOCKS_APART:
+        yield Finding(
+            "clocks_apart",
+            f"The clock of the database {store.alias!r} is {span(apart)} "
+            f"{'ahead of' if apart > 0 else 'behind'} this machine's: rows that it creates are due "
+            f"{'later' if apart < 0 else 'earlier'} than meant.",
+            "Let NTP set both.",
+            evidence={"seconds": apart},
+        )
+
+
+def _table(model: Any, store: Store) -> Iterator[Finding]:
+    for sentence in store.refusals(model):
+        yield Finding("refused", sentence, "")
+    for sentence, remedy in store.missing_indexes(model):
+        yield Finding("missing_index", sentence, remedy)
+    yield from store.statistics.examine_table(model)
+
+
+def _rows(each: StateStatus) -> Iterator[Finding]:
+    if not each.declared:
+        yield Finding(
+            "unknown_state",
+            f"{each.rows} rows of {each.model} are in the state {each.state}, which its graph does "
+            f"not declare: no runner with this code runs them.",
+            f"Ask 'manage.py stator plan {each.model}'.",
+            evidence={"state": each.state, "rows": each.rows.number},
+        )
+    elif each.oldest_due is not None and each.oldest_due > DUE_FOR_LONG:
+        yield Finding(
+            "not_run",
+            f"A row of {each.model} in the state {each.state} has been due for "
+            f"{span(each.oldest_due)}, and {each.due} are due in all: no runner serves the model, "
+            f"or too few do.",
+            f"Start 'manage.py runstator {each.model}', or more of them.",
+            evidence={"state": each.state, "seconds": each.oldest_due, "due": each.due.number},
+        )

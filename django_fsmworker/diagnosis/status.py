@@ -1,0 +1,189 @@
+"""How many rows of a model are in each state, and what they wait for.
+
+The rows of a small table are counted. Of a large one the oldest of each lane are looked at, and the
+rest is estimated from what the database knows, so that it takes no longer with a million rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Count, Min, Q, QuerySet
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.models import StatorQuerySet
+from django_fsmworker.models.functions import DatabaseNow, unleased
+from django_fsmworker.models.records import FailureRecord
+from django_fsmworker.store import Store, store_for
+
+# Rows up to which a table is counted, and rows of a lane that are looked at in a larger one.
+COUNTED = 20_000
+WALKED = 2_000
+
+HELD = Q(state_claim__isnull=False, state_lease__gt=DatabaseNow())
+DUE = unleased() & Q(state_next__lte=DatabaseNow())
+PARKED = Q(state_next__isnull=True) & ~Q(state_failures=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """How many rows: counted, or about so many."""
+
+    number: int
+    estimated: bool = False
+
+    def __str__(self) -> str:
+        return f"~{self.number}" if self.estimated else str(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class StateStatus:
+    """The rows of one state; ``oldest_due`` is how many seconds the first has been due.
+
+    ``declared``: this code's graph has the state. ``failing`` rows are tried again or parked.
+    """
+
+    model: str
+    database: str
+    state: str
+    declared: bool
+    rows: Number
+    due: Number
+    oldest_due: float | None
+    running: Number
+    failing: Number
+    parked: Number
+
+    def as_dict(self) -> dict[str, Any]:
+        """In plain types."""
+        return asdict(self)
+
+
+def status_of(model: Any, using: str) -> list[StateStatus]:
+    """Each state of the graph, and each other one that rows are in."""
+    store = store_for(using)
+    rows: StatorQuerySet[Any] = StatorQuerySet(model, using=using)
+    if rows.order_by()[: COUNTED + 1].count() <= COUNTED:
+        return _counted(model, rows, store)
+    return _estimated(model, rows, store)
+
+
+def _counted(model: Any, rows: StatorQuerySet[Any], store: Store) -> list[StateStatus]:
+    found = (
+        rows.order_by()
+        .values("state")
+        .annotate(
+            number=Count("*"),
+            is_due=Count("state", filter=DUE),
+            first_due=Min("state_next", filter=DUE),
+            is_held=Count("state", filter=HELD),
+            is_failing=Count("state", filter=Q(state_failures__gt=0)),
+            is_parked=Count("state", filter=PARKED),
+        )
+    )
+    by_state = {each["state"]: each for each in found}
+    now = store.now()
+    return [
+        StateStatus(
+            model=model._meta.label,
+            database=store.alias,
+            state=state,
+            declared=state in model.state_graph.states,
+            rows=Number(each.get("number", 0)),
+            due=Number(each.get("is_due", 0)),
+            oldest_due=_age(each.get("first_due"), now),
+            running=Number(each.get("is_held", 0)),
+            failing=Number(each.get("is_failing", 0)),
+            parked=Number(each.get("is_parked", 0)),
+        )
+        for state in _states(model, by_state)
+        for each in [by_state.get(state, {})]
+    ]
+
+
+def _estimated(model: Any, rows: StatorQuerySet[Any], store: Store) -> list[StateStatus]:
+    statistics = store.statistics
+    numbers, estimated = statistics.rows_by_state(model)
+    numbers = store.undeclared_states(model, WALKED) | numbers  # few rows may be in no statistics
+    at_rest = statistics.at_rest(model, WALKED)
+    cut = sum(map(sum, at_rest.values())) >= WALKED
+    failing = _failing(model, store.alias)
+    now, found = store.now(), []
+    for state in _states(model, numbers):
+        due, first, running = _walk(rows.filter(state=state), store)
+        parked = at_rest.get(state, (0, 0))[0]
+        at_least = due.number + running.number + parked
+        found.append(
+            StateStatus(
+                model=model._meta.label,
+                database=store.alias,
+                state=state,
+                declared=state in model.state_graph.states,
+                rows=Number(max(numbers.get(state, 0), at_least), estimated),
+                due=due,
+                oldest_due=_age(first, now),
+                running=running,
+                failing=Number(failing.get(state, 0), True),
+                parked=Number(parked, cut),
+            )
+        )
+    return found
+
+
+def _walk(rows: QuerySet[Any], store: Store) -> tuple[Number, Any, Number]:
+    """The due rows of one state, the first due time, and the rows that are held.
+
+    Held are the oldest of a lane, and those whose due time a renewal has moved to the end of their
+    lease, so it takes a look at both.
+    """
+    past = rows.filter(state_next__lte=DatabaseNow())
+    soon = DatabaseNow() + timedelta(seconds=RunnerSettings.load().lease)
+    renewed = rows.filter(state_next__gt=DatabaseNow(), state_next__lte=soon)
+    first = _looked_at(past)
+    second = _looked_at(renewed)
+    cut = first["number"] >= WALKED
+    number = first["is_due"]
+    if cut:
+        number = max(number, store.statistics.number_of(past))
+    held = first["is_held"] + second["is_held"]
+    return (
+        Number(number, cut),
+        first["first_due"],
+        Number(held, cut or second["number"] >= WALKED),
+    )
+
+
+def _looked_at(rows: QuerySet[Any]) -> dict[str, Any]:
+    """What the first rows of a stretch of a lane come to."""
+    some = rows.order_by("state_next").values(
+        "state_next", "state_lease", "state_claim", "state_failures"
+    )[:WALKED]
+    return some.aggregate(
+        number=Count("*"),
+        is_due=Count("state_next", filter=DUE),
+        first_due=Min("state_next", filter=DUE),
+        is_held=Count("state_next", filter=HELD),
+    )
+
+
+def _failing(model: Any, alias: str) -> dict[str, int]:
+    """By state, the failures on record that are not resolved; up to some number."""
+    records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
+    some = records.filter(model=model._meta.label, resolved=None, count__gt=0).order_by()
+    states = some.values_list("state", flat=True)[:WALKED]
+    found: dict[str, int] = {}
+    for state in states:
+        found[state] = found.get(state, 0) + 1
+    return found
+
+
+def _states(model: Any, found: Iterable[str]) -> list[str]:
+    """Those of the graph in their order, then the others."""
+    return list(dict.fromkeys([*model.state_graph.states, *sorted(found)]))
+
+
+def _age(moment: Any, now: Any) -> float | None:
+    return None if moment is None else max(0.0, (now - moment).total_seconds())

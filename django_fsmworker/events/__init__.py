@@ -1,0 +1,23 @@
+"""Durable events: what is said to rows, and delivered by the runner that runs them."""
+
+from __future__ import annotations
+
+from django_fsmworker.events.submission import Submission
+from django_fsmworker.events.submitting import (
+    acancel_event,
+    asubmit_event,
+    asubmit_events,
+    cancel_event,
+    submit_event,
+    submit_events,
+)
+
+__all__ = [
+    "Submission",
+    "acancel_event",
+    "asubmit_event",
+    "asubmit_events",
+    "cancel_event",
+    "submit_event",
+    "submit_events",
+]

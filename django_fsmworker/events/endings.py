@@ -1,0 +1,116 @@
+"""What is written of events: their ends, and when those that wait are looked at again.
+
+It is written by whoever holds the lock of the row that the events are for. A claim on the event
+itself is dropped with the same write, whoever has it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from django_fsmworker.models.entering import columns_entering
+from django_fsmworker.models.event import Event, EventStates
+from django_fsmworker.models.fields import MOST_FAILURES
+from django_fsmworker.models.functions import DatabaseNow
+from django_fsmworker.models.hints import hint_due
+from django_fsmworker.models.keys import MOST_KEYS, portions
+
+LONGEST_REASON = 255
+
+FREE: dict[str, Any] = {"state_lease": None, "state_claim": None}
+
+
+def pending(alias: str) -> QuerySet[Event]:
+    """The events that have not come to an end."""
+    events: QuerySet[Event] = QuerySet(Event, using=alias)
+    return events.filter(state=EventStates.pending.name)
+
+
+def end(alias: str, keys: Sequence[int], state: str, reason: str = "") -> int:
+    """Put pending events into one of their last states; how many."""
+    return sum(
+        end_all(pending(alias).filter(pk__in=some), state, reason)
+        for some in portions(list(keys), MOST_KEYS)
+    )
+
+
+def end_all(events: QuerySet[Event], state: str, reason: str = "") -> int:
+    """The same for those of a queryset."""
+    columns = columns_entering(
+        state=state,
+        now=DatabaseNow(),
+        due=lambda _: None,
+        failures=0,
+        lease=None,
+        claim=None,
+        history=None,
+    )
+    columns["reason"] = reason[:LONGEST_REASON]
+    return events.update(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """For how many seconds an event is left alone, and what it waits for.
+
+    An event with a ``reason`` of its own is stepped over meanwhile. One without has been held up by
+    those before it, and keeps its place.
+    """
+
+    seconds: float
+    reason: str = ""
+
+
+def postpone(alias: str, waits: Mapping[int, Wait]) -> None:
+    """Look at pending events again later, by their keys; nothing is counted."""
+    by_wait: defaultdict[Wait, list[int]] = defaultdict(list)
+    for key, wait in waits.items():
+        by_wait[wait].append(key)
+    for wait, keys in by_wait.items():
+        due = DatabaseNow() + timedelta(seconds=wait.seconds)
+        for some in portions(keys, MOST_KEYS):
+            events = pending(alias).filter(pk__in=some)
+            events.update(state_next=due, reason=wait.reason[:LONGEST_REASON], **FREE)
+
+
+def release(alias: str, events: Sequence[Event]) -> None:
+    """Free events that this process has claimed, and not tried; they are due as they were."""
+    by_claim: defaultdict[int | None, list[int]] = defaultdict(list)
+    for event in events:
+        by_claim[event.state_claim].append(event.pk)
+    for claim, keys in by_claim.items():
+        pending(alias).filter(pk__in=keys, state_claim=claim).update(**FREE)
+
+
+def fail(alias: str, key: int, failures: int, wait: float) -> int:
+    """Count a failure of a pending event, which is tried again after ``wait`` seconds."""
+    due = DatabaseNow() + timedelta(seconds=wait)
+    counted = min(failures, MOST_FAILURES)
+    return pending(alias).filter(pk=key).update(state_next=due, state_failures=counted, **FREE)
+
+
+def wake_rows(alias: str, label: str, hashes: Sequence[int]) -> int:
+    """Make the events due now that have fired and wait for these rows; how many.
+
+    Not those that failed and wait for their next try, nor those that somebody has claimed.
+    """
+    now, number = DatabaseNow(), 0
+    for some in portions(sorted(set(hashes)), MOST_KEYS):
+        waiting = pending(alias).filter(
+            model=label,
+            row_hash__in=some,
+            fires_at__lte=now,
+            state_next__gt=now,
+            state_claim__isnull=True,
+            state_failures=0,
+        )
+        number += waiting.update(state_next=now)
+    if number:
+        hint_due(Event, alias, 0.0)
+    return number

@@ -1,0 +1,95 @@
+"""User code inside a transaction of the engine's: a savepoint, once it sends a statement.
+
+A savepoint costs two round trips, and most conditions and actions ask the database nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import Error, connections
+from django.db.transaction import TransactionManagementError
+
+Result = TypeVar("Result")
+
+
+class UserCode:
+    """Calls user code in the open transaction of one database.
+
+    ``before`` is called once before the first statement of each call, to write what the engine has
+    put off, so that the call sees the database as it is to be.
+    """
+
+    def __init__(self, alias: str, before: Callable[[], None]) -> None:
+        self._connection: Any = connections[alias]
+        self._before = before
+        self._savepoint: str | None = None
+        self._opening = False
+        self._engine_error: BaseException | None = None
+        self.sent = False
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """The result of ``function``; if it raises an exception, nothing that it did is left.
+
+        Afterwards ``sent`` tells whether it has sent a statement.
+        """
+        connection = self._connection
+        callbacks = len(connection.run_on_commit)
+        self._forget()
+        try:
+            with connection.execute_wrapper(self._execute):
+                result = function()
+            self._raise_engine_error()
+            self._refuse_rollback()
+            if self._savepoint is not None:
+                connection.savepoint_commit(self._savepoint)
+        except Exception:
+            self._raise_engine_error()
+            self._undo(callbacks)
+            raise
+        return result
+
+    def _execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not (self.sent or self._opening):
+            self._open()
+        return execute(sql, params, many, context)
+
+    def _open(self) -> None:
+        self._opening = True
+        try:
+            self._before()
+            self._savepoint = self._connection.savepoint()
+        except BaseException as error:  # not the caller's to swallow
+            self._engine_error = error
+            raise
+        finally:
+            self._opening = False
+        self.sent = True
+
+    def _raise_engine_error(self) -> None:
+        if self._engine_error is not None:
+            raise self._engine_error
+
+    def _refuse_rollback(self) -> None:
+        if self._connection.needs_rollback:
+            raise TransactionManagementError(
+                "An action, or the condition before it, met a database error or asked for a "
+                "rollback, and went on; wrap what may fail in transaction.atomic()."
+            )
+
+    def _forget(self) -> None:
+        self._savepoint, self._engine_error, self.sent = None, None, False
+
+    def _undo(self, callbacks: int) -> None:
+        connection = self._connection
+        if self._savepoint is not None:
+            connection.needs_rollback = False
+            try:
+                connection.savepoint_rollback(self._savepoint)
+                connection.savepoint_commit(self._savepoint)
+            except Error:  # the whole transaction is gone, and what was raised tells why
+                connection.needs_rollback = True
+                return
+        connection.needs_rollback = False
+        del connection.run_on_commit[callbacks:]

@@ -1,0 +1,86 @@
+"""What a command prints: tables and lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from django_fsmworker.logs import shown
+
+
+class Output:
+    """Writes to ``stream``; with ``as_json`` data only, and no lines.
+
+    Keys and messages are data, so what would end a line or steer a terminal is escaped.
+    """
+
+    def __init__(self, stream: Any, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.stream = stream
+
+    def data(self, data: Any) -> None:
+        """Write ``data`` if JSON is asked for."""
+        if self.as_json:
+            text = json.dumps(data, cls=_Encoder, indent=2, ensure_ascii=False)
+            self.stream.write(f"{text}\n")
+
+    def line(self, text: str = "") -> None:
+        """Write a line for people."""
+        if not self.as_json:
+            self.stream.write(f"{shown(text)}\n")
+
+    def text(self, text: str) -> None:
+        """Write lines that are no data, as they are."""
+        if not self.as_json:
+            self.stream.write(f"{text}\n")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a table for people: by rich, if that is installed and this is a terminal."""
+        if self.as_json:
+            return
+        texts = [[str(shown(_cell(value))) for value in row] for row in rows]
+        if self.stream.isatty() and _draw_richly(self.stream, columns, texts):
+            return
+        for row in _aligned([list(columns), *texts]):
+            self.stream.write(f"{row}\n")
+
+
+def _cell(value: Any) -> Any:
+    return "-" if value is None else value
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _draw_richly(stream: Any, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Draw the table with rich; False where that is not installed."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        return False
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(file=stream).print(table)
+    return True
+
+
+class _Encoder(DjangoJSONEncoder):
+    """What Django knows no JSON for is written as its text: a key of a kind of its own."""
+
+    def default(self, o: Any) -> Any:
+        try:
+            return super().default(o)
+        except TypeError:
+            return str(o)

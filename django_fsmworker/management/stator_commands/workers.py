@@ -1,0 +1,216 @@
+"""``stator workers``: who runs, and telling workers what to do."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from django_fsmworker import workers
+from django_fsmworker.management.output import Output
+from django_fsmworker.management.stator_commands.subcommand import ExitCode, Subcommand, login
+from django_fsmworker.models import Worker
+from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.event import is_event
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+ORDERS = ("suspend", "resume", "stop")
+COLUMNS = ("id", "state", "host", "pid", "heartbeat", "in flight")
+SHOWN = (
+    "name", "started", "heartbeat", "expires", "health_address", "served", "versions", "options",
+    "totals", "ordered", "ordered_by", "order_reason",
+)  # fmt: skip
+
+
+class WorkersSubcommand(Subcommand):
+    """Has subcommands of its own; each is a method here."""
+
+    name = "workers"
+    help = "Show the workers, and tell them to suspend, to resume or to stop."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        listed = actions.add_parser("list", help="all workers on record")
+        _add_choice(listed)
+        listed.add_argument("--living", action="store_true", help="only those that run")
+        stats = actions.add_parser("stats", help="numbers of workers and of attempts, by name")
+        _add_choice(stats)
+        shown = actions.add_parser("show", help="everything on record about a worker")
+        shown.add_argument("id", metavar="ID", help="its id")
+        actions.add_parser("health", help=f"end with {ExitCode.FOUND:d} if a model has no worker")
+        for order in ORDERS:
+            own = actions.add_parser(order, help=f"tell workers to {order}")
+            _add_target(own)
+            own.add_argument("--by", default=login(), help="who does it (default: this login)")
+            own.add_argument("--reason", default="", help="why; it is put on record")
+        stacks = actions.add_parser("stacks", help="show the stacks of workers' threads")
+        _add_target(stacks)
+        purge = actions.add_parser("purge", help="delete records of stopped and lost workers")
+        purge.add_argument(
+            "--older-than", type=_age, default=timedelta(days=1), metavar="AGE",
+            help="since their last sign of life: 90s, 30m, 12h, 7d (default: 1d)",
+        )  # fmt: skip
+
+    def run(self, options: dict[str, Any], out: Output) -> int:
+        action: Callable[[dict[str, Any], Output], int] = getattr(self, f"_{options['action']}")
+        return action(options, out)
+
+    def _list(self, options: dict[str, Any], out: Output) -> int:
+        found = _chosen(options)
+        if options["living"]:
+            found = workers.Workers(each for each in found if each.is_living)
+        out.data([_summary(each) for each in found])
+        if found:
+            cells = [column.replace(" ", "_") for column in COLUMNS]
+            out.table(COLUMNS, [[_summary(each)[cell] for cell in cells] for each in found])
+        else:
+            out.line("No worker is on record.")
+        return ExitCode.DONE
+
+    def _show(self, options: dict[str, Any], out: Output) -> int:
+        worker = _one(options)
+        details = {name: getattr(worker, name) for name in SHOWN}
+        out.data(
+            {
+                **_summary(worker),
+                **details,
+                "running": [asdict(each) for each in worker.longest_running],
+            }
+        )
+        for name, value in {**_summary(worker), **details}.items():
+            out.line(f"{name}: {_text(value)}")
+        for check in worker.longest_running:
+            rows = f"{check.model} {', '.join(check.keys)} in {check.state}"
+            out.line(f"running: {rows} since {check.since}")
+        return ExitCode.DONE
+
+    def _stats(self, options: dict[str, Any], out: Output) -> int:
+        by_name: dict[str, Counter[str]] = {}
+        for worker in _chosen(options):
+            numbers = by_name.setdefault(worker.name, Counter())
+            numbers[worker.state] += 1
+            numbers.update(worker.totals)
+            numbers["in_flight"] += worker.in_flight if worker.is_living else 0
+        out.data({name: dict(numbers) for name, numbers in by_name.items()})
+        for name, numbers in by_name.items():
+            counted = " ".join(f"{key}={number}" for key, number in numbers.items() if number)
+            out.line(f"{name}: {counted}")
+        return ExitCode.DONE
+
+    def _health(self, options: dict[str, Any], out: Output) -> int:
+        """Each model needs a worker that runs and is neither suspended nor stopping."""
+        working = workers.living(databases=_databases(options))
+        served = {label for each in working if each.state == "ready" for label in each.served}
+        unserved = [
+            model._meta.label
+            for model in stator_models(options["database"])
+            if model._meta.label not in served and not is_event(model)
+        ]
+        out.data({"living": len(working), "unserved": unserved})
+        for label in unserved:
+            out.line(f"No worker runs {label}.")
+        if not unserved:
+            out.line("Every model has a worker that runs it.")
+        return ExitCode.FOUND if unserved else ExitCode.DONE
+
+    def _suspend(self, options: dict[str, Any], out: Output) -> int:
+        return self._order(options, out)
+
+    def _resume(self, options: dict[str, Any], out: Output) -> int:
+        return self._order(options, out)
+
+    def _stop(self, options: dict[str, Any], out: Output) -> int:
+        return self._order(options, out)
+
+    def _order(self, options: dict[str, Any], out: Output) -> int:
+        order = options["action"]
+        told = getattr(_targets(options), order)(by=options["by"], reason=options["reason"])
+        out.data({"told": told})
+        for worker_id in told:
+            out.line(f"The worker {worker_id} is told to {order}.")
+        if not told:
+            out.line("No worker was told: none of those takes the order.")
+        return ExitCode.DONE if told else ExitCode.FOUND
+
+    def _stacks(self, options: dict[str, Any], out: Output) -> int:
+        found = _targets(options).show_stacks()
+        out.data(found)
+        for worker_id, stacks in found.items():
+            out.line(f"== {worker_id}")
+            out.text(stacks)
+        return ExitCode.DONE if found else ExitCode.FOUND
+
+    def _purge(self, options: dict[str, Any], out: Output) -> int:
+        number = workers.purge(options["older_than"], databases=_databases(options))
+        out.data({"purged": number})
+        out.line(f"{number} {'record' if number == 1 else 'records'} purged.")
+        return ExitCode.DONE
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="only workers of this name")
+    parser.add_argument("--host", help="only workers on this host")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="*", metavar="ID", help="their ids")
+    _add_choice(parser)
+    parser.add_argument("--all", action="store_true", help="all that run")
+
+
+def _databases(options: dict[str, Any]) -> list[str] | None:
+    return None if options["database"] is None else [options["database"]]
+
+
+def _chosen(options: dict[str, Any]) -> workers.Workers:
+    return workers.all(name=options["name"], host=options["host"], databases=_databases(options))
+
+
+def _targets(options: dict[str, Any]) -> workers.Workers:
+    """The workers that an order is for; without any word that chooses, nobody is meant."""
+    chosen = options["all"] or options["name"] or options["host"]
+    if bool(options["ids"]) == bool(chosen):
+        raise CommandError("Name workers by their ids, or by --name, --host or --all.")
+    if options["ids"]:
+        return workers.Workers(_one({**options, "id": each}) for each in options["ids"])
+    return workers.Workers(each for each in _chosen(options) if each.is_living)
+
+
+def _one(options: dict[str, Any]) -> Worker:
+    try:
+        return workers.get(options["id"], databases=_databases(options))
+    except Worker.DoesNotExist as error:
+        raise CommandError(
+            f"There is no record of a worker {options['id']!r}; "
+            f"'manage.py stator workers list' has those that there are."
+        ) from error
+
+
+def _summary(worker: Worker) -> dict[str, Any]:
+    return {
+        "id": worker.id,
+        "name": worker.name,
+        "state": worker.state,
+        "host": worker.host,
+        "pid": worker.pid,
+        "heartbeat": worker.heartbeat,
+        "in_flight": worker.in_flight,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={each}" for key, each in value.items())
+    return "-" if value in (None, "") else str(value)
+
+
+def _age(text: str) -> timedelta:
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age such as 90s, 30m, 12h or 7d")
+    return timedelta(seconds=int(number) * UNITS[unit])

@@ -1,0 +1,1 @@
+"""Metrics of runners for Prometheus, served beside the pages on health."""

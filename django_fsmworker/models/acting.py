@@ -1,0 +1,39 @@
+"""The action of an event's transition, run on a locked row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+
+from django_fsmworker.graph import EventInfo, EventTransition
+from django_fsmworker.graph.callables import is_coroutine_function
+from django_fsmworker.graph.events import resolve
+from django_fsmworker.models import unsaved
+from django_fsmworker.models.fields import changes
+
+
+def act(row: Any, edge: EventTransition, event: EventInfo) -> None:
+    """Call the action of ``edge``, if it has one, and save what it assigned to ``row``.
+
+    It is called on this thread, whose transaction is open, also if it is ``async def``: what it
+    asks of the database, it asks on this connection. Fields that it assigned and did not save are
+    saved with ``update_fields``. Whatever it raises is raised here.
+
+    Raises ``ValueError`` if it assigned the state, which is the transition's to write.
+    """
+    if edge.action is None:
+        return
+    action = resolve(row.state_graph, edge.action)
+    unsaved.watch(row)
+    if is_coroutine_function(action):
+        async_to_sync(action)(row, event)
+    else:
+        action(row, event)
+    if "state" in changes(row):
+        raise ValueError(
+            f"The action of on({edge.trigger!r}) of {edge.source!r} assigned the state of "
+            f"{row._meta.label} {row.pk}; nothing was saved. Declare with to= where it leads."
+        )
+    if names := unsaved.fields(row):
+        row.save(update_fields=names)

@@ -1,0 +1,147 @@
+"""What the columns of a row become when it enters a state, its claim included: defined here, once.
+
+The ORM writes it when code moves rows. Settling, and a sweep where that is a single statement,
+write it in each database's own SQL.
+
+A transition of a row that is held does not free it: the check that runs on it would go on beside
+that of the new state. It **revokes** the claim: the lease stays, and the token becomes another
+number, by which the holder knows its own claim, revoked. The holder ends its check and then frees
+the row; if it cannot, the lease lapses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from django.db.models import BigIntegerField, Case, F, Q, When
+
+from django_fsmworker.graph import State
+from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
+
+Term = TypeVar("Term")
+
+
+def columns_entering(
+    *,
+    state: Term,
+    now: Term,
+    due: Callable[[Term], Term],
+    failures: Term,
+    lease: Term,
+    claim: Term,
+    history: Term | None,
+    if_moved: Callable[[Term, str], Term] = lambda new, column: new,
+) -> dict[str, Term]:
+    """The terms to assign to a row's columns, in this order.
+
+    Terms are the writer's: values and expressions of the ORM, or SQL. ``due`` makes the due time
+    from the moment at which the row has entered its state: the earlier one of a delay from now and
+    of a timeout from that moment, NULL with neither. ``history`` is the one with the new entry,
+    None where a model keeps none. A statement that also writes rows that stay in their state says
+    with ``if_moved`` how it tells them: the new term, or what the column of that name holds.
+    """
+    entered = if_moved(now, "state_changed")
+    kept = {} if history is None else {"state_history": if_moved(history, "state_history")}
+    return kept | {
+        "state_changed": entered,
+        "state_next": due(entered),
+        "state": state,
+        "state_failures": failures,
+        "state_lease": lease,
+        "state_claim": claim,
+    }
+
+
+def entering(
+    model: Any,
+    state: State,
+    own: int | None = None,
+    *,
+    keep_failures: bool = False,
+    unleased: bool = False,
+) -> dict[str, Any]:
+    """Values for ``QuerySet.update()``; the claim of a row that is held is revoked.
+
+    ``own`` is the token of the mover's own claim, if it made one: that row is freed. The count of
+    failures begins anew, unless it is to be kept. Rows that are known to be ``unleased`` have no
+    claim to revoke, and what tells a claim is the dearest part of the statement.
+    """
+    first_due, now = state.first_due, DatabaseNow()
+    has_history = any(each.attname == "state_history" for each in model._meta.concrete_fields)
+    return columns_entering(
+        state=state.name,
+        now=now,
+        due=lambda _: None if first_due is None else now + timedelta(seconds=first_due),
+        failures=F("state_failures") if keep_failures else 0,
+        lease=None if unleased else lease_after_move(own),
+        claim=None if unleased else claim_after_move(own),
+        history=AppendToHistory("state_history", state.name) if has_history else None,
+    )
+
+
+BY_HAND, MOVED = "fsmworker_claimed_by_hand", "fsmworker_moved"
+
+
+def revoked(token: Any) -> Any:
+    """The revoked form of a token, or of an expression of the ORM; below zero, as no token is."""
+    return -1 - token
+
+
+def revoked_sql(column: str) -> str:
+    """The same of a column, in the SQL of every database."""
+    return f"-1 - {column}"
+
+
+def is_revoked(token: int | None) -> bool:
+    """Whether the claim with this token was revoked."""
+    return token is not None and token < 0
+
+
+def lease_after_move(own: int | None) -> Case:
+    """The lease of a row that code moves: held rows keep it; ``own`` is the mover's own token."""
+    return Case(When(_held(own), then=F("state_lease")), default=None)
+
+
+def claim_after_move(own: int | None) -> Case:
+    """The token of a row that code moves: that of a held row is revoked, once."""
+    held = _held(own)
+    return Case(
+        When(held & Q(state_claim__gte=0), then=revoked(F("state_claim"))),
+        When(held, then=F("state_claim")),
+        default=None,
+        output_field=BigIntegerField(),
+    )
+
+
+def _held(own: int | None) -> Q:
+    held = Q(state_lease__gt=DatabaseNow())
+    return held if own is None else held & ~Q(state_claim=own)
+
+
+def claimed_by_hand(rows: list[Any]) -> list[Any]:
+    """Note on these instances that their holder is whoever has them, not a check that runs."""
+    for row in rows:
+        vars(row._state)[BY_HAND] = True
+    return rows
+
+
+def gives_up_claim(row: Any) -> None:
+    """From here on a check runs on this instance: moving it does not free the row any more."""
+    vars(row._state).pop(BY_HAND, None)
+
+
+def own_claim(row: Any) -> int | None:
+    """The token of the claim that the holder of this instance made by hand, if it did."""
+    return row.__dict__.get("state_claim") if BY_HAND in vars(row._state) else None
+
+
+def note_move(row: Any) -> None:
+    """Note on the instance that its row was moved by it."""
+    vars(row._state)[MOVED] = True
+
+
+def was_moved(row: Any) -> bool:
+    """Whether somebody moved the row by this very instance."""
+    return MOVED in vars(row._state)

@@ -1,1 +1,0 @@
-"""The threads that run checks, and everything that ends one."""

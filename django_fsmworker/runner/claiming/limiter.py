@@ -1,0 +1,186 @@
+"""What stands between the claimer and states that are limited, or paused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from django.db import Error
+
+from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.graph import State
+from django_fsmworker.logs import logger_for
+from django_fsmworker.runner.claiming.admission import Admission, Plan
+from django_fsmworker.runner.claiming.lanes import Capacity, LaneBook, Lanes
+from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, Work
+from django_fsmworker.runner.limiting.breakers import Breakers
+from django_fsmworker.runner.limiting.pauses import PauseBook
+from django_fsmworker.runner.limiting.users import UserBook
+from django_fsmworker.store import Lane, Outcome, Store
+
+logger = logger_for(__name__)
+
+# Seconds until somebody else's trial of a breaker is looked at again.
+TRIAL_WAIT = 1.0
+
+Ask = Callable[..., Any]
+
+
+class Limiter:
+    """Knows what may be claimed of limited states. States without limits pass it by.
+
+    ``pauses``, ``users`` and ``breakers`` are shared with other parts of the runner.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[Any, Store],
+        settings: RunnerSettings,
+        in_flight: InFlight,
+        running: Callable[[], list[Work]],
+        worker: str,
+    ) -> None:
+        self._stores = stores
+        self._lease = settings.lease
+        self._is_held = in_flight.holds
+        self._version = 0
+        self.pauses = PauseBook(stores, settings.poll_interval)
+        self.users = UserBook(stores, in_flight, running)
+        self.breakers = Breakers(stores, worker)
+        self._admission = Admission(self.users, self.pauses, settings.lease)
+        self._limited = {
+            model: {name for name, state in model.state_graph.states.items() if state.limits}
+            for model in stores
+        }
+        self._planned = {
+            (model, name)
+            for model, names in self._limited.items()
+            for name in names
+            if model.state_graph.states[name].limits.are_asked
+        }
+        self.has_limits = any(self._limited.values())
+        """Whether anything is limited here: all that follows is of no concern otherwise."""
+
+    def is_asked_about(self, model: Any, state: State) -> bool:
+        """Whether the next claim of the state has to be planned."""
+        lane = model, state.name
+        return lane in self._planned or lane in self.pauses.trials
+
+    def settled(self, model: Any, outcomes: list[Outcome]) -> None:
+        """Note outcomes that are written; called by the settler."""
+        if self._limited[model]:
+            self.breakers.note(model, outcomes)
+        self.pauses.note(model, outcomes)
+
+    def stops_work(self, work: Work) -> bool:
+        """Whether a call that has not begun is to be handed back."""
+        return self.pauses.stops_work(work) or (self.has_limits and self.users.stops_work(work))
+
+    def look(self, store: Store, models: Iterable[Any], lanes: Lanes, ask: Ask) -> None:
+        """Before a claim: learn of pauses, tell of breakers, see which limits are free again."""
+        for model in models:
+            if self._limited[model] and self.breakers.is_to_write(model):
+                ask(store, self.breakers.write, store, model)
+                self.pauses.changed(store)
+        active = [book for model in models for book in lanes.books(model) if book.active]
+        if not active:
+            return
+        all_paused = all(book.paused for book in active)
+        if time.monotonic() >= self.pauses.ask_at(store, all_paused=all_paused):
+            ask(store, self.pauses.ask, store)
+        if self.pauses.version != self._version:
+            self._version = self.pauses.version
+            lanes.pause(self.pauses.stops)
+        for model in models:
+            for name in self._limited[model]:
+                book = lanes.book(model, name)
+                if book.blocked_until and self.users.count((model, name)) < book.held:
+                    book.blocked_until = 0.0
+
+    def next_look(self, store: Store, models: Iterable[Any], lanes: Lanes) -> float:
+        """The moment at which paused lanes with due rows are to be looked at again."""
+        if not any(book.active and book.paused for model in models for book in lanes.books(model)):
+            return float("inf")
+        return self.pauses.ask_at(store, all_paused=True)
+
+    def first(self, model: Any, books: Sequence[LaneBook], slots: int) -> list[LaneBook]:
+        """The lanes to claim from: of the highest priority, those that have waited longest."""
+        states = model.state_graph.states
+        if self._limited[model]:
+            highest = max(states[book.state].limits.rank for book in books)
+            books = [book for book in books if states[book.state].limits.rank == highest]
+        # With fewer slots than lanes, those that have waited longest have their turn.
+        return sorted(books, key=lambda book: book.asked)[:slots]
+
+    def plan(
+        self,
+        store: Store,
+        model: Any,
+        book: LaneBook,
+        lane: Lane,
+        capacity: Capacity,
+        full_scan_every: float,
+    ) -> Plan | None:
+        """What to ask of a limited lane; None for nothing, while one of its rows is on trial."""
+        state = model.state_graph.states[book.state]
+        trial = self.pauses.trials.get((model, book.state))
+        if trial is not None:
+            if not self.breakers.may_try(store, (model, book.state), trial, self._lease):
+                book.blocked(True, TRIAL_WAIT, 0)
+                return None
+            lane = replace(lane, limit=1)
+        plan = self._admission.plan(
+            store,
+            model,
+            state,
+            lane,
+            capacity.most_of_key(state.is_async, state),
+            0.0 if book.closed else full_scan_every,
+        )
+        plan.trial = trial is not None
+        return plan
+
+    def took(
+        self,
+        store: Store,
+        model: Any,
+        book: LaneBook,
+        plan: Plan,
+        attempts: Sequence[Attempt],
+        database_now: datetime | None,
+    ) -> None:
+        """Note what the claim found in a limited lane."""
+        lane = (model, book.state)
+        if plan.trial:
+            self.breakers.tries(store, lane, attempts[0].pk if attempts else None)
+        held = self.users.count(lane) + len(attempts)
+        may_have_more, seconds = self._admission.took(store, model, plan, attempts, database_now)
+        if plan.state.limits.key is None and plan.lanes:
+            book.took([each.row for each in attempts], plan.lanes[0].limit, database_now)
+        book.blocked(may_have_more, seconds, held if seconds else 0)
+
+    def close(self) -> None:
+        """Give back all permits that are not in use; those of others lapse by themselves."""
+        for store in self.renewed_stores():
+            try:
+                self.users.close(store)
+            except Error as error:
+                logger.debug("Permits were not given back (%s).", error)
+
+    def tidy(self, store: Store, model: Any, lanes: Lanes) -> None:
+        """After a claim: give back permits that nothing here needs now."""
+        self.users.release_unused(store, model, lambda state: lanes.book(model, state).may_run)
+
+    def renewed_stores(self) -> list[Store]:
+        """The databases in which limited models are."""
+        return list(dict.fromkeys(self._stores[m] for m, names in self._limited.items() if names))
+
+    def renew(self, store: Store) -> list[Attempt]:
+        """Renew permits and trials; returns the attempts that have lost their permits."""
+        for model, own in self._stores.items():
+            if own is store:
+                self.breakers.renew(store, model, self._lease, self._is_held)
+        return self.users.renew(store, self._lease)

@@ -1,0 +1,1 @@
+"""The executors that run checks: threads, an event loop, and what ends a check before its time."""

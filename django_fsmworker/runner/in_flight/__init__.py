@@ -1,0 +1,1 @@
+"""The rows this process has claimed: attempts, batches of them, and the queue they wait in."""

@@ -1,0 +1,1 @@
+"""What may be claimed of states that are limited or paused."""

@@ -1,1 +1,0 @@
-"""What an attempt comes to, and how it is written."""

@@ -1,1 +1,0 @@
-"""What a runner has in hand: rows, batches of them, and the lines in which they wait."""

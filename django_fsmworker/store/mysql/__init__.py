@@ -1,0 +1,3 @@
+"""The protocol on MariaDB and MySQL."""
+
+from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Connections of PyMySQL and mysqlclient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django_fsmworker.store.driver import Driver
+
+# What the server says with each answer; PyMySQL keeps it.
+SERVER_STATUS_IN_TRANS = 1
+
+
+class MySQLDriver(Driver):
+    """Neither driver can cancel a statement: the server is asked to, on another connection."""
+
+    connects_to_server = True
+    harmless = frozenset({"REPLACE", "TRUNCATE"})
+
+    def limit_connecting(self, wrapper: Any, seconds: float) -> None:
+        wrapper.settings_dict["OPTIONS"].setdefault("connect_timeout", seconds)
+        if wrapper.Database.__name__ == "pymysql":
+            wrapper.get_new_connection = partial(_greeted_in_time, wrapper.get_new_connection)
+
+    def read_committed(self, wrapper: Any) -> None:
+        wrapper.settings_dict["OPTIONS"]["isolation_level"] = "read committed"
+
+    def limit_statements(self, wrapper: Any, seconds: float) -> None:
+        wrapper.init_connection_state = partial(
+            _begin_limited, wrapper, wrapper.init_connection_state, seconds
+        )
+
+    def is_in_transaction(self, wrapper: Any) -> bool:
+        return bool(getattr(wrapper.connection, "server_status", 0) & SERVER_STATUS_IN_TRANS)
+
+    def cancel(self, wrapper: Any) -> None:
+        thread = wrapper.connection.thread_id()
+        parameters = {**wrapper.get_connection_params(), "connect_timeout": 1, "read_timeout": 1}
+        other = wrapper.Database.connect(**parameters)
+        try:
+            with other.cursor() as cursor:
+                cursor.execute(f"KILL QUERY {int(thread)}")
+        finally:
+            other.close()
+
+    def stop_reading(self, wrapper: Any) -> None:
+        # PyMySQL leaves the rest of the answer where the next statement looks for its own.
+        if not wrapper.in_atomic_block:
+            wrapper.close()
+
+    def socket_number(self, raw: Any) -> int | None:
+        own = raw if hasattr(raw, "fileno") else getattr(raw, "_sock", None)  # PyMySQL's
+        return None if own is None else own.fileno()
+
+
+def _greeted_in_time(connect: Callable[[dict[str, Any]], Any], parameters: dict[str, Any]) -> Any:
+    """PyMySQL waits without end for a server that lets it in and says nothing.
+
+    Its own limit ends when there is a socket, and until it is greeted nobody can ``cut`` that.
+    """
+    usual = parameters.get("read_timeout")
+    raw = connect({**parameters, "read_timeout": usual or parameters["connect_timeout"]})
+    raw._read_timeout = usual
+    return raw
+
+
+def _begin_limited(wrapper: Any, begin: Callable[[], None], seconds: float) -> None:
+    """MySQL knows a limit for what reads only, in milliseconds."""
+    begin()
+    name, limit = "max_statement_time", seconds
+    if not wrapper.mysql_is_mariadb:
+        name, limit = "max_execution_time", round(seconds * 1000)
+    with wrapper.cursor() as cursor:
+        cursor.execute(
+            f"SET SESSION {name} = IF(@@{name} = 0 OR @@{name} > %s, %s, @@{name})", [limit, limit]
+        )

@@ -1,0 +1,3 @@
+"""The protocol on PostgreSQL."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The protocol on SQLite."""
+
+from __future__ import annotations

@@ -1,0 +1,92 @@
+"""What a database knows about a large table without counting, and what is wrong with it.
+
+A package for each database fills it in. All of it reads; none of it is asked by a runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from django.db import connections
+from django.db.models import Count, QuerySet
+
+from django_fsmworker.models.indexes import checked_states
+from django_fsmworker.store.tables import table_for
+
+# Rows that are looked at where an estimate comes from a sample.
+SAMPLED = 2000
+
+Severity: TypeAlias = Literal["warning", "advice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a database or a table, or could be better.
+
+    ``code`` is a word that stays, ``evidence`` what the sentence rests on.
+    """
+
+    code: str
+    sentence: str
+    remedy: str
+    severity: Severity = "warning"
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class Statistics:
+    """Of the database behind one alias; what is here works on every database."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    @property
+    def connection(self) -> Any:
+        """The calling thread's connection."""
+        return connections[self.alias]
+
+    def rows_by_state(self, model: Any) -> tuple[dict[str, int], bool]:
+        """The number of rows in each state, and whether these are estimates."""
+        rows: QuerySet[Any] = QuerySet(model, using=self.alias)
+        counted = rows.order_by().values_list("state").annotate(number=Count("*"))
+        return dict(counted), False
+
+    def number_of(self, rows: QuerySet[Any]) -> int:
+        """About how many rows a simple condition is true of."""
+        return rows.count()
+
+    def at_rest(self, model: Any, most: int) -> dict[str, tuple[int, int]]:
+        """By state, the rows in checked states that have nothing due: parked, and stranded.
+
+        Looked at are ``most`` of them, in an index that has no others.
+        """
+        table, states = table_for(model, self.alias), checked_states(model.state_graph)
+        if not states:
+            return {}
+        # The states are written out: SQLite takes no parameters for those of a partial index.
+        listed = ", ".join(f"'{state}'" for state in states)
+        found = self.fetch(
+            f"SELECT state, SUM(CASE WHEN failures <> 0 THEN 1 ELSE 0 END), "
+            f"SUM(CASE WHEN failures = 0 THEN 1 ELSE 0 END) FROM ("
+            f"SELECT {table.state} AS state, {table.failures} AS failures FROM {table.name} "
+            f"WHERE {table.state} IN ({listed}) AND {table.next} IS NULL LIMIT %s) AS at_rest "
+            f"GROUP BY state",
+            [most],
+        )
+        return {state: (int(parked), int(stranded)) for state, parked, stranded in found}
+
+    def examine_database(self) -> Iterator[Finding]:
+        """What is wrong with the database, its server and the sessions there."""
+        yield from ()
+
+    def examine_table(self, model: Any) -> Iterator[Finding]:
+        """What is wrong with the table of ``model`` and its indexes."""
+        yield from ()
+
+    def fetch(self, sql: str, params: list[Any] | None = None) -> list[Any]:
+        """The rows of an answer."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            rows: list[Any] = cursor.fetchall()
+            return rows

@@ -1,0 +1,37 @@
+"""The models with a life, in the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from django_fsmworker.admin import StatorModelAdmin
+from tests.app.models import (
+    BasicModel,
+    Chain,
+    Delivery,
+    Expiring,
+    Hidden,
+    Letter,
+    Noop,
+    RelatedKey,
+    TextKey,
+    Trouble,
+    UUIDKey,
+)
+
+admin.site.register(
+    [
+        BasicModel,
+        Chain,
+        Delivery,
+        Expiring,
+        Hidden,
+        Letter,
+        Noop,
+        RelatedKey,
+        TextKey,
+        Trouble,
+        UUIDKey,
+    ],
+    StatorModelAdmin,
+)

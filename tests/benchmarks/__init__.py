@@ -1,1 +1,0 @@
-"""Speed, measured against the database's own limit: ``python -m tests.benchmarks drain``."""

@@ -1,0 +1,219 @@
+"""``manage.py stator doctor``: what is wrong with the databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from django_fsmworker import clock
+from django_fsmworker.diagnosis import doctor
+from django_fsmworker.diagnosis.doctor import examine
+from django_fsmworker.store.statistics import Finding
+from django_fsmworker.testing import travel
+from tests.app.models import Noop
+from tests.command.conftest import Ended
+from tests.database.rows import PAST, put
+
+pytestmark = pytest.mark.django_db
+
+Stator = Callable[..., Ended]
+DUE_INDEX = next(each.name for each in Noop._meta.indexes if each.name.endswith("_due"))
+
+
+def execute(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_updates(db: None, vendor: str) -> None:
+    """PostgreSQL still counts those of other tests, which are no finding here."""
+    if vendor == "postgresql":
+        execute(f"SELECT pg_stat_reset_single_table_counters('{Noop._meta.db_table}'::regclass)")
+
+
+def found(code: str) -> Finding:
+    (finding,) = [each for each in examine([Noop], "default") if each.code == code]
+    assert finding.sentence.endswith(".")
+    assert finding.remedy
+    return finding
+
+
+def codes() -> list[str]:
+    return [each.code for each in examine([Noop], "default")]
+
+
+class TestCommand:
+    def test_nothing_is_wrong(self, stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doctor, "_settings", lambda models, store: iter(()))
+
+        assert stator("doctor", "tests.Noop") == Ended(0, "Nothing found.\n")
+
+    def test_something_is(self, stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doctor, "_settings", lambda models, store: iter(()))
+        put(Noop.objects.create(), state="moon")
+
+        ended = stator("doctor", "tests.Noop")
+
+        assert ended.code == 3
+        assert ended.lines == [
+            "warning: 1 rows of tests.Noop are in the state moon, which its graph does not "
+            "declare: no runner with this code runs them.",
+            "  Ask 'manage.py stator plan tests.Noop'.",
+        ]
+
+    def test_json(self, stator: Stator) -> None:
+        put(Noop.objects.create(), state_next=PAST)
+
+        data = stator("doctor", "tests.Noop", "--json").data
+
+        assert "not_run" in [each["code"] for each in data]
+        assert set(data[0]) == {
+            "database", "code", "sentence", "remedy", "severity", "evidence",
+        }  # fmt: skip
+
+
+class TestAnyDatabase:
+    def test_rows_that_nobody_runs(self) -> None:
+        put(Noop.objects.create(), state_next=PAST)
+
+        assert found("not_run").sentence == (
+            "A row of tests.Noop in the state new has been due for 1 h, and 1 are due in all: no "
+            "runner serves the model, or too few do."
+        )
+
+    @pytest.mark.sqlite
+    def test_settings_that_the_system_checks_complain_of(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 1)
+
+        assert "fsmworker.W001" in codes()
+
+    @pytest.mark.postgresql
+    def test_what_a_runner_says_at_its_start(self) -> None:
+        execute("SET LOCAL default_transaction_isolation = 'serializable'")
+
+        assert "shortcoming" in codes()
+
+    @pytest.mark.mysql
+    @pytest.mark.postgresql  # SQLite has no clock of its own
+    @pytest.mark.parametrize(("seconds", "words"), [(90, "1 min 30 s"), (-90, "1 min 30 s")])
+    def test_clocks_that_are_apart(
+        self, seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = clock.now
+        with travel(seconds=seconds):
+            monkeypatch.setattr(clock, "now", lambda: now() - clock.travelled())
+
+            sentence = found("clocks_apart").sentence
+
+        assert f"is {words} {'ahead of' if seconds > 0 else 'behind'} this machine's" in sentence
+
+
+@pytest.mark.postgresql
+class TestPostgreSQL:
+    @pytest.fixture
+    def statistics(self) -> Any:
+        from django_fsmworker.store.postgresql import statistics
+
+        return statistics
+
+    def test_an_index_that_is_missing(self) -> None:
+        execute(f'DROP INDEX "{DUE_INDEX}"')
+
+        assert found("missing_index").evidence == {"index": DUE_INDEX}
+
+    def test_an_index_that_is_not_valid(self) -> None:
+        execute(
+            f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{DUE_INDEX}'::regclass"
+        )
+
+        assert found("invalid_index").remedy == f'Run REINDEX INDEX CONCURRENTLY "{DUE_INDEX}".'
+
+    def test_a_lane_that_begins_with_dead_entries(
+        self, statistics: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        execute(f'REINDEX TABLE "{Noop._meta.db_table}"')  # which tests before have used
+        assert "dead_prefix" not in codes()
+        rows = Noop.objects.bulk_create(Noop() for _ in range(2000))
+        Noop.objects.exclude(pk=rows[-1].pk).delete()
+        monkeypatch.setattr(statistics, "MANY_PAGES", 20)
+
+        found = [each for each in examine([Noop], "default") if each.code == "dead_prefix"]
+
+        assert [each.evidence["state"] for each in found] == ["new"]
+
+    def test_autovacuum_that_is_off(self) -> None:
+        execute("ALTER TABLE tests_noop SET (autovacuum_enabled = false)")
+
+        assert found("no_autovacuum").remedy.endswith('"tests_noop" RESET (autovacuum_enabled).')
+
+    def test_autovacuum_that_comes_late(
+        self, statistics: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(statistics, "LARGE_TABLE", -1)
+
+        assert found("late_autovacuum").severity == "advice"
+        execute("ALTER TABLE tests_noop SET (autovacuum_vacuum_scale_factor = 0.01)")
+        assert "late_autovacuum" not in codes()
+
+    @pytest.mark.parametrize(
+        ("options", "remedy"),
+        [
+            ("", 'Run ALTER TABLE "tests_noop" SET (fillfactor = 70), and VACUUM FULL once.'),
+            (
+                "fillfactor=70",
+                "See whether an index has state_lease, state_claim or state_failures.",
+            ),
+        ],
+    )
+    def test_few_hot_updates(self, options: str, remedy: str, statistics: Any) -> None:
+        from django_fsmworker.store.tables import table_for
+
+        table = table_for(Noop, "default")
+
+        (few,) = statistics._updates("tests.Noop", table, 20_000, 1000, 7, 10.0, options)
+        none = statistics._updates("tests.Noop", table, 20_000, 10_000, 7, 10.0, options)
+
+        assert (few.code, few.remedy) == ("few_hot_updates", remedy)
+        assert "only 5% were HOT" in few.sentence
+        assert list(none) == []
+
+    @pytest.fixture
+    def open_transaction(self) -> Iterator[int]:
+        """Another session's; its process id."""
+        another = connections.create_connection("default")
+        another.ensure_connection()
+        another.set_autocommit(False)
+        with another.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            yield cursor.fetchone()[0]
+        another.close()
+
+    def test_a_session_that_keeps_dead_rows(
+        self, open_transaction: int, statistics: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "long_transaction" not in codes()
+        monkeypatch.setattr(statistics, "LONG_TRANSACTION", -1)
+
+        pids = [
+            each.evidence["pid"]
+            for each in examine([Noop], "default")
+            if each.code == "long_transaction"
+        ]
+
+        assert open_transaction in pids
+
+
+@pytest.mark.mysql
+@pytest.mark.django_db(transaction=True)
+def test_an_index_that_is_missing_on_mysql() -> None:
+    execute(f"DROP INDEX `{DUE_INDEX}` ON tests_noop")
+    try:
+        assert "AddStateIndexes('noop')" in found("missing_index").remedy
+    finally:
+        execute(f"CREATE INDEX `{DUE_INDEX}` ON tests_noop (state, state_next)")

@@ -1,0 +1,72 @@
+"""What a command prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from io import StringIO
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from django_fsmworker.management.output import Output
+
+COLUMNS = ("state", "rows")
+ROWS = [("new", 12), ("a\nb", None)]
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_is_aligned() -> None:
+    stream = StringIO()
+
+    Output(stream).table(COLUMNS, ROWS)
+
+    assert stream.getvalue() == "state  rows\nnew    12\na\\nb   -\n"
+
+
+def test_a_table_on_a_terminal_is_drawn_by_rich() -> None:
+    pytest.importorskip("rich")
+    stream = Terminal()
+
+    Output(stream).table(COLUMNS, [("[red]x", 1)])
+
+    assert "┏━━" in stream.getvalue()
+    assert "[red]x" in stream.getvalue()
+
+
+def test_a_table_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    stream = Terminal()
+
+    Output(stream).table(COLUMNS, ROWS[:1])
+
+    assert stream.getvalue() == "state  rows\nnew    12\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [({"a": 1}, {"a": 1}), (UUID(int=1), str(UUID(int=1))), (object, "<class 'object'>")],
+)
+def test_json(value: Any, written: Any) -> None:
+    stream = StringIO()
+    out = Output(stream, as_json=True)
+
+    out.data(value)
+    out.line("no line")
+    out.text("no text")
+    out.table(COLUMNS, ROWS)
+
+    assert json.loads(stream.getvalue()) == written
+
+
+def test_a_line_stays_one() -> None:
+    stream = StringIO()
+
+    Output(stream).line("a\x1b[0m\nb")
+
+    assert stream.getvalue() == "a\\x1b[0m\\nb\n"

@@ -1,0 +1,192 @@
+"""``manage.py stator``: rows that are explained, retried, parked, unparked, moved, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management.base import CommandError
+
+from django_fsmworker import clock
+from tests.app.models import CompositeKind, RoutedKind, Trouble
+from tests.command.conftest import Ended
+from tests.database.rows import FUTURE, claim, fetch, put
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+Stator = Callable[..., Ended]
+
+
+def failing(**columns: Any) -> Any:
+    row = Trouble.objects.create(**columns)
+    put(row, state_failures=1, state_next=FUTURE)
+    return fetch(row)
+
+
+def due() -> set[Any]:
+    return set(Trouble.objects.due().values_list("pk", flat=True))
+
+
+class TestExplain:
+    def test_lines(self, stator: Stator) -> None:
+        row = Trouble.objects.create(state="done")
+
+        assert stator("explain", "tests.trouble", row.pk).lines == [
+            f"tests.Trouble {row.pk} is in the state done.",
+            "- The state done is terminal: no way leads out of it.",
+            "  Only code can move it, with state_transition().",
+        ]
+
+    def test_json(self, stator: Stator) -> None:
+        row = Trouble.objects.create()
+
+        found = stator("explain", "tests.Trouble", row.pk, "--json").data
+
+        assert (found["pk"], found["reasons"][0]["code"]) == (row.pk, "due")
+
+    def test_a_composite_key(self, stator: Stator) -> None:
+        CompositeKind.objects.create(pk=(1, "a"))
+
+        found = stator("explain", "tests.CompositeKind", '[1, "a"]', "--json").data
+
+        assert found["pk"] == [1, "a"]
+
+    def test_in_another_database(self, stator: Stator) -> None:
+        row = RoutedKind(wish="done")
+        row.save(using="other")
+
+        found = stator("explain", "tests.RoutedKind", row.pk, "--database", "other", "--json").data
+
+        assert found["claimable"] is True
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["tests.Trouble", "1"], "There is no tests.Trouble with the key 1."),
+            (["tests.Trouble", "x"], "'x' is not a key of tests.Trouble; write one of several .*"),
+            (["tests.Nobody", "1"], "'tests.Nobody' is not a model with a state graph; .*"),
+            (
+                ["tests.Trouble", "1", "--database", "nowhere"],
+                "There is no database 'nowhere'; DATABASES has default, other.*",
+            ),
+        ],
+    )
+    def test_what_is_not_there(self, arguments: list[str], message: str, stator: Stator) -> None:
+        with pytest.raises(CommandError, match=message):
+            stator("explain", *arguments)
+
+
+class TestVerbs:
+    def test_retry(self, stator: Stator) -> None:
+        rows = [failing(), failing(), failing()]
+
+        ended = stator("retry", "tests.Trouble", rows[0].pk, rows[2].pk, "--reason", "mended")
+
+        assert ended == Ended(0, "2 rows retried.\n")
+        assert due() == {rows[0].pk, rows[2].pk}
+
+    def test_park_and_unpark(self, stator: Stator) -> None:
+        row = Trouble.objects.create()
+
+        ended = stator("park", "tests.Trouble", row.pk, "--by", "ann", "--reason", "look at it")
+
+        assert ended.output == "1 row parked.\n"
+        assert row.failure is not None
+        assert (row.failure.parked_by, row.failure.parked_reason) == ("ann", "look at it")
+        assert stator("unpark", "tests.Trouble", "--only", "parked").output == "1 row unparked.\n"
+        assert due() == {row.pk}
+
+    def test_cancel(self, stator: Stator) -> None:
+        Trouble.objects.create()
+        (row,) = claim(Trouble)
+
+        ended = stator("cancel", "tests.Trouble", "--only", "running", "--retry-in", "90", "--json")
+
+        assert ended.data == {"rows": 1}
+        assert fetch(row).state_claim == -1 - row.state_claim
+        assert fetch(row).state_next > clock.now() + timedelta(seconds=60)
+
+    def test_a_dry_run(self, stator: Stator) -> None:
+        row = failing()
+
+        ended = stator("retry", "tests.Trouble", "--all", "--dry-run")
+
+        assert ended.output == "1 row would be retried.\n"
+        assert due() == set()
+        assert fetch(row).state_failures == 1
+
+
+class TestMove:
+    def test_by_a_declared_transition(self, stator: Stator) -> None:
+        row, other = Trouble.objects.create(), Trouble.objects.create(state="waiting")
+
+        ended = stator("move", "tests.Trouble", "--all", "--to", "patient")
+
+        assert ended.code == 3
+        assert ended.lines == [
+            "1 row moved to patient.",
+            f"tests.Trouble {other.pk} cannot go from waiting to patient; this move is allowed "
+            f"from: new.",
+        ]
+        assert fetch(row).state == "patient"
+
+    def test_by_force(self, stator: Stator) -> None:
+        row = Trouble.objects.create(state="done")
+
+        ended = stator("move", "tests.Trouble", row.pk, "--to", "new", "--force", "--json")
+
+        assert (ended.code, ended.data) == (0, {"rows": 1, "refused": {}})
+        assert fetch(row).state == "new"
+
+    def test_a_dry_run(self, stator: Stator) -> None:
+        row = Trouble.objects.create()
+
+        ended = stator("move", "tests.Trouble", row.pk, "--to", "patient", "--dry-run")
+
+        assert ended.output == "1 row would be asked to move to patient.\n"
+        assert fetch(row).state == "new"
+
+    def test_to_an_unknown_state(self, stator: Stator) -> None:
+        with pytest.raises(CommandError, match="'nirvana' is not a state of TroubleStates"):
+            stator("move", "tests.Trouble", "--all", "--to", "nirvana")
+
+
+class TestSelection:
+    def test_by_columns(self, stator: Stator) -> None:
+        row = failing(mode="slow")
+        failing(mode="raise")
+
+        stator("retry", "tests.Trouble", "--filter", "mode=slow", "--filter", "state=new")
+
+        assert due() == {row.pk}
+
+    def test_no_more_than(self, stator: Stator) -> None:
+        first, _ = failing(), failing()
+
+        ended = stator("retry", "tests.Trouble", "--only", "failing", "--limit", "1")
+
+        assert ended.output == "1 row retried.\n"
+        assert due() == {first.pk}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "Name rows: by their primary keys, --filter, --only or --all."),
+            (["--filter", "mode"], "'mode' is not a filter; write FIELD=VALUE."),
+            (["--filter", "moon=1"], "'moon=1' is not a filter of these rows: Cannot resolve .*"),
+            (["--filter", "value=x"], "'value=x' is not a filter of these rows: .*"),
+        ],
+    )
+    def test_what_is_no_selection(self, arguments: list[str], message: str, stator: Stator) -> None:
+        with pytest.raises(CommandError, match=message):
+            stator("retry", "tests.Trouble", *arguments)
+
+
+def test_a_graph(stator: Stator) -> None:
+    lines = stator("graph", "tests.Trouble").lines
+
+    assert lines[:2] == ["TroubleStates", ""]
+    assert stator("graph", "tests.Trouble", "--json").data["name"] == "TroubleStates"
+    assert stator("graph", "tests.Trouble", "--format", "dot").output.startswith("digraph")

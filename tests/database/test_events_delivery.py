@@ -1,0 +1,579 @@
+"""Delivery: in order, once, in one transaction with what it does; what becomes of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import IntegrityError, connection, transaction
+
+from django_fsmworker import clock
+from django_fsmworker.events import Submission, cancel_event, submit_event, submit_events
+from django_fsmworker.exceptions import Retry, TryAgainLater
+from django_fsmworker.graph import EventInfo
+from django_fsmworker.models import Event, FailureRecord
+from django_fsmworker.signals import check_failed, state_changed
+from django_fsmworker.testing import run_until_idle, travel
+from tests.app.models import Account, Entry, Loose, Purchase
+from tests.app.models.accounts import ACTIONS
+from tests.database.rows import put
+from tests.runner.heard import heard
+from tests.runner.rows import fresh, path
+
+pytestmark = pytest.mark.django_db
+
+Action = Callable[[Any, EventInfo], object]
+
+
+@pytest.fixture
+def row() -> Account:
+    return Account.objects.create()
+
+
+@pytest.fixture
+def action(monkeypatch: pytest.MonkeyPatch) -> Callable[[Action], None]:
+    """``action(function)``: what the event "call" with the mode "it" does."""
+    return lambda function: monkeypatch.setitem(ACTIONS, "it", function)
+
+
+def ends() -> list[tuple[str, str]]:
+    """What became of each event, in the order of submission."""
+    return list(Event.objects.order_by("pk").values_list("trigger", "state"))
+
+
+def numbers(row: Any) -> list[int]:
+    return list(row.entries.order_by("pk").values_list("number", flat=True))
+
+
+def the_event(**conditions: Any) -> Event:
+    return Event.objects.get(**conditions)
+
+
+def run(*models: Any) -> int:
+    return run_until_idle(*(models or (Account,)), raise_failures=False)
+
+
+def book(row: Any, *numbers: int, **options: Any) -> list[int]:
+    return submit_events(Submission(row, "book", {"number": n}, **options) for n in numbers)
+
+
+def call(row: Any, **options: Any) -> int:
+    return submit_event(row, "call", {"mode": "it"}, **options)
+
+
+class TestInOrder:
+    def test_the_events_of_a_row_are_delivered_in_the_order_of_submission(
+        self, row: Account
+    ) -> None:
+        book(row, *range(5))
+        run()
+
+        assert numbers(row) == [0, 1, 2, 3, 4]
+        assert fresh(row).balance == 5
+        assert {state for _, state in ends()} == {"delivered"}
+
+    def test_or_of_the_time_they_fire_at(self, row: Account) -> None:
+        book(row, 1, delay=30)
+        book(row, 2, delay=20)
+        book(row, 3, delay=40)
+        assert run() == 0
+
+        with travel(seconds=41):
+            run()
+
+        assert numbers(row) == [2, 1, 3]
+
+    def test_events_that_have_not_fired_are_left(self, row: Account) -> None:
+        book(row, 1)
+        book(row, 2, delay=20)
+        run()
+
+        assert numbers(row) == [1]
+
+    def test_a_row_may_move_several_times(self, row: Account) -> None:
+        for trigger in ("freeze", "melt", "freeze", "melt"):
+            row.state_submit(trigger)
+        book(row, 7)
+        run()
+
+        assert path(row) == ["open", "frozen", "open", "frozen", "open"]
+        assert numbers(row) == [7]
+
+    def test_the_log_says_which_event_moved_it(self, row: Account) -> None:
+        row.state_submit("freeze", by="importer")
+        row.state_submit("melt")
+        run()
+
+        found = row.state_log.order_by("pk").values_list(
+            "source", "target", "cause", "trigger", "by"
+        )
+        assert list(found) == [
+            ("open", "frozen", "event", "freeze", "importer"),
+            ("frozen", "open", "event", "melt", ""),
+        ]
+
+    def test_many_rows_at_once(self) -> None:
+        rows = Account.objects.bulk_create(Account() for _ in range(7))
+        for trigger in ("freeze", "melt", "nothing"):
+            Account.objects.state_submit(trigger)
+        for row in rows:
+            book(row, row.pk, row.pk + 1)
+        run()
+
+        assert {tuple(path(row)) for row in rows} == {("open", "frozen", "open")}
+        assert all(numbers(row) == [row.pk, row.pk + 1] for row in rows)
+
+    def test_the_next_action_sees_what_the_last_has_written(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        seen: list[Any] = []
+        action(lambda row, event: seen.append((row.state, row.balance, len(row.state_history))))
+        row.state_submit("freeze")
+        row.state_submit("melt")
+        book(row, 1)
+        call(row)
+        run()
+
+        assert seen == [("open", 1, 3)]
+
+    def test_one_that_no_row_has_a_hash_of_its_own_for_is_not_mixed_up(self) -> None:
+        one, other = Account.objects.create(), Account.objects.create()
+        book(one, 1)
+        Event.objects.update(row_hash=other.pk)
+        book(other, 2)
+        run()
+
+        assert (numbers(one), numbers(other)) == ([1], [2])
+
+
+class TestInOneTransaction:
+    def test_an_action_gets_the_event(self, row: Account, action: Callable[[Action], None]) -> None:
+        seen: list[EventInfo] = []
+        action(lambda row, event: seen.append(event))
+        key = call(row, by="importer")
+        run()
+
+        (event,) = seen
+        assert (event.id, event.trigger, event.by) == (key, "call", "importer")
+        assert event.context == {"mode": "it"}
+        assert event.submitted == the_event().submitted
+
+    def test_what_a_failing_action_wrote_is_taken_back(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            Entry.objects.create(account=row, number=1)
+            transaction.on_commit(lambda: pytest.fail("the action was rolled back"))
+            raise RuntimeError("no")
+
+        action(fail)
+        call(row)
+        other = Account.objects.create()
+        book(other, 2)
+        run()
+
+        assert numbers(row) == []
+        assert numbers(other) == [2]
+        assert ends() == [("call", "pending"), ("book", "delivered")]
+
+    def test_an_action_that_asks_nothing_takes_no_savepoint(self, row: Account) -> None:
+        submit_event(row, "nothing")
+        sent: list[str] = []
+
+        def note(execute: Any, sql: str, *others: Any) -> Any:
+            sent.append(sql)
+            return execute(sql, *others)
+
+        with connection.execute_wrapper(note):
+            run()
+
+        savepoints = [sql for sql in sent if sql.startswith("SAVEPOINT")]
+        # The test's transaction makes a savepoint of the engine's; no more than its own follow.
+        assert len(savepoints) <= 2
+
+    def test_a_database_error_that_an_action_swallows_is_its_failure(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        def swallow(row: Any, event: EventInfo) -> None:
+            with suppress(IntegrityError):
+                Entry.objects.create(account=row, **{"number": None})
+
+        action(swallow)
+        call(row)
+        run()
+
+        assert the_event().state == "pending"
+        assert "went on" in FailureRecord.objects.get().message
+
+    def test_an_action_that_moves_its_row_itself_fails(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: Account.objects.filter(pk=row.pk).update(state="frozen"))
+        submit_event(row, "close", {"mode": "it"})
+        other = Account.objects.create()
+        other.state_submit("freeze")
+        run()
+
+        assert fresh(row).state == "open"
+        assert fresh(other).state == "frozen"
+        assert "moved or deleted tests.Account" in FailureRecord.objects.get().message
+
+    def test_an_action_may_delete_its_row(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: Account.objects.filter(pk=row.pk).delete())
+        call(row)
+        book(row, 1)
+        run()
+
+        assert ends() == [("call", "delivered"), ("book", "discarded")]
+
+    def test_an_action_may_submit_further_events(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: book(row, 1))
+        call(row)
+        run()
+
+        assert numbers(row) == [1]
+
+    def test_async_actions(self, row: Account) -> None:
+        purchase = Purchase.objects.create(state="approved", paid=1)
+        purchase.state_submit("ship")
+        run(Purchase)
+
+        assert (fresh(purchase).state, fresh(purchase).note) == ("done", "shipped")
+
+
+class TestFailures:
+    @pytest.fixture
+    def failing(self, action: Callable[[Action], None]) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            raise ValueError("broken")
+
+        action(fail)
+
+    def test_one_costs_an_attempt_and_is_on_record(self, row: Account, failing: None) -> None:
+        key = call(row)
+        run()
+
+        event = the_event()
+        assert (event.state, event.state_failures, event.state_claim) == ("pending", 1, None)
+        assert 0.5 <= (event.state_next - clock.now()).total_seconds() <= 3  # type: ignore[operator]
+        assert event.failure is not None
+        assert (event.failure.error, event.failure.message) == ("ValueError", "broken")
+        assert (event.failure.model, event.failure.row) == ("django_fsmworker.Event", str(key))
+
+    def test_the_row_s_later_events_wait_for_it(self, row: Account, failing: None) -> None:
+        call(row)
+        book(row, 1, 2)
+        run()
+
+        assert [state for _, state in ends()] == ["pending"] * 3
+        assert numbers(row) == []
+
+    def test_until_it_has_failed_for_good(self, row: Account, failing: None) -> None:
+        call(row, max_attempts=3)
+        book(row, 1, 2)
+        other = Account.objects.create()
+        book(other, 3)
+        with travel(seconds=0) as further:
+            for _ in range(4):
+                run()
+                further(seconds=400)
+            run()
+
+        event = the_event(trigger="call")
+        assert (event.state, event.reason) == ("failed", "ValueError: broken")
+        assert event.failure is not None
+        assert event.failure.count == 3
+        assert numbers(row) == [1, 2]
+        assert numbers(other) == [3]
+
+    def test_once_it_succeeds_the_record_is_resolved(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        tries: list[int] = []
+
+        def fail_once(row: Any, event: EventInfo) -> None:
+            tries.append(1)
+            if len(tries) == 1:
+                raise ValueError
+
+        action(fail_once)
+        call(row)
+        book(row, 1)
+        with travel(seconds=0) as further:
+            for _ in range(3):
+                run()
+                further(seconds=400)
+
+        assert ends() == [("call", "delivered"), ("book", "delivered")]
+        assert FailureRecord.objects.get().resolved is not None
+        assert len(tries) == 2
+
+    def test_retry_says_when(self, row: Account, action: Callable[[Action], None]) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            raise Retry(1000)
+
+        action(fail)
+        call(row)
+        run()
+
+        assert (the_event().state_next - clock.now()).total_seconds() > 900  # type: ignore[operator]
+        assert the_event().state_failures == 1
+
+    def test_try_again_later_costs_nothing(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        def later(row: Any, event: EventInfo) -> None:
+            raise TryAgainLater(1000)
+
+        action(later)
+        call(row)
+        book(row, 1)
+        run()
+
+        for event in Event.objects.all():
+            assert (event.state, event.state_failures) == ("pending", 0)
+            assert (event.state_next - clock.now()).total_seconds() > 900  # type: ignore[operator]
+
+    def test_without_order_nobody_waits(
+        self, action: Callable[[Action], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            raise ValueError
+
+        action(fail)
+        done: list[str] = []
+        monkeypatch.setitem(ACTIONS, "good", lambda row, event: done.append(row.name))
+        row = Loose.objects.create(name="a/b")
+        call(row)
+        submit_event(row, "call", {"mode": "good"})
+        run(Loose)
+
+        assert [state for _, state in ends()] == ["pending", "delivered"]
+        assert done == ["a/b"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_signal_tells_of_it(self, row: Account, failing: None) -> None:
+        with heard(check_failed, Event) as told:
+            call(row)
+            run()
+
+        (one,) = told
+        assert (one["source"], one["ending"], one["failures"]) == ("pending", "failed", 1)
+
+    def test_the_kit_raises_what_an_action_raised(self, row: Account, failing: None) -> None:
+        call(row)
+        with pytest.raises(ValueError, match="broken"):
+            run_until_idle(Account)
+
+
+def save_as_frozen(row: Any) -> None:
+    row.state = "frozen"
+    row.save()
+
+
+class TestNotTaken:
+    """Events that the row does not take in its state."""
+
+    def test_they_are_stepped_over_and_taken_when_the_row_has_moved(self, row: Account) -> None:
+        row.state_submit("melt")
+        book(row, 1)
+        row.state_submit("freeze")
+        run()
+
+        assert path(row) == ["open", "frozen", "open"]
+        assert numbers(row) == [1]
+
+    @pytest.mark.parametrize(
+        "move",
+        [
+            lambda row: row.state_transition("frozen"),
+            lambda row: Account.state_transition_queryset(Account.objects.all(), "frozen"),
+            lambda row: row.state_send("freeze"),
+            save_as_frozen,
+        ],
+        ids=["forced", "queryset", "sent", "saved"],
+    )
+    def test_whoever_moves_the_row_makes_them_due(self, row: Account, move: Any) -> None:
+        row.state_submit("melt")
+        run()
+        assert (the_event().state, the_event().state_failures) == ("pending", 0)
+
+        row.refresh_from_db()
+        move(row)
+        run()
+
+        assert fresh(row).state == "open"
+        assert the_event().state == "delivered"
+
+    def test_a_check_that_moves_the_row_does_so_too(self, row: Account) -> None:
+        purchase = Purchase.objects.create(amount=-1)
+        purchase.state_submit("remark", {"text": "now"})
+        purchase.state_submit("approve")
+        run(Purchase)
+
+        assert fresh(purchase).note == "remark by None: now;"
+
+    def test_otherwise_they_are_tried_now_and_then(self, row: Account) -> None:
+        row.state_submit("rich")
+        run()
+        put(row, balance=100)
+        assert run() == 0
+
+        with travel(seconds=6):
+            run()
+
+        assert fresh(row).state == "closed"
+
+    def test_they_wait_for_as_long_as_they_may(self, row: Account) -> None:
+        row.state_submit("melt", expires_in=1000)
+        with travel(seconds=0) as further:
+            for _ in range(20):
+                run()
+                further(seconds=49)
+            assert the_event().state == "pending"
+            further(seconds=100)
+            run()
+
+        assert (the_event().state, the_event().reason) == ("discarded", "It has expired.")
+
+    def test_discarded_at_once(self, row: Account) -> None:
+        row.state_submit("drop")
+        run()
+
+        assert (the_event().state, the_event().reason) == (
+            "discarded",
+            "What it needs is not true of the row, which is in the state open.",
+        )
+
+    def test_failed_at_once(self, row: Account) -> None:
+        put(row, state="frozen", state_next=None)
+        row.state_submit("insist")
+        run()
+
+        assert (the_event().state, the_event().reason) == (
+            "failed",
+            "It is not taken in the state frozen.",
+        )
+
+    def test_more_of_them_than_are_read_at_once(
+        self, row: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_fsmworker.events.delivery.MOST_READ", 3)
+        for _ in range(5):
+            row.state_submit("melt")
+        book(row, 1)
+        row.state_submit("freeze")
+        book(row, 2)
+        run()
+
+        assert numbers(row) == [1, 2]
+        assert path(row) == ["open", "frozen", "open"]
+        assert [trigger for trigger, state in ends() if state == "pending"] == ["melt"] * 4
+
+
+class TestPermissions:
+    @pytest.fixture
+    def ann(self) -> User:
+        ann = User.objects.create(username="ann")
+        ann.user_permissions.add(Permission.objects.get(codename="thaw_account"))
+        return User.objects.get(pk=ann.pk)
+
+    @pytest.fixture(autouse=True)
+    def frozen(self, row: Account) -> None:
+        put(row, state="frozen", state_next=None)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_who_has_it_at_delivery_may(self, row: Account, ann: User) -> None:
+        with heard(state_changed, Account) as told:
+            row.state_submit("thaw", by=ann)
+            run()
+
+        assert fresh(row).state == "open"
+        assert (told[0]["by"], told[0]["trigger"], told[0]["cause"]) == (ann, "thaw", "event")
+
+    def test_who_has_lost_it_may_not(self, row: Account, ann: User) -> None:
+        row.state_submit("thaw", by=ann)
+        ann.user_permissions.clear()
+        run()
+
+        assert fresh(row).state == "frozen"
+        assert the_event().state == "pending"
+
+    def test_nor_who_is_gone(self, row: Account, ann: User) -> None:
+        row.state_submit("thaw", by=ann)
+        ann.delete()
+        run()
+
+        assert fresh(row).state == "frozen"
+
+    @pytest.mark.parametrize("by", [None, "importer"])
+    def test_programs_may(self, row: Account, by: str | None) -> None:
+        row.state_submit("thaw", by=by)
+        run()
+
+        assert fresh(row).state == "open"
+
+
+class TestRowsThatAreGone:
+    def test_their_events_are_discarded(self, row: Account) -> None:
+        gone = row.pk
+        book(row, 1)
+        submit_event((Account, gone + 1), "nothing")
+        other = Account.objects.create(pk=gone + 2)
+        book(other, 2)
+        row.delete()
+        run()
+
+        assert [state for _, state in ends()] == ["discarded", "discarded", "delivered"]
+        assert the_event(row_hash=gone + 1).reason == "Its row is gone."
+
+
+def test_one_that_is_cancelled_by_the_one_before_it_is_not_delivered(
+    row: Account, action: Callable[[Action], None]
+) -> None:
+    action(lambda row, event: cancel_event(event.id + 1))  # type: ignore[operator]
+    call(row)
+    book(row, 1)
+    run()
+
+    assert ends() == [("call", "delivered"), ("book", "cancelled")]
+    assert numbers(row) == []
+
+
+def test_one_that_somebody_has_parked_keeps_the_others_waiting(row: Account) -> None:
+    first, second = book(row, 1, 2)
+    the_event(pk=first).state_park("not yet")
+    run()
+    assert numbers(row) == []
+
+    the_event(pk=first).state_unpark()
+    with travel(seconds=6):
+        run()
+    assert numbers(row) == [1, 2]
+
+
+def test_events_are_deleted_a_week_after_their_end(row: Account) -> None:
+    row.state_submit("nothing")
+    run()
+    assert Event.state_do_deletes() == 0
+
+    with travel(timedelta(days=8)):
+        assert Event.state_do_deletes() == 1
+
+
+def test_a_model_s_events_are_its_own(row: Account) -> None:
+    purchase = Purchase.objects.create(state="held")
+    purchase.state_submit("remark")
+    row.state_submit("nothing")
+
+    assert run_until_idle(Account) == 1
+    assert ends() == [("remark", "pending"), ("nothing", "delivered")]
+    assert run_until_idle() == 1
