@@ -1,18 +1,27 @@
-"""``python -m testapp demo [FOLDER]``: see what this package does, on real files."""
+"""
+See what this package does: ``python -m testapp demo`` on real files, ``python -m testapp admin`` in
+the admin.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-USAGE = "usage: python -m testapp demo [FOLDER] [options]; python -m testapp demo --help tells more"
+COMMANDS = {"demo": "testapp.demo.command", "admin": "testapp.admin_demo.command"}
+USAGE = """\
+usage: python -m testapp demo [FOLDER] [options]
+       python -m testapp admin [options]
+Each tells more with --help."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] != "demo":
+    if not arguments or arguments[0] not in COMMANDS:
         print(USAGE, file=sys.stderr)
         return 2
+    command, *rest = arguments
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testapp.settings")
     # With DEBUG on, Django keeps every query in memory.
     os.environ["DEBUG"] = "0"
@@ -22,11 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         django.setup()
     except (ImproperlyConfigured, OSError) as error:
-        print(f"demo: {error}; look at DATABASE_URL and DATA_DIR.", file=sys.stderr)
+        print(f"{command}: {error}; look at DATABASE_URL and DATA_DIR.", file=sys.stderr)
         return 1
-    from testapp.demo.command import run
-
-    return run(arguments[1:])
+    run = import_module(COMMANDS[command]).run
+    return int(run(rest))
 
 
 if __name__ == "__main__":

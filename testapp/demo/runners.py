@@ -82,7 +82,7 @@ class Runners:
         return ended
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "testapp.demo.child", *OPTIONS]
+        command = [sys.executable, "-m", "testapp.child", "runstator", *OPTIONS]
         with places.runner_log().open("ab") as log:
             return subprocess.Popen(
                 command,
