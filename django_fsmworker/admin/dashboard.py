@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,11 @@ from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
 from django_fsmworker import workers
-from django_fsmworker.admin.formatting import duration
-from django_fsmworker.diagnosis.status import Number, StateStatus, status_of
+from django_fsmworker.admin.formatting import ago, duration
+from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import FailureRecord, StatorModel, Worker
 from django_fsmworker.models.event import is_event
 from django_fsmworker.models.keys import declaring_model
@@ -24,6 +25,9 @@ from django_fsmworker.models.keys import declaring_model
 MOST_GROUPS, MOST_STOPPED = 20, 10
 ORDERS_TAKEN = {"ready": ("suspend", "stop"), "suspended": ("resume", "stop")}
 """By a worker's state; in any other it takes none."""
+
+COUNTED = (("due", "now"), ("running", "running"), ("failing", "failing"), ("parked", "parked"))
+"""The numbers of a line, and what the filter by due time calls their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,14 @@ class Line:
     running: Number
     failing: Number
     parked: Number
+    overdue: float
+    """Seconds since the first of them was due; 0 if none is."""
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The lists of the rows that each of the numbers counts."""
+        joint = "&" if "?" in self.url else "?"
+        return {kind: f"{self.url}{joint}due={due}" for kind, due in COUNTED if self.url}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,13 @@ class FailureGroup:
     first: datetime
     last: datetime
     url: str
+    verbs: tuple[str, ...]
+    """What this user may do to the rows of the group."""
+
+    @property
+    def seen(self) -> tuple[SafeString, SafeString]:
+        """How long ago they failed first and last."""
+        return ago(self.first), ago(self.last)
 
 
 def model_parts(
@@ -110,8 +129,11 @@ def worker_lines(may_order: bool) -> list[WorkerLine]:
     ]
 
 
-def failure_groups(site: AdminSite) -> list[FailureGroup]:
-    """The failures that are not resolved, the most frequent first."""
+def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> list[FailureGroup]:
+    """The failures that are not resolved, the most frequent first.
+
+    ``verbs`` says what may be done to rows of the model of a label.
+    """
     alias = router.db_for_read(FailureRecord)
     records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
     groups = (
@@ -122,7 +144,10 @@ def failure_groups(site: AdminSite) -> list[FailureGroup]:
         .order_by("-number")[:MOST_GROUPS]
     )
     listed = _list_of(site, FailureRecord)
-    return [FailureGroup(**each, url=_with_error(listed, each["error"])) for each in groups]
+    return [
+        FailureGroup(**each, url=_listing(listed, each), verbs=verbs(each["model"]))
+        for each in groups
+    ]
 
 
 def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
@@ -130,22 +155,19 @@ def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
     return Line(
         name,
         url,
-        _sum(each.rows for each in found),
-        _sum(each.due for each in found),
+        total(each.rows for each in found),
+        total(each.due for each in found),
         duration(max(oldest)) if oldest else "",
-        _sum(each.running for each in found),
-        _sum(each.failing for each in found),
-        _sum(each.parked for each in found),
+        total(each.running for each in found),
+        total(each.failing for each in found),
+        total(each.parked for each in found),
+        max(oldest, default=0.0),
     )
 
 
-def _sum(numbers: Any) -> Number:
-    some = list(numbers)
-    return Number(sum(each.number for each in some), any(each.estimated for each in some))
-
-
-def _with_error(listed: str, error: str) -> str:
-    return f"{listed}?{urlencode({'q': error, 'resolved': 'no'})}" if listed else ""
+def _listing(listed: str, group: Mapping[str, Any]) -> str:
+    asked = {"q": group["error"], "model": group["model"], "resolved": "no"}
+    return f"{listed}?{urlencode(asked)}" if listed else ""
 
 
 def _list_of(site: AdminSite, model: Any) -> str:

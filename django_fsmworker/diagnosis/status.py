@@ -16,6 +16,7 @@ from django.db.models import Count, Min, Q, QuerySet
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models import StatorQuerySet
 from django_fsmworker.models.functions import DatabaseNow, unleased
+from django_fsmworker.models.keys import declaring_model, key_name
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.store import Store, store_for
 
@@ -37,6 +38,12 @@ class Number:
 
     def __str__(self) -> str:
         return f"~{self.number}" if self.estimated else str(self.number)
+
+
+def total(numbers: Iterable[Number]) -> Number:
+    """Their sum, which is an estimate if one of them is."""
+    some = list(numbers)
+    return Number(sum(each.number for each in some), any(each.estimated for each in some))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,21 @@ def status_of(model: Any, using: str) -> list[StateStatus]:
     if rows.order_by()[: COUNTED + 1].count() <= COUNTED:
         return _counted(model, rows, store)
     return _estimated(model, rows, store)
+
+
+def numbers_by_state(rows: QuerySet[Any]) -> dict[str, Number]:
+    """How many of ``rows`` are in each state, in two or three queries however many they are.
+
+    Those of a large table are estimates. For a large part of a table there are none.
+    """
+    rows, model = rows.order_by(), rows.model
+    if rows[: COUNTED + 1].count() <= COUNTED:
+        counted = rows.values_list("state").annotate(number=Count("pk"))
+        return {state: Number(number) for state, number in counted}
+    if rows.query.where or rows.query.is_sliced or key_name(model) != "pk":
+        return {}
+    numbers, estimated = store_for(rows.db).statistics.rows_by_state(declaring_model(model))
+    return {state: Number(number, estimated) for state, number in numbers.items()}
 
 
 def _counted(model: Any, rows: StatorQuerySet[Any], store: Store) -> list[StateStatus]:
