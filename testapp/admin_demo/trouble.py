@@ -82,10 +82,14 @@ def _orders() -> None:
 
 
 def _made(rows: Iterable[Any], *, state: str = "", entered: timedelta = timedelta()) -> list[int]:
-    """Write the rows; in ``state`` for as long as ``entered``, if one is given."""
+    """Write the rows; if one is given, in ``state``, for as long as ``entered``."""
     rows = list(rows)
     for row in rows:
         if state:
             row.state = state
-            row.state_changed = clock.now() - entered
-    return [row.pk for row in type(rows[0]).objects.bulk_create(rows)]
+    model: Any = type(rows[0])
+    keys = [row.pk for row in model.objects.bulk_create(rows)]
+    if entered:
+        # A new row is as old as its record.
+        QuerySet(model).filter(pk__in=keys).update(state_changed=clock.now() - entered)
+    return keys

@@ -6,7 +6,7 @@ import pytest
 from django.contrib import admin
 
 from django_fsmworker import clock
-from django_fsmworker.admin import StatorModelAdmin
+from django_fsmworker.admin import StateFilter, StatorModelAdmin
 from django_fsmworker.diagnosis import status
 from django_fsmworker.models import FailureRecord, StatorLog
 from django_fsmworker.pauses import pause
@@ -163,6 +163,21 @@ class TestStateFilter:
         )
 
         assert choices(admin_client.get(URL), "state")[1:3] == ["new", "slow"]
+
+    def test_a_class_of_yours_takes_its_place_and_may_do_without_numbers(
+        self, admin_client, make_row, monkeypatch, django_assert_num_queries
+    ):
+        class Plain(StateFilter):
+            counts = False
+
+        make_row()
+        monkeypatch.setattr(lives.get_model_admin(BasicModel), "list_filter", [Plain])
+        admin_client.get(URL)
+
+        with django_assert_num_queries(4):
+            page = admin_client.get(URL)
+
+        assert choices(page, "state")[1:3] == ["new", "slow"]
 
     def test_it_shows_the_rows_in_the_chosen_state(self, admin_client, make_row):
         make_row()

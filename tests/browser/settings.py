@@ -1,8 +1,8 @@
-"""The settings of the site that a browser visits: those of the tests, under a strict policy."""
+"""The settings of the site that a browser visits: the runnable project, under a strict policy."""
 
 from __future__ import annotations
 
-from tests.app.settings import *
+from testapp.settings import *
 
 MIDDLEWARE = ["tests.browser.policy.strict_policy", *MIDDLEWARE]
 # As in tests.settings, by which the users are made.
