@@ -85,7 +85,9 @@ def numbers_by_state(rows: QuerySet[Any]) -> dict[str, Number]:
     """
     rows, model = rows.order_by(), rows.model
     if rows[: COUNTED + 1].count() <= COUNTED:
-        counted = rows.values_list("state").annotate(number=Count("pk"))
+        # A join may bring a row several times, of which DISTINCT would leave one too late.
+        key = Count("pk", distinct=rows.query.distinct)
+        counted = rows.values_list("state").annotate(number=key)
         return {state: Number(number) for state, number in counted}
     if rows.query.where or rows.query.is_sliced or key_name(model) != "pk":
         return {}

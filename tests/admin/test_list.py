@@ -14,7 +14,7 @@ from django_fsmworker.store.statistics import Statistics
 from testapp.models import Order
 from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.admin.sites import lives
-from tests.app.models import BasicModel, BasicStates, Delivery, Noop
+from tests.app.models import BasicModel, BasicStates, Delivery, Noop, Receipt
 
 pytestmark = pytest.mark.django_db
 
@@ -163,6 +163,14 @@ class TestStateFilter:
         )
 
         assert choices(admin_client.get(URL), "state")[1:3] == ["new", "slow"]
+
+    def test_it_counts_a_row_once_that_a_join_brings_twice(self, admin_client, monkeypatch):
+        row = Delivery.objects.create()
+        Receipt.objects.bulk_create(Receipt(delivery=row) for _ in range(2))
+        own = Delivery.objects.filter(receipts__isnull=False).distinct()
+        monkeypatch.setattr(lives.get_model_admin(Delivery), "get_queryset", lambda request: own)
+
+        assert choices(admin_client.get("/lives/tests/delivery/"), "state")[1] == "pending (1)"
 
     def test_a_class_of_yours_takes_its_place_and_may_do_without_numbers(
         self, admin_client, make_row, monkeypatch, django_assert_num_queries

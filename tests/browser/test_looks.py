@@ -68,6 +68,9 @@ def test_nothing_keeps_anybody_from_using_the_pages(
         found += barriers(page, script)
         if is_too_wide(page):
             found.append(f"{name} has to be scrolled to the side")
+    page.goto(DASHBOARD)
+    section(page, "failures").get_by_role("button", name="Retry now").first.click()
+    found += barriers(page, script)
 
     assert found == []
 
@@ -104,7 +107,7 @@ def test_the_page_can_load_itself_again(operator, visits) -> None:
     page.goto(DASHBOARD)
     page.get_by_role("link", name="5 s", exact=True).click()
 
-    with page.expect_navigation(timeout=9_000):
+    with page.expect_navigation(timeout=30_000):
         pass
 
     assert page.url.endswith("?refresh=5")
