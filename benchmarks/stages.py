@@ -68,7 +68,7 @@ class Stages:
 
         self._model = Noop
         self._store: Any = stores_for([Noop], None)[Noop]
-        vars(self._store)["settle"] = lambda model, outcomes: {each.pk for each in outcomes}
+        vars(self._store)["settle"] = lambda model, outcomes, worker: {each.pk for each in outcomes}
         outages = OutageTracker(query_timeouts(RunnerSettings.load()))
         self._holdings = InFlight()
         self._ready = ReadyQueue(None, give_back=_never)

@@ -106,7 +106,12 @@ class State(StateDeclaration):
     @property
     def handler(self) -> Callable[[Any], Any]:
         """The state's check, bound to the graph; ``AttributeError`` where the graph has none."""
-        handler: Callable[[Any], Any] = getattr(self.graph, self.transition_function)
+        node = self.node
+        handler: Callable[[Any], Any] = (
+            getattr(self.graph, self.transition_function)
+            if node is None
+            else getattr(node.graph, node.function)
+        )
         return handler
 
     @property
@@ -152,7 +157,7 @@ class State(StateDeclaration):
         """
         name = result if isinstance(result, str) else result.name
         found = self.node.answers.get(name) if self.node else None
-        if found == result:
+        if found is result or found == result:
             return found
         target = self.graph.get(result)  # a parent graph's state, or nothing that may be returned
         return target if target in self.unguarded else None

@@ -33,6 +33,7 @@ from django_fsmworker.runner.measurements import Measurements
 from django_fsmworker.store import Ending, Outcome, Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import outlived, take_back_death
+from django_fsmworker.store.fence import taken_over
 
 logger = logger_for(__name__)
 
@@ -141,9 +142,10 @@ class Settler(threading.Thread):
     def _settle_group(self, store: Store, model: Any, items: list[Item]) -> None:
         query_guard = self._query_guards[store.alias]
         live = [item for item in items if not (item[0].superseded or item[0].settled)]
-        superseded = [attempt for attempt, _ in items if attempt.superseded]
-        self._in_flight.remove(each for each in superseded if not each.revoked)
-        self._release(store, model, [each for each in superseded if each.revoked])
+        if len(live) < len(items):
+            superseded = [attempt for attempt, _ in items if attempt.superseded]
+            self._in_flight.remove(each for each in superseded if not each.revoked)
+            self._release(store, model, [each for each in superseded if each.revoked])
         if not live:
             query_guard.rest()
             return
@@ -188,8 +190,9 @@ class Settler(threading.Thread):
         with asking():
             self._hand_back(store, model, [each for each, outcome in items if outcome is None])
         pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
-        self._conclude(store, model, [pair for pair in pairs if pair[1].written])
-        pairs = [pair for pair in pairs if not pair[1].written]
+        if written_by_checks := [pair for pair in pairs if pair[1].written]:
+            self._conclude(store, model, written_by_checks)
+            pairs = [pair for pair in pairs if not pair[1].written]
         onward, pairs = self._run_on.parted(pairs)
         pairs += self._write_onward(store, model, onward)
         if not pairs:
@@ -198,6 +201,9 @@ class Settler(threading.Thread):
             outcomes = [outcome for _, outcome in pairs]
             written = write_or_fail(store, model, outcomes, self._worker)
         keys, replaced = written.keys, written.replaced
+        if len(keys) == len(pairs) and not replaced:  # as usual
+            self._conclude(store, model, pairs)
+            return
         self._drop(model, [attempt for attempt, _ in pairs if attempt.pk in written.unwritable])
         if replaced:
             pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
@@ -237,8 +243,13 @@ class Settler(threading.Thread):
                 noted.append(attempt)
         outcomes = [outcome for _, outcome in pairs]
         endings = [outcome.ending for outcome in outcomes]
-        for ending in Ending:
-            self._counters.add(model, ending, endings.count(ending))
+        left = len(endings)
+        for ending in Ending if left else ():
+            number = endings.count(ending)
+            self._counters.add(model, ending, number)
+            left -= number
+            if not left:
+                break
         if self._measurements is not None:
             self._measurements.settled(model, pairs)
         log_failures(model, outcomes, self._worker, self._check_logger)
@@ -443,6 +454,7 @@ class RunOn:
             row,
             earlier.pk,
             values["state_claim"],
+            taken_over(values["state_claim"]),
             state,
             state.is_async,
             share_of(state),

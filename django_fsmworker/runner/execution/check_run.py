@@ -139,7 +139,8 @@ class CheckRun(_Run[Outcome]):
         if self.state.batch is not None:
             self.answered(*answers(self._builder.check, result, [self.row], [self._builder.pk]))
             return
-        self._look_for_unsaved_fields()
+        if unsaved.SEEN in self.row.__dict__:
+            self._look_for_unsaved_fields()
         self._outcome = self._builder.of_answer(result)
 
     def _raised(self, error: BaseException) -> None:
@@ -235,7 +236,9 @@ def run_of(work: Work) -> CheckRun | BatchCheckRun:
     if isinstance(work, Batch):
         builders = [OutcomeBuilder.of(each) for each in work.attempts]
         return BatchCheckRun(builders, [each.age(started) for each in work.attempts])
-    return CheckRun(OutcomeBuilder.of(work), work.age(started))
+    # As of() and age() have it, without their calls: this is run for every row.
+    builder = OutcomeBuilder(work.row, work.pk, work.token, work.state)
+    return CheckRun(builder, work.age_at_claim + started - work.claimed)
 
 
 def refuse_running_loop(models: Iterable[Any], verb: str) -> None:

@@ -240,8 +240,10 @@ class OutcomeBuilder:
 
     def or_timeout(self, outcome: Outcome, age: float) -> Outcome:
         """``outcome``, unless it would keep the row in a state whose timeout has passed."""
+        if outcome.moved:
+            return outcome
         timeout = self.state.timeout_after
-        if outcome.moved or timeout is None or age < timeout:
+        if timeout is None or age < timeout:
             return outcome
         moved = self.moved(self.state.timeout_state, "timeout")  # type: ignore[arg-type]
         moved.ending, moved.failure = Ending.TIMED_OUT, outcome.failure

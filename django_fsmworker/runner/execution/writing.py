@@ -17,7 +17,7 @@ from django_fsmworker.models.transition import resolve_failures, wake_events
 from django_fsmworker.runner.execution.outcomes import refused_outcome
 from django_fsmworker.signals import check_failed, row_expired, state_changed
 from django_fsmworker.store import Outcome, Store, pauses
-from django_fsmworker.store.errors import is_cancelled, is_refusal
+from django_fsmworker.store.errors import is_cancelled, is_refusal, may_be_mismatch
 from django_fsmworker.store.failures import record, survived
 from django_fsmworker.store.fence import Fence, taken_over
 from django_fsmworker.store.pauses import PauseRequest
@@ -57,6 +57,15 @@ def wake_events_of(store: Store, model: Any, keys: Collection[Any]) -> None:
 
 
 def _write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) -> set[Any]:
+    for each in outcomes:
+        if (
+            each.failure is not None
+            or each.pause is not None
+            or each.row.__dict__["state_failures"]
+        ):
+            break
+    else:
+        return store.settle(model, outcomes, worker)
     failing = [each for each in outcomes if each.failure is not None]
     recovered = [each for each in outcomes if each.failure is None and _has_recovered(each)]
     pausing = [each for each in outcomes if each.pause is not None]
@@ -130,12 +139,13 @@ def write_or_fail(store: Store, model: Any, outcomes: Sequence[Outcome], worker:
 
 
 def _write_split(
-    store: Store, model: Any, outcomes: Sequence[Outcome], worker: str
+    store: Store, model: Any, outcomes: Sequence[Outcome], worker: str, *, again: bool = False
 ) -> tuple[set[Any], list[tuple[Outcome, Exception]]]:
     """Settle a batch that the database may refuse for the data of one row, or for its size.
 
     The batch is halved until that row stands alone. Returns the keys written, and the outcomes
-    refused with the database's reason. A row alone is not to blame for a statement that took long.
+    refused with the database's reason. A row alone is not to blame for a statement that took long,
+    nor for a table that was not as expected and is so by the time it is looked at.
     """
     alone = len(outcomes) == 1
     try:
@@ -146,8 +156,11 @@ def _write_split(
             raise
         if store.mismatch(model, error):
             raise
-        if alone:
+        mended = may_be_mismatch(error) and not again
+        if alone and not mended:
             return set(), [(outcomes[0], error)]
+    if mended:
+        return _write_split(store, model, outcomes, worker, again=True)
     middle = len(outcomes) // 2
     first, refused_first = _write_split(store, model, outcomes[:middle], worker)
     second, refused_second = _write_split(store, model, outcomes[middle:], worker)
@@ -158,19 +171,24 @@ def write_in_parts(
     write: Callable[[Sequence[Fence]], set[Any]],
     fences: Sequence[Fence],
     explains: Callable[[DatabaseError], bool],
+    *,
+    again: bool = False,
 ) -> tuple[set[Any], list[Fence]]:
     """Renew or free rows, of which the database may refuse a single one: the others are written.
 
     Returns the keys written, and the rows refused. Raises an outage, and what ``explains`` knows
-    to be no row's fault.
+    to be no row's fault. A table that is as expected again by the time it is looked at blames none.
     """
     try:
         return write(fences), []
     except DatabaseError as error:
         if not is_refusal(error) or explains(error):
             raise
-        if len(fences) == 1:
+        mended = may_be_mismatch(error) and not again
+        if len(fences) == 1 and not mended:
             return set(), list(fences)
+    if mended:
+        return write_in_parts(write, fences, explains, again=True)
     middle = len(fences) // 2
     first, refused_first = write_in_parts(write, fences[:middle], explains)
     second, refused_second = write_in_parts(write, fences[middle:], explains)

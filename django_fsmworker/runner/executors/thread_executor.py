@@ -158,20 +158,22 @@ class CheckThread(threading.Thread):
             if work.state.atomic
             else run_of(work).run()
         )
-        own, calls = self.connections, self.calls
-        assert own is not None
-        if calls.pending:
-            calls.wait()
-        result = conclude(
-            work,
-            ended,
-            self._losses,
-            lambda: calls.lost or own.lost(),
-            lambda: calls.left_open or own.left_open(),
-        )
+        if self.calls.pending:
+            self.calls.wait()
+        result = conclude(work, ended, self._losses, self._has_lost, self._has_left_open)
         if result is None:
             self._lost = work.store.alias
         return result
+
+    def _has_lost(self) -> bool:
+        """Whether a database went away under the check."""
+        assert self.connections is not None
+        return self.calls.lost or self.connections.lost()
+
+    def _has_left_open(self) -> bool:
+        """Whether the check left a transaction open."""
+        assert self.connections is not None
+        return self.calls.left_open or self.connections.left_open()
 
 
 class ThreadExecutor:

@@ -42,7 +42,8 @@ class Attempt:
     ``began`` and ``steps`` count from the claim on, through all states in which the row ran on.
 
     ``is_async``: the check runs on an event loop, and not on a thread of its own. ``share``: how
-    much of a slot the row takes, in parts of ``WHOLE``. Both are asked for again and again.
+    much of a slot the row takes, in parts of ``WHOLE``. ``suspect``: the row's lease had lapsed, so
+    the process that held it may have died of the row. All three are asked for again and again.
     ``size``: the bytes that the row is taken to hold.
 
     ``lock`` guards ``finished``: whoever wants to interrupt the check proves under the lock that
@@ -56,6 +57,7 @@ class Attempt:
     row: Any
     pk: Any
     token: int
+    suspect: bool
     state: State
     is_async: bool
     share: int
@@ -86,11 +88,6 @@ class Attempt:
     @property
     def fence(self) -> Fence:
         return Fence(self.pk, self.token, self.state.name)
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the row's lease had lapsed: the process that held it may have died of the row."""
-        return taken_over(self.token)
 
     @property
     def among_few(self) -> bool:
@@ -133,7 +130,21 @@ def attempts_at(
         age = (values["state_lease"] - values["state_changed"]).total_seconds() - lease
         pk, token = key_of(row), values["state_claim"]
         attempts.append(
-            Attempt(store, row, pk, token, state, is_async, share, age, sent, until, now, size)
+            Attempt(
+                store,
+                row,
+                pk,
+                token,
+                taken_over(token),
+                state,
+                is_async,
+                share,
+                age,
+                sent,
+                until,
+                now,
+                size,
+            )  # fmt: skip
         )
     return attempts
 
@@ -366,7 +377,7 @@ class InFlight:
         displaced, added = [], list(attempts)
         with self._changed:
             for attempt in added:
-                row = attempt.model, attempt.pk
+                row = type(attempt.row), attempt.pk
                 earlier = self._latest.get(row)
                 if earlier is not None and not earlier.finished:
                     displaced.append(earlier)
@@ -381,7 +392,7 @@ class InFlight:
             removed = self._attempts.intersection(attempts)
             self._attempts -= removed
             for attempt in removed:
-                row = attempt.model, attempt.pk
+                row = type(attempt.row), attempt.pk
                 if self._latest.get(row) is attempt:
                     del self._latest[row]
             self._count(removed - self._aside, -1)
