@@ -19,7 +19,7 @@ from django_fsmworker.graph.durations import span
 from django_fsmworker.models.entering import is_revoked
 from django_fsmworker.models.event import is_event
 from django_fsmworker.models.explanation import Reason
-from django_fsmworker.models.fields import failures_of, is_parked_by_hand
+from django_fsmworker.models.fields import failures_of, is_parked_by_hand, life_ends
 from django_fsmworker.store.fence import taken_over
 
 # A due time that is no further from what a rule of the graph gives comes from that rule.
@@ -169,6 +169,13 @@ def later(of: Situation) -> Iterator[Reason]:
             f"Nothing is due before its timeout: it goes to {state.timeout_state} at {at}.",
             "",
             evidence | {"target": str(state.timeout_state)},
+        )
+    elif state.lifetime_state is not None and row.state_next == life_ends(row):
+        yield Reason(
+            "lifetime",
+            f"Nothing is due before its life ends: it goes to {state.lifetime_state} at {at}.",
+            "",
+            evidence | {"target": str(state.lifetime_state)},
         )
     elif failures_of(row):
         yield Reason(
