@@ -217,7 +217,7 @@ class StateChange:
                 return True
             return self.enter(target, loaded, columns)
         values = self._entering(target, columns) | columns
-        names = present_columns(type(self.instance))
+        names = [*present_columns(type(self.instance))]
         self.read = self._write(target, Q(), values, names)
         if self.read is None:
             return False

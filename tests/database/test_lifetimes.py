@@ -31,7 +31,7 @@ def ending(state: str, after: timedelta) -> Stay:
     return stay(state, state_life_ends=clock.now() + after)
 
 
-def without_end(state: str) -> Stay:
+def without_end(state: str) -> Any:
     """A row as an older build has created it."""
     row = stay(state)
     first_due = Stay.state_graph.get(state).first_due
@@ -40,9 +40,10 @@ def without_end(state: str) -> Stay:
     return fetch(row)
 
 
-def is_due_after(row: Stay, time: timedelta) -> bool:
+def is_due_after(row: Any, time: timedelta) -> bool:
     """Whether the row is due so long after it entered its state, or nearly so."""
-    return abs(row.state_next - row.state_changed - time) < timedelta(seconds=1)
+    difference: timedelta = row.state_next - row.state_changed - time
+    return abs(difference) < timedelta(seconds=1)
 
 
 class TestNewRows:
@@ -280,7 +281,7 @@ class TestAnotherEnd:
 
         Stay.objects.filter(state_life_ends=None).update(state_life_ends=F("booked") + LIFE)
 
-        found = {row.state: row for row in Stay.objects.all()}
+        found: dict[str, Any] = {row.state: row for row in Stay.objects.all()}
         assert {row.state_life_ends for row in found.values()} == {begun + LIFE}
         assert found["held"].state_next == begun + LIFE
         assert found["new"].state_next == dues["new"]

@@ -12,8 +12,8 @@ from django_fsmworker import clock
 from django_fsmworker.signals import state_changed
 from tests.app.models import Stay
 from tests.runner.embedded import one_pass
+from tests.runner.heard import heard
 from tests.runner.rows import due_in, failure, fresh, path
-from tests.runner.test_records import heard
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

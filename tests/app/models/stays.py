@@ -19,7 +19,7 @@ class StayStates(StateGraph):
     swept = State(retry_after=3600)
     guarded = State(retry_after=3600, start_after=60)
     together = State(batch=10, retry_after=3600)
-    whole = State(atomic=True, retry_after=3600)
+    whole = State(atomic=True, retry_after=3600, deadline=10)
     leaving = State(retry_after=3600)
     done = State()
     gone = State()
