@@ -226,6 +226,11 @@ class StatorQuerySet(models.QuerySet[Row]):
         """
         names = list(fields)
         for name in names:
+            if name == LIFE_ENDS:
+                raise ValueError(
+                    f"bulk_update() cannot write {name}: the rows would not be due by then. Use "
+                    f"update() or save() instead."
+                )
             if name in ENGINE_COLUMNS:
                 raise ValueError(
                     f"bulk_update() cannot write {name}: it knows no fence. Use "

@@ -140,6 +140,16 @@ class TestMoves:
 
         assert fetch(row).state_next == row.state_life_ends
 
+    def test_back_to_life_by_a_save_with_another_end(self) -> None:
+        row, ends = ending("leaving", -DAY), clock.now() + 9 * DAY
+
+        row.state = "held"
+        row.state_life_ends = ends
+        row.save()
+
+        assert fetch(row).state == "held"
+        assert fetch(row).state_life_ends == fetch(row).state_next == ends
+
     @pytest.mark.parametrize("number", [1, 3])
     def test_of_many(self, number: int) -> None:
         for _ in range(number):
@@ -296,6 +306,18 @@ class TestAnotherEnd:
         assert fetch(row).state_next == row.state_next
         assert fetch(row).state_life_ends is None
 
+    def test_not_by_bulk_update(self) -> None:
+        row = stay("held")
+        row.state_life_ends = clock.now()
+
+        with pytest.raises(ValueError) as refused:
+            Stay.objects.bulk_update([row], ["state_life_ends"])
+
+        assert str(refused.value) == (
+            "bulk_update() cannot write state_life_ends: the rows would not be due by then. Use "
+            "update() or save() instead."
+        )
+
     def test_of_a_parked_row(self) -> None:
         row = stay()
         row.state_park("not now")
@@ -345,6 +367,16 @@ class TestVerbs:
         (reason,) = [each for each in why.reasons if each.code == "lifetime"]
         assert reason.sentence.startswith("Nothing is due before its life ends: it goes to leaving")
         assert reason.evidence["target"] == "leaving"
+
+    def test_that_of_a_row_that_failed_for_good_is_explained(self) -> None:
+        row = stay()
+        put(row, state_failures=3, state_next=None)
+        Stay.objects.update(state_life_ends=clock.now() + DAY)
+
+        (reason,) = [each for each in row.state_explain().reasons if each.code == "lifetime"]
+
+        assert reason.sentence.endswith(", after it has failed 3 times.")
+        assert reason.remedy == "'manage.py stator retry' makes it due now."
 
     def test_a_check_of_one_row(self) -> None:
         row = ending("new", -timedelta(seconds=1))
