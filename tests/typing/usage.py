@@ -14,6 +14,7 @@ from django_fsmworker.models import (
     EventOffer,
     StateField,
     StateHistoryField,
+    StateLifeEndsField,
     StatorModel,
     StatorQuerySet,
 )
@@ -29,6 +30,8 @@ class OrderStates(StateGraph):
     placed.on("pay", to=paid, when=models.Q(total__gt=0), action="book", permission="shop.pay")
     paid.transitions_to(shipped)
     placed.timeout_to(shipped, seconds=86_400)
+    StateGraph.lifetime(shipped, timedelta(days=3))
+    StateGraph.lifetime("shipped", 3)  # type: ignore[arg-type]
 
     @classmethod
     def book(cls, order: Order, event: EventInfo) -> None:
@@ -64,6 +67,7 @@ class OrderQuerySet(StatorQuerySet["Order"]):
 class Order(StatorModel):
     total = models.IntegerField(default=0)
     state = StateField(OrderStates)
+    state_life_ends = StateLifeEndsField()
     state_history = StateHistoryField()
 
     objects = OrderQuerySet.as_manager()
@@ -86,12 +90,14 @@ def columns(order: Order) -> None:
     assert_type(order.state_lease, datetime | None)
     assert_type(order.state_claim, int | None)
     assert_type(order.state_failures, int)
+    assert_type(order.state_life_ends, datetime | None)
     assert_type(order.state_history, list[list[str]])
     assert_type(order.state_age, float)
     assert_type(order.state_graph, type[StateGraph])
     order.state = OrderStates.paid
     order.state = "paid"
     order.state_next = None
+    order.state_life_ends = None
     order.save()
     order.save(update_fields=["state"])
 

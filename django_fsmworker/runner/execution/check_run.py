@@ -17,8 +17,9 @@ from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models import unsaved
 from django_fsmworker.models.keys import with_keys
+from django_fsmworker.runner.execution.ages import outlived, too_early
 from django_fsmworker.runner.execution.answers import answers, refuse_answer
-from django_fsmworker.runner.execution.outcomes import OutcomeBuilder, too_early
+from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.in_flight.attempts import Attempt, Batch, Work, attempts_of
 from django_fsmworker.store import Fence
 from django_fsmworker.store.failures import Failure
@@ -108,11 +109,12 @@ class CheckRun(_Run[Outcome]):
     def __init__(self, builder: OutcomeBuilder, age: float, caught: Errors | None = None) -> None:
         self._builder, self._age, self._caught = builder, age, caught
         self.row, self.state = row, state = builder.row, builder.state
-        self._too_early = too_early(row, state, age)
+        is_over = state.lifetime_state is not None and outlived(row, state, age)
+        self._too_early = not is_over and too_early(row, state, age)
         self._outcome: Outcome | None = None
         # A state with ``batch`` has a list of one for its check.
         self.given: Any = row if state.batch is None else [row]
-        self.runs_check = not self._too_early and state.checked
+        self.runs_check = state.checked and not (self._too_early or is_over)
 
     def answered(self, answer: Any) -> None:
         """Take the row's own answer out of those for a batch."""

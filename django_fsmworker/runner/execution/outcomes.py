@@ -11,6 +11,7 @@ It answers or raises ``Retry``             as failed, after its delay  failed   
 It answers or raises ``Pause``             due after the pause [6]_    stayed      a ``Pause``
 ``start_after`` is not over: no check      due when it is over         stayed      nothing [1]_
 It would stay, but its timeout is over     state of ``timeout_to``     timed_out   nothing [1]_
+Its life is over: no check, no guard [7]_  state of ``lifetime()``     timed_out   nothing [1]_
 The check raises; its answer is invalid    as failed [2]_              failed      the exception
 A guard fails in the database              as failed [2]_              failed      the exception
 The check leaves a transaction open        as failed [2]_              failed      ``LEFT_OPEN``
@@ -33,6 +34,8 @@ A batch raises, overruns or is left open   nothing: run in halves [5]_ nothing  
 .. [4] The fifth time in a row it is the row's own failure.
 .. [5] Until one row stands alone, to which the above applies.
 .. [6] The count of failures stays as it is.
+.. [7] A check that runs when its row's life ends goes on, and may still move it. If the row would
+   stay, or has failed, it goes to the state of ``lifetime()``, whatever its ``timeout_to``.
 
 ``OutcomeBuilder`` makes the outcome of one row; ``conclude`` decides what a call has come to,
 whichever executor made it, for one row or for a batch.
@@ -61,6 +64,7 @@ from django_fsmworker.models.fields import parked_count
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.runner.database.outages import OutageTracker
+from django_fsmworker.runner.execution.ages import outlived
 from django_fsmworker.runner.execution.answers import refuse_awaitable
 from django_fsmworker.runner.in_flight.attempts import (
     ALONE_FROM,
@@ -239,13 +243,16 @@ class OutcomeBuilder:
         )
 
     def or_timeout(self, outcome: Outcome, age: float) -> Outcome:
-        """``outcome``, unless it would keep the row in a state whose timeout has passed."""
+        """``outcome``, unless it would keep the row where its timeout, or its life, is over."""
         if outcome.moved:
             return outcome
-        timeout = self.state.timeout_after
-        if timeout is None or age < timeout:
+        state, timeout = self.state, self.state.timeout_after
+        if outlived(self.row, state, age):
+            moved = self.moved(state.lifetime_state, "lifetime")  # type: ignore[arg-type]
+        elif timeout is not None and age >= timeout:
+            moved = self.moved(state.timeout_state, "timeout")  # type: ignore[arg-type]
+        else:
             return outcome
-        moved = self.moved(self.state.timeout_state, "timeout")  # type: ignore[arg-type]
         moved.ending, moved.failure = Ending.TIMED_OUT, outcome.failure
         if outcome.failure is not None:
             moved.ending = outcome.ending
@@ -285,8 +292,11 @@ class OutcomeBuilder:
     def _refuse_undeclared(self, answer: State | str) -> NoReturn:
         target = self.state.graph.get(answer)
         if target in self.state.children:
-            by_guard = any(edge.target is target for edge in self.state.guards)
-            only, without = ("a guard", " without when=") if by_guard else ("an event", "")
+            only, without = "an event", ""
+            if any(edge.target is target for edge in self.state.guards):
+                only, without = "a guard", " without when="
+            elif target is self.state.lifetime_state:
+                only = "an event or the end of its life"
             raise UndeclaredTransition(
                 f"{self.check} returned {target}, to which only {only} leads; declare "
                 f"{self.state}.transitions_to({target}){without}, too, or return None."
@@ -360,14 +370,6 @@ def _in_place_of(outcome: Outcome, failure: Failure) -> Outcome:
     state = type(outcome.row).state_graph.get(outcome.source)
     builder = OutcomeBuilder(outcome.row, outcome.pk, outcome.token, state)
     return builder.failed(failure) if outcome.failure is None else builder.parked(failure)
-
-
-def too_early(row: Any, state: State, age: float) -> bool:
-    """Whether ``start_after`` is not over yet, for a row inserted by plain SQL: it was due at once.
-
-    ``age`` is how many seconds ago the row entered ``state``.
-    """
-    return age < state.start_after and row.state_next == row.state_changed
 
 
 logger = logger_for(__name__)
