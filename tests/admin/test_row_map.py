@@ -31,7 +31,7 @@ def test_state_and_way_are_marked(admin_client):
 
     page = admin_client.get(f"/lives/tests/account/{account.pk}/change/")
 
-    assert [each[:19] for each in states(page.text, "current")] == ["frozen: here for 0 "]
+    assert [each[:16] for each in states(page.text, "current")] == ["frozen: here for"]
     assert states(page.text, "passed") == ["open: was here"]
     assert passed(page.text) == 1
     assert inline_parts(page) == []
