@@ -15,7 +15,7 @@ from django.db.models import Max, QuerySet
 
 from django_fsmworker.models import TransitionRecord
 from django_fsmworker.models.keys import (
-    MOST_TUPLES,
+    MOST_KEYS,
     declaring_model,
     key_from,
     key_name,
@@ -72,7 +72,7 @@ class Flow:
 def flow_of(model: Any, using: str, within: QuerySet[Any] | None = None) -> Flow | None:
     """The flow of the rows of ``model``, or of those ``within``; None where there is no log.
 
-    It takes two queries, and a third one where ``within`` is given.
+    It takes three queries, and a fourth one where ``within`` is given.
     """
     if not logs_transitions(model):
         return None
@@ -111,6 +111,6 @@ def _visible(within: QuerySet[Any], names: set[str]) -> set[str]:
     rows = within.order_by()
     return {
         row_key(found)
-        for some in portions(keys, MOST_TUPLES * 10)
+        for some in portions(keys, MOST_KEYS)
         for found in rows.filter(**{f"{key}__in": some}).values_list(key, flat=True)
     }
