@@ -196,13 +196,15 @@ class _Drawing:
         if any(box is not None and box.state.initial for box in map(self._box, rows[0])):
             begin += DOT
         y = float(begin)
-        for number, row in enumerate(rows):
-            height = max(map(self._height, row))
+        heights = [max(map(self._height, row)) for row in rows]
+        for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
             for item in row:
                 self.top[item], self.bottom_of[item] = y, y + height
             y += height
             self.bottom = y
-            y += 22 + min(32, aside[number] * 0.2)
+            # Of a row of bends alone nothing is seen but the distance to its neighbours.
+            empty = 0 in heights[number : number + 2]
+            y += (14 if empty else 22) + min(32, aside[number] * 0.2)
 
     def _draw(self) -> None:
         for item, x in self.axis.items():

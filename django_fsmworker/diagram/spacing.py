@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-SWEEPS = 16
+SWEEPS = 10
 ROUNDS = 3
 
 
