@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django_fsmworker.exceptions import FSMWorkerError
 
@@ -134,8 +135,9 @@ def _laid_out(edges: list[Ends]) -> tuple[list[tuple[int, tuple[float, float]]],
         from fast_sugiyama import from_edges
     except ImportError as missing:
         raise CannotDraw from missing
-    [(places, _, _, links)] = from_edges(edges, dummy_vertices=True, ranking_type="minimize")
-    return list(places), list(links)  # type: ignore[arg-type]
+    found: Any = from_edges(edges, dummy_vertices=True, ranking_type="minimize")
+    [(places, _, _, links)] = found
+    return list(places), list(links)
 
 
 def _way(middle: int, number: int, before: dict[int, int], after: dict[int, int]) -> list[int]:
