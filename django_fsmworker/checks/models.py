@@ -66,6 +66,7 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
     yield from _check_events(model, field.graph)
     yield from _check_relations(model, field.graph)
     yield from _check_keys(model, field.graph)
+    yield from _check_tenant(model)
     for name in field.graph.states:
         if len(name) > (field.max_length or 0):
             yield Error(
@@ -184,6 +185,17 @@ def _check_keys(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
                 obj=model,
                 id="fsmworker.E021",
             )
+
+
+def _check_tenant(model: Any) -> Iterator[CheckMessage]:
+    if model.state_tenant is not None and own_column(model._meta, model.state_tenant) is None:
+        yield Error(
+            f"{model._meta.label} has state_tenant = {model.state_tenant!r}, which is no column of "
+            f"its own table.",
+            hint="Name a column of the table that has the state; a line of the log loads nothing.",
+            obj=model,
+            id="fsmworker.E022",
+        )
 
 
 def _value_field(field: Any) -> Any:

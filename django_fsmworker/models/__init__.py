@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django_fsmworker.models.event import Event
 from django_fsmworker.models.explanation import Explanation, Reason
-from django_fsmworker.models.fields import StateField, StateHistoryField
+from django_fsmworker.models.fields import StateField, StateHistoryField, StateTraceField
 from django_fsmworker.models.limits import Bucket, Pause, Permit
 from django_fsmworker.models.offers import EventOffer
 from django_fsmworker.models.querysets import StatorQuerySet
@@ -24,6 +24,7 @@ __all__ = [
     "Reason",
     "StateField",
     "StateHistoryField",
+    "StateTraceField",
     "StatorLog",
     "StatorModel",
     "StatorQuerySet",

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from django.db.models import BigIntegerField, Case, F, Q, When
 
 from django_fsmworker.graph import State
+from django_fsmworker.models.fields import present_columns
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
 
 Term = TypeVar("Term")
@@ -32,6 +33,7 @@ def columns_entering(
     lease: Term,
     claim: Term,
     history: Term | None,
+    trace: Term | None = None,
     if_moved: Callable[[Term, str], Term] = lambda new, column: new,
 ) -> dict[str, Term]:
     """The terms to assign to a row's columns, in this order.
@@ -39,11 +41,14 @@ def columns_entering(
     Terms are the writer's: values and expressions of the ORM, or SQL. ``due`` makes the due time
     from the moment at which the row has entered its state: the earlier one of a delay from now and
     of a timeout from that moment, NULL with neither. ``history`` is the one with the new entry,
-    None where a model keeps none. A statement that also writes rows that stay in their state says
+    None where a model keeps none; ``trace``, what moves the row, None where the old one is to stay.
+    A statement that also writes rows that stay in their state says
     with ``if_moved`` how it tells them: the new term, or what the column of that name holds.
     """
     entered = if_moved(now, "state_changed")
     kept = {} if history is None else {"state_history": if_moved(history, "state_history")}
+    if trace is not None:
+        kept["state_trace"] = if_moved(trace, "state_trace")
     return kept | {
         "state_changed": entered,
         "state_next": due(entered),
@@ -61,15 +66,17 @@ def entering(
     *,
     keep_failures: bool = False,
     unleased: bool = False,
+    trace: str | None = None,
 ) -> dict[str, Any]:
     """Values for ``QuerySet.update()``; the claim of a row that is held is revoked.
 
     ``own`` is the token of the mover's own claim, if it made one: that row is freed. The count of
     failures begins anew, unless it is to be kept. Rows that are known to be ``unleased`` have no
-    claim to revoke, and what tells a claim is the dearest part of the statement.
+    claim to revoke, and what tells a claim is the dearest part of the statement. ``trace`` is that
+    of who moves the row, for a model that keeps it; None leaves the one that it has.
     """
     first_due, now = state.first_due, DatabaseNow()
-    has_history = any(each.attname == "state_history" for each in model._meta.concrete_fields)
+    own_columns = present_columns(model)
     return columns_entering(
         state=state.name,
         now=now,
@@ -77,7 +84,10 @@ def entering(
         failures=F("state_failures") if keep_failures else 0,
         lease=None if unleased else lease_after_move(own),
         claim=None if unleased else claim_after_move(own),
-        history=AppendToHistory("state_history", state.name) if has_history else None,
+        history=(
+            AppendToHistory("state_history", state.name) if "state_history" in own_columns else None
+        ),
+        trace=trace if "state_trace" in own_columns else None,
     )
 
 

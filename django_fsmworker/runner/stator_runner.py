@@ -17,6 +17,7 @@ from django_fsmworker.runner.assembly import Parts
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.connections import own_connections
 from django_fsmworker.runner.heartbeat import Obedience, Report
+from django_fsmworker.runner.hooks import Hooks
 from django_fsmworker.runner.identity import identity_of
 from django_fsmworker.runner.in_flight.attempts import WHOLE
 from django_fsmworker.runner.limits import Limits
@@ -81,6 +82,7 @@ class StatorRunner:
         self._stopping = False
         self._drain_timeout = self.settings.drain_timeout
         self._wake = Wakeup()
+        self._hooks = Hooks.of(self.settings, self)
         self.ordered_to_stop = False
         obedience = Obedience(self._suspend, self._resume, self._obey_stop, self._stacks)
         self.parts = Parts(
@@ -117,6 +119,7 @@ class StatorRunner:
             # A supervisor has to know that this process came up before any code of the project's
             # runs: what ends it from here on is no matter of its configuration.
             self._liveness.touch()
+            self._begin_hooks()
             if run_for == 0:
                 self.parts.claimer.only_what_is_due_now()
                 self.parts.run_on.forbid()
@@ -126,6 +129,17 @@ class StatorRunner:
                 self._loop(run_for)
             finally:
                 self._shut_down(one_pass=run_for == 0 and not self._stopping)
+                self._end_hooks()
+
+    def _begin_hooks(self) -> None:
+        """Let the project's hooks for the start return before anything is claimed."""
+        if self._hooks is not None:
+            self._hooks.start()
+            self._hooks.wait_until_begun(lambda: self._stopping)
+
+    def _end_hooks(self) -> None:
+        if self._hooks is not None:
+            self._hooks.stop(self.settings.drain_timeout)
 
     def _learn_limits(self) -> None:
         longest = self.parts.longest_statement
@@ -259,6 +273,7 @@ class StatorRunner:
             for is_async, prefetch in self.parts.prefetch.items():
                 prefetch.measured(settled[is_async] / WHOLE)
             wait = self._look()
+            self.parts.log.sum_up()
             if self._finished(end):
                 return
             if end is not None:
@@ -348,6 +363,7 @@ class StatorRunner:
             part.stop()
             if part.is_alive():
                 part.join(5)
+        parts.log.sum_up(at_the_end=True)
         parts.housekeeping.finish()
         parts.query_watchdog.stop(5)  # the last, for the others' queries until then
         logger.info(

@@ -32,6 +32,7 @@ from tests.app.models.kinds import (
 from tests.app.models.letters import Letter, LetterStates
 from tests.app.models.parcels import Parcel, ParcelStates
 from tests.app.models.purchases import Purchase, PurchaseStates
+from tests.app.models.traced import Traced, TracedStates
 from tests.app.models.trouble import CheckLog, Trouble, TroubleStates
 
 __all__ = [
@@ -81,6 +82,8 @@ __all__ = [
     "RoutedKind",
     "TextKey",
     "TextKind",
+    "Traced",
+    "TracedStates",
     "Trouble",
     "TroubleStates",
     "UUIDKey",
