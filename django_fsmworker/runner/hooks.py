@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from django_fsmworker.conf import RunnerSettings, imported
@@ -22,7 +23,8 @@ Hook = tuple[str, Callable[[Any], object]]
 class Hooks(threading.Thread):
     """A thread that calls the hooks of ``runner``, with connections that they may use.
 
-    What a hook raises is logged, and ends nothing. Each call has a fresh context.
+    What a hook raises is logged, and ends nothing. Each call has a fresh context. The hooks for the
+    end have ``patience`` seconds.
     """
 
     def __init__(
@@ -32,11 +34,12 @@ class Hooks(threading.Thread):
         end: Sequence[Hook],
         periodic: Sequence[Hook],
         interval: float,
+        patience: float,
     ) -> None:
         super().__init__(name="fsmworker-hooks", daemon=True)
         self._runner = runner
         self._at_start, self._at_end, self._periodic = start, end, periodic
-        self._interval = interval
+        self._interval, self._patience = interval, patience
         self._begun = threading.Event()
         self._stopped = threading.Event()
 
@@ -51,7 +54,7 @@ class Hooks(threading.Thread):
         periodic = _hooks(settings.periodic_hooks, "periodic_hooks")
         if not (start or end or periodic):
             return None
-        return cls(runner, start, end, periodic, settings.hook_interval)
+        return cls(runner, start, end, periodic, settings.hook_interval, settings.drain_timeout)
 
     def run(self) -> None:
         own = ThreadConnections(beside_pool=True, for_user_code=True)
@@ -64,21 +67,25 @@ class Hooks(threading.Thread):
         finally:
             own.close()
 
-    def wait_until_begun(self, is_over: Callable[[], bool]) -> None:
-        """Wait until the hooks for the start have returned, or there is nothing to begin."""
+    @contextmanager
+    def around(self, is_over: Callable[[], bool]) -> Iterator[None]:
+        """A context in which the runner runs: it is entered when the hooks for the start have
+        returned, or there is nothing to begin, and those for the end are called when it is left.
+        """
+        self.start()
         while not (self._begun.wait(LOOK) or is_over()):
             pass
-
-    def stop(self, timeout: float) -> None:
-        """Let the hooks for the end be called; they may take ``timeout`` seconds."""
-        self._stopped.set()
-        self.join(max(LOOK, timeout))
-        if self.is_alive():
-            logger.warning(
-                "The hooks for the end did not return within %.0f s; the runner ends.",
-                timeout,
-                extra={"action": "hooks_late"},
-            )
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            self.join(self._patience)
+            if self.is_alive():
+                logger.warning(
+                    "The hooks for the end did not return within %.0f s; the runner ends.",
+                    self._patience,
+                    extra={"action": "hooks_late"},
+                )
 
     def _call(self, hooks: Iterable[Hook], own: ThreadConnections) -> None:
         for name, hook in hooks:

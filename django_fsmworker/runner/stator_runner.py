@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
@@ -112,34 +113,29 @@ class StatorRunner:
                 self.stores,
                 self.settings.connect_timeout,
                 self._wake,
-                lambda: self._stopping,
+                self._is_stopping,
                 self._learn_limits,
             ):
                 return
             # A supervisor has to know that this process came up before any code of the project's
             # runs: what ends it from here on is no matter of its configuration.
             self._liveness.touch()
-            self._begin_hooks()
-            if run_for == 0:
-                self.parts.claimer.only_what_is_due_now()
-                self.parts.run_on.forbid()
-                self.parts.sweeper.sweep_once(lambda: self._stopping)
-            self._start()
-            try:
-                self._loop(run_for)
-            finally:
-                self._shut_down(one_pass=run_for == 0 and not self._stopping)
-                self._end_hooks()
+            with nullcontext() if self._hooks is None else self._hooks.around(self._is_stopping):
+                self._run_rows(run_for)
 
-    def _begin_hooks(self) -> None:
-        """Let the project's hooks for the start return before anything is claimed."""
-        if self._hooks is not None:
-            self._hooks.start()
-            self._hooks.wait_until_begun(lambda: self._stopping)
+    def _is_stopping(self) -> bool:
+        return self._stopping
 
-    def _end_hooks(self) -> None:
-        if self._hooks is not None:
-            self._hooks.stop(self.settings.drain_timeout)
+    def _run_rows(self, run_for: float | None) -> None:
+        if run_for == 0:
+            self.parts.claimer.only_what_is_due_now()
+            self.parts.run_on.forbid()
+            self.parts.sweeper.sweep_once(self._is_stopping)
+        self._start()
+        try:
+            self._loop(run_for)
+        finally:
+            self._shut_down(one_pass=run_for == 0 and not self._stopping)
 
     def _learn_limits(self) -> None:
         longest = self.parts.longest_statement

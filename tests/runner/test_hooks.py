@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,38 @@ def test_nothing_is_claimed_before_the_hooks_for_the_start_return(
     eventually(lambda: fresh(row).state == "done")
 
     assert states == ["new"]
+
+
+def test_those_for_the_end_are_not_waited_for_longer_than_the_drain(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(hooked, "end", lambda runner: released.wait(30))
+
+    one_pass(Trouble, end_hooks=paths("end"), drain_timeout=0.1)
+    released.set()
+
+    assert "hooks_late" in [getattr(each, "action", "") for each in caplog.records]
+
+
+def test_a_runner_that_is_stopped_meanwhile_does_not_wait_for_the_start(
+    start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def begin(runner: Any) -> None:
+        begun.set()
+        released.wait(30)
+
+    monkeypatch.setattr(hooked, "begin", begin)
+    row = Trouble.objects.create()
+    runner = start_runner(Trouble, start_hooks=paths("begin"), drain_timeout=0.1)
+    eventually(begun.is_set)
+
+    runner.stop()
+    released.set()
+
+    assert fresh(row).state == "new"
 
 
 def test_without_any_there_is_no_thread() -> None:

@@ -131,6 +131,19 @@ class TestSpans:
         (record,) = [each for each in caplog.records if getattr(each, "action", "") == "failed"]
         assert vars(record)["trace_id"] == f"{span.context.trace_id:032x}"
 
+    def test_a_row_of_a_batch_that_failed_is_logged_with_the_trace_of_the_call(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setitem(traced.CHECKS, "finish", lambda rows: ["done", ValueError("no")])
+        for _ in range(2):
+            Traced.objects.create(state="grouped")
+
+        run()
+
+        (span,) = spans()
+        (record,) = [each for each in caplog.records if getattr(each, "action", "") == "failed"]
+        assert vars(record)["trace_id"] == f"{span.context.trace_id:032x}"
+
     def test_to_be_tried_later_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fail_with(monkeypatch, TryAgainLater())
         Traced.objects.create()

@@ -18,7 +18,7 @@ from django_fsmworker.events.user_code import Surrounding
 from django_fsmworker.models.event import is_event
 from django_fsmworker.runner.execution.attempt_info import AttemptInfo
 from django_fsmworker.runner.execution.spans import Spans
-from django_fsmworker.runner.in_flight.attempts import Work
+from django_fsmworker.runner.in_flight.attempts import Work, attempts_of
 from django_fsmworker.traces import current_trace_id
 
 Factory = Callable[[AttemptInfo], Any]
@@ -89,7 +89,9 @@ class Around:
     def _note_trace(self) -> None:
         """Note for the log which trace the call is part of."""
         if self._work is not None:
-            self._work.trace_id = current_trace_id()
+            self._work.trace_id = trace_id = current_trace_id()
+            for attempt in attempts_of(self._work):
+                attempt.trace_id = trace_id
 
 
 def _manager(name: str, manager: Any) -> Any:
