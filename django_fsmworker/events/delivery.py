@@ -372,7 +372,7 @@ class Delivery:
             keys = [key for key, _ in some]
             self._log(source, target, some)
             written = rows.filter(with_keys(self._model, keys), state=source).update(
-                **entering(self._model, self._graph.states[target], trace=trace)
+                **entering(self._model, self._graph.states[target], trace=partial(str, trace))
             )
             if written != len(keys):
                 raise _Changed(self._moved_by_actions(source, some))

@@ -66,14 +66,14 @@ def entering(
     *,
     keep_failures: bool = False,
     unleased: bool = False,
-    trace: str | None = None,
+    trace: Callable[[], str] | None = None,
 ) -> dict[str, Any]:
     """Values for ``QuerySet.update()``; the claim of a row that is held is revoked.
 
     ``own`` is the token of the mover's own claim, if it made one: that row is freed. The count of
     failures begins anew, unless it is to be kept. Rows that are known to be ``unleased`` have no
-    claim to revoke, and what tells a claim is the dearest part of the statement. ``trace`` is that
-    of who moves the row, for a model that keeps it; None leaves the one that it has.
+    claim to revoke, and what tells a claim is the dearest part of the statement. ``trace`` gives
+    that of who moves the row, asked for a model that keeps it; None leaves the one that it has.
     """
     first_due, now = state.first_due, DatabaseNow()
     own_columns = present_columns(model)
@@ -87,7 +87,7 @@ def entering(
         history=(
             AppendToHistory("state_history", state.name) if "state_history" in own_columns else None
         ),
-        trace=trace if "state_trace" in own_columns else None,
+        trace=trace() if trace is not None and "state_trace" in own_columns else None,
     )
 
 

@@ -159,7 +159,7 @@ class StateChange:
             self.own_claim,
             keep_failures=self.keep_failures,
             unleased=unleased,
-            trace=current_trace(),
+            trace=current_trace,
         )
 
     def _logging(self, target: State) -> Logging:
@@ -328,7 +328,7 @@ class Entry:
             self.target,
             self.own,
             keep_failures=self.keep_failures,
-            trace=current_trace(),
+            trace=current_trace,
         )
 
 

@@ -225,19 +225,22 @@ class Settler(threading.Thread):
         """Count, log and announce outcomes that are written, and let go of their rows."""
         if not pairs:
             return
-        settled, noted = self.settled, []
+        settled, noted, failed = self.settled, [], []
         for attempt, outcome in pairs:
             attempt.settled = True
             settled[attempt.is_async] += attempt.share
             if attempt.noted and outcome.failure is None:
                 noted.append(attempt)
+            if outcome.failure is not None:
+                failed.append((attempt, outcome))
         outcomes = [outcome for _, outcome in pairs]
         endings = [outcome.ending for outcome in outcomes]
         for ending in Ending:
             self._counters.add(model, ending, endings.count(ending))
         if self._measurements is not None:
             self._measurements.settled(model, pairs)
-        self._log.failed(pairs)
+        if failed:
+            self._log.failed(failed)
         signals = signals_of(model, outcomes, store.alias)
         if signals:
             self._announcer.announce(signals)

@@ -269,7 +269,8 @@ class StatorRunner:
             for is_async, prefetch in self.parts.prefetch.items():
                 prefetch.measured(settled[is_async] / WHOLE)
             wait = self._look()
-            self.parts.log.sum_up()
+            if self.parts.log.untold:
+                self.parts.log.sum_up()
             if self._finished(end):
                 return
             if end is not None:

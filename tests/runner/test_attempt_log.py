@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.runner.execution.flood import Flood
 from django_fsmworker.signals import check_failed
 from tests.app.models import Delivery, Trouble
 from tests.app.models import deliveries as delivery_modes
@@ -138,7 +137,7 @@ class TestFloods:
         self, start_runner: Start, eventually: Eventually, caplog: pytest.LogCaptureFixture
     ) -> None:
         runner = start_runner(Trouble)
-        runner.runner.parts.log._flood = Flood(window=0.2)
+        runner.runner.parts.log._flood._window = 0.2
 
         troubles(5)
 

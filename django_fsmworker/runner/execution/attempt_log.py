@@ -35,13 +35,15 @@ class Cause(NamedTuple):
 class AttemptLog:
     """The lines about attempts of the runner ``worker``.
 
-    ``name`` is that of a logger of the project's own for what checks come to.
+    ``name`` is that of a logger of the project's own for what checks come to. Only while there is
+    anything ``untold`` has ``sum_up`` anything to do.
     """
 
     def __init__(self, worker: str = "", name: str | None = None) -> None:
         self.worker = worker
         self._logger = logger if name is None else logger_for(name)
         self._flood = Flood()
+        self.untold = self._flood.windows
 
     def failed(self, pairs: Iterable[tuple[Attempt | None, Outcome]]) -> None:
         """A line for each that failed: a warning, or an error with the traceback if for good.

@@ -32,21 +32,21 @@ class Flood:
     """Tells which lines to leave out, by their causes; any thread may ask.
 
     A cause may have some lines in a window, which begins with the first of them. What was left out
-    is summed up when the window is over.
+    is summed up when the window is over. ``windows`` are those under way.
     """
 
     def __init__(self, window: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
         self._window = window
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: dict[Hashable, Window] = {}  # in the order in which they began
+        self.windows: dict[Hashable, Window] = {}  # in the order in which they began
 
     def lets_pass(self, cause: Hashable, latest: Any, most: int = 1) -> bool:
         """Whether the line is to be written; one that is not is counted."""
         with self._lock:
-            window = self._windows.get(cause)
+            window = self.windows.get(cause)
             if window is None:
-                window = self._windows[cause] = Window(cause, self._clock())
+                window = self.windows[cause] = Window(cause, self._clock())
             if window.told < most:
                 window.told += 1
                 return True
@@ -56,14 +56,12 @@ class Flood:
 
     def over(self, *, all: bool = False) -> list[Window]:
         """The windows that are over (or all), which end here; those with lines left out."""
-        if not self._windows:
-            return []
         began, ended = self._clock() - self._window, []
         with self._lock:
-            while self._windows:
-                cause, window = next(iter(self._windows.items()))
-                if not all and window.began > began and len(self._windows) <= MOST_CAUSES:
+            while self.windows:
+                cause, window = next(iter(self.windows.items()))
+                if not all and window.began > began and len(self.windows) <= MOST_CAUSES:
                     break
-                del self._windows[cause]
+                del self.windows[cause]
                 ended.append(window)
         return [window for window in ended if window.more]
