@@ -6,7 +6,7 @@ import logging
 import traceback
 
 # The extra fields whose values come from the data.
-FROM_DATA = ("pk", "state", "tenant")
+FROM_DATA = ("pk", "state", "tenant", "error")
 
 
 def logger_for(name: str) -> logging.Logger:

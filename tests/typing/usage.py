@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self, assert_type
 
@@ -14,10 +16,11 @@ from django_fsmworker.models import (
     EventOffer,
     StateField,
     StateHistoryField,
+    StateTraceField,
     StatorModel,
     StatorQuerySet,
 )
-from django_fsmworker.runner import StatorRunner
+from django_fsmworker.runner import AttemptInfo, StatorRunner
 
 
 class OrderStates(StateGraph):
@@ -65,6 +68,7 @@ class Order(StatorModel):
     total = models.IntegerField(default=0)
     state = StateField(OrderStates)
     state_history = StateHistoryField()
+    state_trace = StateTraceField()
 
     objects = OrderQuerySet.as_manager()
 
@@ -87,6 +91,7 @@ def columns(order: Order) -> None:
     assert_type(order.state_claim, int | None)
     assert_type(order.state_failures, int)
     assert_type(order.state_history, list[list[str]])
+    assert_type(order.state_trace, str)
     assert_type(order.state_age, float)
     assert_type(order.state_graph, type[StateGraph])
     order.state = OrderStates.paid
@@ -136,6 +141,13 @@ def querysets() -> None:
     assert_type(Invoice.objects.due().get(), Invoice)
     assert_type(Invoice.objects.failing().oldest_due_first().first(), Invoice | None)
     assert_type(Order.objects.bulk_create([Order()]), list[Order])
+
+
+@contextmanager
+def middleware(attempt: AttemptInfo) -> Iterator[None]:
+    assert_type(attempt.state, str)
+    assert_type(attempt.target, str | None)
+    yield
 
 
 def graph() -> None:

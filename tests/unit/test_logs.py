@@ -53,7 +53,7 @@ def test_a_traceback_begins_no_line_of_its_own(written: io.StringIO) -> None:
     assert all(line.startswith("  ") for line in others)
 
 
-@pytest.mark.parametrize("name", ["pk", "state", "tenant"])
+@pytest.mark.parametrize("name", ["pk", "state", "tenant", "error"])
 def test_a_field_with_data_stays_on_its_line(name: str, caplog: pytest.LogCaptureFixture) -> None:
     logger_for("django_fsmworker.tried").warning("It failed.", extra={name: f"7\n{FORGED}"})
 
