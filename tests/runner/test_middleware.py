@@ -151,6 +151,17 @@ class TestCalls:
         assert (info.row, info.state, info.event.trigger) == (row, "held", "release")
         assert fresh(row).state in ("new", "done")
 
+    def test_a_context_does_not_reach_the_next_event(self, settings: Any) -> None:
+        settings.FSMWORKER = {"ATTEMPT_MIDDLEWARE": paths("tenant")}
+        for _ in range(2):
+            Traced.objects.create(state="held").state_submit("release")
+
+        one_pass(Traced, attempt_middleware=paths("inner"), concurrency=1)
+
+        events = [each for each in around.SEEN if each.event is not None]
+        assert len(events) == 2
+        assert [each for each in around.SAID if each.startswith("before")] == ["before "] * 2
+
 
 class TestErrors:
     def test_an_event_fails_whose_exception_is_swallowed(

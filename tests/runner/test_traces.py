@@ -237,6 +237,15 @@ class TestLinks:
         assert (delivery.name, attempt.name) == ("tests.Traced release", "tests.Traced new")
         assert linked(delivery) == linked(attempt) == [origin[3:35]]
 
+    def test_events_of_many_rows_keep_it_too(self, settings: Any) -> None:
+        settings.FSMWORKER = {"TRACES": True}
+        Traced.objects.bulk_create(Traced(state="held") for _ in range(2))
+        with request():
+            Traced.objects.all().state_submit("release")
+            origin = current_trace()
+
+        assert [each.trace for each in Event.objects.all()] == [origin] * 2
+
     def test_events_keep_none_by_default(self) -> None:
         row = Traced.objects.create(state="held")
         with request():

@@ -6,6 +6,7 @@ declared, nothing is built and nothing is called.
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import cache
@@ -124,6 +125,10 @@ def around_events(worker: str) -> Surrounding:
         return lambda row, event, take: take(row, event)
 
     def call(row: Any, event: Any, take: Callable[[Any, Any], Any]) -> Any:
+        # Many are delivered in one call of the check: what one sets is not for the next.
+        return contextvars.copy_context().run(inside, row, event, take)
+
+    def inside(row: Any, event: Any, take: Callable[[Any, Any], Any]) -> Any:
         around = Around(middleware, None)
         info = around.info([row], row.__dict__["state"], event.state_failures + 1)
         info.event = event
