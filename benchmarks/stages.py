@@ -57,6 +57,7 @@ class Stages:
         from django_fsmworker.runner.counters import Counters
         from django_fsmworker.runner.database.connections import ThreadConnections
         from django_fsmworker.runner.database.outages import OutageTracker, query_timeouts
+        from django_fsmworker.runner.execution.attempt_log import AttemptLog
         from django_fsmworker.runner.execution.outcomes import LostConnections
         from django_fsmworker.runner.executors.call_threads import CallThreads
         from django_fsmworker.runner.executors.thread_executor import CheckThread
@@ -89,7 +90,7 @@ class Stages:
             1,
             self._ready,
             lambda work, result: results.put((work, result)),  # type: ignore[arg-type]
-            "stages",
+            AttemptLog("stages"),
             _never,
             LostConnections(outages),
             CallThreads(1, outages, {}),

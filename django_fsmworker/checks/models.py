@@ -67,6 +67,7 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
     yield from _check_relations(model, field.graph)
     yield from _check_keys(model, field.graph)
     yield from _check_lifetime(model, field.graph)
+    yield from _check_tenant(model)
     for name in field.graph.states:
         if len(name) > (field.max_length or 0):
             yield Error(
@@ -206,6 +207,17 @@ def _check_lifetime(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessag
             hint="Declare StateGraph.lifetime(target, after) in the graph, or remove the field.",
             obj=model,
             id="fsmworker.W005",
+        )
+
+
+def _check_tenant(model: Any) -> Iterator[CheckMessage]:
+    if model.state_tenant is not None and own_column(model._meta, model.state_tenant) is None:
+        yield Error(
+            f"{model._meta.label} has state_tenant = {model.state_tenant!r}, which is no column of "
+            f"its own table.",
+            hint="Name a column of the table that has the state; a line of the log loads nothing.",
+            obj=model,
+            id="fsmworker.E023",
         )
 
 

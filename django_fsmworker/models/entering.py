@@ -19,7 +19,7 @@ from django.db.models import BigIntegerField, Case, DateTimeField, F, Q, When
 from django.db.models.functions import Coalesce, Least
 
 from django_fsmworker.graph import State
-from django_fsmworker.models.fields import LIFE_ENDS, has_life_ends
+from django_fsmworker.models.fields import LIFE_ENDS, has_life_ends, present_columns
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
 
 Term = TypeVar("Term")
@@ -34,6 +34,7 @@ def columns_entering(
     lease: Term,
     claim: Term,
     history: Term | None,
+    trace: Term | None = None,
     if_moved: Callable[[Term, str], Term] = lambda new, column: new,
 ) -> dict[str, Term]:
     """The terms to assign to a row's columns, in this order.
@@ -41,12 +42,14 @@ def columns_entering(
     Terms are the writer's: values and expressions of the ORM, or SQL. ``due`` makes the due time
     from the moment at which the row has entered its state: the earliest one of a delay from now, of
     a timeout from that moment and of the end of the row's life, NULL with none of them. ``history``
-    is the one with the new entry, None where a model keeps none. A statement that also writes rows
-    that stay in their state says with ``if_moved`` how it tells them: the new term, or what the
-    column of that name holds.
+    is the one with the new entry, None where a model keeps none; ``trace``, what moves the row,
+    None where the old one is to stay. A statement that also writes rows that stay in their state
+    says with ``if_moved`` how it tells them: the new term, or what the column of that name holds.
     """
     entered = if_moved(now, "state_changed")
     kept = {} if history is None else {"state_history": if_moved(history, "state_history")}
+    if trace is not None:
+        kept["state_trace"] = if_moved(trace, "state_trace")
     return kept | {
         "state_changed": entered,
         "state_next": due(entered),
@@ -65,16 +68,18 @@ def entering(
     keep_failures: bool = False,
     unleased: bool = False,
     life_ends: Any = None,
+    trace: Callable[[], str] | None = None,
 ) -> dict[str, Any]:
     """Values for ``QuerySet.update()``; the claim of a row that is held is revoked.
 
     ``own`` is the token of the mover's own claim, if it made one: that row is freed. The count of
     failures begins anew, unless it is to be kept. Rows that are known to be ``unleased`` have no
     claim to revoke, and what tells a claim is the dearest part of the statement. ``life_ends`` is
-    written along, where the row's life is given another end.
+    written along, where the row's life is given another end. ``trace`` gives that of who moves the
+    row, asked for a model that keeps it; None leaves the one that it has.
     """
     first_due, now = state.first_due, DatabaseNow()
-    has_history = any(each.attname == "state_history" for each in model._meta.concrete_fields)
+    own_columns = present_columns(model)
     return columns_entering(
         state=state.name,
         now=now,
@@ -87,7 +92,10 @@ def entering(
         failures=F("state_failures") if keep_failures else 0,
         lease=None if unleased else lease_after_move(own),
         claim=None if unleased else claim_after_move(own),
-        history=AppendToHistory("state_history", state.name) if has_history else None,
+        history=(
+            AppendToHistory("state_history", state.name) if "state_history" in own_columns else None
+        ),
+        trace=trace() if trace is not None and "state_trace" in own_columns else None,
     )
 
 

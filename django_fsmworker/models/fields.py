@@ -22,6 +22,7 @@ from django.utils import timezone
 from django_fsmworker import clock
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models.indexes import contribute_indexes
+from django_fsmworker.traces import LONGEST, current_trace
 
 if TYPE_CHECKING:  # Django's fields take type arguments in the stubs only
     CharField = models.CharField[str | State | Combinable, str]
@@ -385,6 +386,21 @@ def life_ends(row: Any) -> datetime | None:
     return ends
 
 
+class StateTraceField(_WorkedOut, CharField):
+    """The trace that created the row, or moved it last, if it is declared as ``state_trace``.
+
+    It is a ``traceparent`` of the W3C's Trace Context, empty where no span was active. Code and
+    events that move the row replace it; the moves of runners leave it, so that each of their
+    attempts is linked to the trace that set it off.
+    """
+
+    plain = models.CharField
+    options = {"max_length": LONGEST, "blank": True, "default": "", "db_default": ""}
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        return value or current_trace()
+
+
 MOST_FAILURES = 32767
 
 
@@ -414,12 +430,13 @@ ENGINE_COLUMNS = (
     "state_failures",
     "state_life_ends",
     "state_history",
+    "state_trace",
 )
 LIFE_ENDS = "state_life_ends"
 
 
 def _present_columns(model: Any) -> tuple[str, ...]:
-    """The engine's columns that ``model`` has (end of life and history are optional)."""
+    """The engine's columns that ``model`` has (end of life, history and trace are optional)."""
     own = {field.attname for field in model._meta.concrete_fields}
     return tuple(name for name in ENGINE_COLUMNS if name in own)
 

@@ -63,6 +63,7 @@ from django_fsmworker.models.transition_log import (
     write_logged,
 )
 from django_fsmworker.signals import state_changed
+from django_fsmworker.traces import current_trace
 
 Moved = list[tuple[Any, str | None]]
 """The key of each row that was moved, and the state it was in (None: it was not loaded)."""
@@ -167,6 +168,7 @@ class StateChange:
             keep_failures=self.keep_failures,
             unleased=unleased,
             life_ends=columns.get(LIFE_ENDS),
+            trace=current_trace,
         )
 
     def _logging(self, target: State) -> Logging:
@@ -334,7 +336,13 @@ class Entry:
 
     def values(self, model: Any) -> dict[str, Any]:
         """What is written to rows of ``model``, for ``QuerySet.update()``."""
-        return entering(model, self.target, self.own, keep_failures=self.keep_failures)
+        return entering(
+            model,
+            self.target,
+            self.own,
+            keep_failures=self.keep_failures,
+            trace=current_trace,
+        )
 
 
 def force_all(

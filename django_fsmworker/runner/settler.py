@@ -18,14 +18,10 @@ from django_fsmworker.runner.announcer import Announcer
 from django_fsmworker.runner.counters import INTERRUPTED, Counters
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.execution.outcomes import swallowed_outcome
-from django_fsmworker.runner.execution.writing import (
-    log_failures,
-    signals_of,
-    write_in_parts,
-    write_or_fail,
-)
-from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, share_of
+from django_fsmworker.runner.execution.writing import signals_of, write_in_parts, write_or_fail
+from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, share_of, work_fields
 from django_fsmworker.runner.in_flight.queues import Item, ResultQueue, WorkQueue
 from django_fsmworker.runner.in_flight.revocations import Revocations
 from django_fsmworker.runner.main_loop import Duty
@@ -69,7 +65,7 @@ class Settler(threading.Thread):
         run_on: RunOn,
         revocations: Revocations,
         on_settled: Sequence[OnSettled],
-        check_logger: str | None = None,
+        log: AttemptLog | None = None,
         measurements: Measurements | None = None,
     ) -> None:
         super().__init__(name="fsmworker-settler", daemon=True)
@@ -81,7 +77,7 @@ class Settler(threading.Thread):
         self._run_on = run_on
         self._revocations = revocations
         self._on_settled = on_settled
-        self._check_logger = check_logger
+        self._log = log or AttemptLog(worker)
         self._measurements = measurements
         self._query_guards = QueryGuards(outages)
         self._mismatches = outages.mismatches
@@ -235,12 +231,14 @@ class Settler(threading.Thread):
         """Count, log and announce outcomes that are written, and let go of their rows."""
         if not pairs:
             return
-        settled, noted = self.settled, []
+        settled, noted, failed = self.settled, [], []
         for attempt, outcome in pairs:
             attempt.settled = True
             settled[attempt.is_async] += attempt.share
             if attempt.noted and outcome.failure is None:
                 noted.append(attempt)
+            if outcome.failure is not None:
+                failed.append((attempt, outcome))
         outcomes = [outcome for _, outcome in pairs]
         endings = [outcome.ending for outcome in outcomes]
         left = len(endings)
@@ -252,7 +250,8 @@ class Settler(threading.Thread):
                 break
         if self._measurements is not None:
             self._measurements.settled(model, pairs)
-        log_failures(model, outcomes, self._worker, self._check_logger)
+        if failed:
+            self._log.failed(failed)
         signals = signals_of(model, outcomes, store.alias)
         if signals:
             self._announcer.announce(signals)
@@ -359,7 +358,7 @@ class Settler(threading.Thread):
                 "has run out.",
                 model._meta.label,
                 attempt.pk,
-                extra={"action": "refused", "model": model._meta.label, "pk": attempt.pk},
+                extra={"action": "refused", **work_fields(attempt, self._worker)},
             )
         if attempts:
             self._in_flight.remove(attempts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self, assert_type
 
@@ -15,10 +17,11 @@ from django_fsmworker.models import (
     StateField,
     StateHistoryField,
     StateLifeEndsField,
+    StateTraceField,
     StatorModel,
     StatorQuerySet,
 )
-from django_fsmworker.runner import StatorRunner
+from django_fsmworker.runner import AttemptInfo, StatorRunner
 
 
 class OrderStates(StateGraph):
@@ -69,6 +72,7 @@ class Order(StatorModel):
     state = StateField(OrderStates)
     state_life_ends = StateLifeEndsField()
     state_history = StateHistoryField()
+    state_trace = StateTraceField()
 
     objects = OrderQuerySet.as_manager()
 
@@ -92,6 +96,7 @@ def columns(order: Order) -> None:
     assert_type(order.state_failures, int)
     assert_type(order.state_life_ends, datetime | None)
     assert_type(order.state_history, list[list[str]])
+    assert_type(order.state_trace, str)
     assert_type(order.state_age, float)
     assert_type(order.state_graph, type[StateGraph])
     order.state = OrderStates.paid
@@ -142,6 +147,13 @@ def querysets() -> None:
     assert_type(Invoice.objects.due().get(), Invoice)
     assert_type(Invoice.objects.failing().oldest_due_first().first(), Invoice | None)
     assert_type(Order.objects.bulk_create([Order()]), list[Order])
+
+
+@contextmanager
+def middleware(attempt: AttemptInfo) -> Iterator[None]:
+    assert_type(attempt.state, str)
+    assert_type(attempt.target, str | None)
+    yield
 
 
 def graph() -> None:

@@ -59,13 +59,13 @@ from django_fsmworker.exceptions import (
 )
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.graph.durations import as_seconds
-from django_fsmworker.logs import logger_for
 from django_fsmworker.models.fields import parked_count
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.execution.ages import outlived
 from django_fsmworker.runner.execution.answers import refuse_awaitable
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.in_flight.attempts import (
     ALONE_FROM,
     Again,
@@ -372,8 +372,6 @@ def _in_place_of(outcome: Outcome, failure: Failure) -> Outcome:
     return builder.failed(failure) if outcome.failure is None else builder.parked(failure)
 
 
-logger = logger_for(__name__)
-
 Condition = Callable[[], bool]
 
 
@@ -383,6 +381,7 @@ def conclude(
     losses: LostConnections,
     lost: Condition,
     left_open: Condition,
+    log: AttemptLog,
 ) -> Result:
     """The result of a call that returned or raised; None hands its rows back.
 
@@ -390,7 +389,7 @@ def conclude(
     was left open.
     """
     if isinstance(work, Batch):
-        return _conclude_batch(work, ended, losses, lost, left_open)  # type: ignore[arg-type]
+        return _conclude_batch(work, ended, losses, lost, left_open, log)  # type: ignore[arg-type]
     if ended is None:
         return None
     assert isinstance(ended, Outcome)
@@ -413,17 +412,18 @@ def _conclude_batch(
     losses: LostConnections,
     lost: Condition,
     left_open: Condition,
+    log: AttemptLog,
 ) -> Result:
     if batch.overran or batch.cancelled:
         return None  # the flags decide
     if isinstance(ended, Failure):
         if not (losses.explains(batch, ended) or lost()):
-            return in_halves(batch, ended)
+            return in_halves(batch, ended, log)
         # Which row did it, if any did, will show: each of them is noted, and runs alone next time.
         outages = [losses.is_outage(each) for each in batch.attempts]
-        return None if all(outages) else in_halves(batch, ended)
+        return None if all(outages) else in_halves(batch, ended, log)
     if left_open():
-        return in_halves(batch, LEFT_OPEN)
+        return in_halves(batch, LEFT_OPEN, log)
     failures = [each.failure for each in ended if each.failure is not None and not each.written]
     if not failures or not (any(losses.explains(batch, each) for each in failures) or lost()):
         return ended
@@ -450,28 +450,18 @@ def overrun_result(work: Work) -> Result:
     return Again.IN_HALVES if isinstance(work, Batch) else overrun_outcome(work)
 
 
-def error_result(work: Work, error: BaseException) -> Result:
+def error_result(work: Work, error: BaseException, log: AttemptLog) -> Result:
     """The result of a call whose end the engine could not make out; every row taken is settled."""
-    logger.error(
-        "The outcome of a check could not be made out.",
-        exc_info=error,
-        extra={"action": "outcome"},
-    )
+    log.undecided(work, error)
     failure = Failure.of(error)
-    return in_halves(work, failure) if isinstance(work, Batch) else failed_outcome(work, failure)
+    if isinstance(work, Batch):
+        return in_halves(work, failure, log)
+    return failed_outcome(work, failure)
 
 
-def in_halves(batch: Batch, failure: Failure) -> Again:
+def in_halves(batch: Batch, failure: Failure, log: AttemptLog) -> Again:
     """Log why the rows are run again in halves: nobody knows which of them is to blame."""
-    logger.warning(
-        "The check of %s %s in the state %s came to nothing (%s: %s); they run again in halves.",
-        batch.model._meta.label,
-        batch.pk,
-        batch.state,
-        failure.error,
-        failure.message.partition("\n")[0],
-        extra={"action": "halved", "model": batch.model._meta.label, "pk": batch.pk},
-    )
+    log.halved(batch, failure)
     return Again.IN_HALVES
 
 

@@ -1,4 +1,4 @@
-"""Outcomes written back, with what they leave on record, in the log and to the signals."""
+"""Outcomes written back, with what they leave on record and to the signals."""
 
 from __future__ import annotations
 
@@ -258,41 +258,6 @@ def send_after_commit(signals: Iterable[Signalling], using: str) -> None:
     """Send signals once the caller's transaction, if there is one, is committed."""
     for send in signals:
         transaction.on_commit(send, using=using)
-
-
-def log_failures(
-    model: Any, outcomes: Sequence[Outcome], worker: str = "", name: str | None = None
-) -> None:
-    """One line for each that failed: a warning, or an error with the traceback if it was for good.
-
-    So error trackers, which take errors, tell of a row once and not at every try. ``name`` is that
-    of a logger of the project's own.
-    """
-    told = logger if name is None else logger_for(name)
-    for outcome in outcomes:
-        failure = outcome.failure
-        if failure is None:
-            continue
-        # What follows the first line may show the row's data.
-        text = failure.message.partition("\n")[0]
-        words = model._meta.label, outcome.pk, outcome.source, failure.error, text
-        extra = {
-            "action": outcome.ending.value,
-            "model": model._meta.label,
-            "pk": outcome.pk,
-            "state": outcome.source,
-            "attempt": outcome.attempt,
-            "worker": worker,
-        }
-        if outcome.failed_for_good:
-            told.error(
-                "%s %s failed in the state %s and is not tried again: %s: %s",
-                *words,
-                exc_info=failure.exception,
-                extra=extra,
-            )
-        else:
-            told.warning("%s %s failed in the state %s: %s: %s", *words, extra=extra)
 
 
 def _has_recovered(outcome: Outcome) -> bool:

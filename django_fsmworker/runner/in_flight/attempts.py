@@ -17,6 +17,7 @@ from django_fsmworker.logs import logger_for
 from django_fsmworker.models.entering import was_moved
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.runner.counters import SUPERSEDED, Counters
+from django_fsmworker.runner.in_flight.log_fields import row_fields
 from django_fsmworker.store import Fence, Outcome, Store
 from django_fsmworker.store.fence import taken_over
 
@@ -51,6 +52,7 @@ class Attempt:
     may have changed this instance, so it is loaded again before the next call. ``revoked``: the row
     was moved, and stays leased until its check has ended. ``deaths``: how many processes are known
     to have ended while they ran this suspect; ``examined``: one more is noted, should this one.
+    ``trace_id``: the trace that the check is part of, if there is one.
     """
 
     store: Store
@@ -79,6 +81,7 @@ class Attempt:
     examined: bool = False
     noted: bool = False
     stale: bool = False
+    trace_id: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -172,6 +175,7 @@ class Batch:
     finished: bool = False
     overran: bool = False
     cancelled: bool = False
+    trace_id: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     among_few: ClassVar[bool] = False  # suspects with known deaths share no call
     alone: ClassVar[bool] = False
@@ -224,6 +228,12 @@ Result: TypeAlias = Outcome | Sequence[Outcome | None] | Literal[Again.IN_HALVES
 def attempts_of(work: Work) -> list[Attempt]:
     """The attempts that share one call."""
     return work.attempts if isinstance(work, Batch) else [work]
+
+
+def work_fields(work: Work, worker: str) -> dict[str, Any]:
+    """The extra fields of a line of the log about a call, beside its action."""
+    rows = [each.row for each in attempts_of(work)]
+    return row_fields(rows, work.pk, work.state.name, worker, trace_id=work.trace_id)
 
 
 def flag_as(work: Work, flag: str) -> bool:
@@ -316,8 +326,10 @@ class InFlight:
         self,
         counters: Counters | None = None,
         on_remove: Callable[[], None] = lambda: None,
+        worker: str = "",
     ) -> None:
         self._counters = counters or Counters()
+        self._worker = worker
         self._on_remove = on_remove
         self._attempts: set[Attempt] = set()
         self._latest: dict[tuple[Any, Any], Attempt] = {}
@@ -418,7 +430,7 @@ class InFlight:
                 attempt.model._meta.label,
                 attempt.pk,
                 attempt.state,
-                extra={"action": "superseded", "pk": attempt.pk, "state": str(attempt.state)},
+                extra={"action": "superseded", **work_fields(attempt, self._worker)},
             )
         self.remove(each for each in attempts if not each.revoked)
 

@@ -2329,4 +2329,78 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="Traced",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state_changed",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        default=django.utils.timezone.now,
+                        editable=False,
+                    ),
+                ),
+                (
+                    "state_next",
+                    models.DateTimeField(
+                        blank=True,
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        null=True,
+                    ),
+                ),
+                ("state_lease", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "state_failures",
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("new", "new"),
+                            ("grouped", "grouped"),
+                            ("calm", "calm"),
+                            ("held", "held"),
+                            ("done", "done"),
+                        ],
+                        db_default="new",
+                        default="new",
+                        editable=False,
+                        max_length=100,
+                    ),
+                ),
+                (
+                    "state_trace",
+                    models.CharField(
+                        blank=True, db_default="", default="", editable=False, max_length=55
+                    ),
+                ),
+                ("mode", models.CharField(default="finish", max_length=40)),
+            ],
+            options={
+                "abstract": False,
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state_next__isnull", False)),
+                        fields=["state", "state_next"],
+                        name="tests_traced_1789c1_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("state__in", ["calm", "grouped", "new"]), ("state_next__isnull", True)
+                        ),
+                        fields=["state"],
+                        name="tests_traced_8b107d_stranded",
+                    ),
+                ],
+            },
+        ),
     ]

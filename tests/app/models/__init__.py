@@ -33,6 +33,7 @@ from tests.app.models.letters import Letter, LetterStates
 from tests.app.models.parcels import Parcel, ParcelStates
 from tests.app.models.purchases import Purchase, PurchaseStates
 from tests.app.models.stays import Stay, StayStates
+from tests.app.models.traced import Traced, TracedStates
 from tests.app.models.trouble import CheckLog, Trouble, TroubleStates
 
 __all__ = [
@@ -84,6 +85,8 @@ __all__ = [
     "StayStates",
     "TextKey",
     "TextKind",
+    "Traced",
+    "TracedStates",
     "Trouble",
     "TroubleStates",
     "UUIDKey",
