@@ -57,6 +57,7 @@ class Stages:
         from django_fsmworker.runner.counters import Counters
         from django_fsmworker.runner.database.connections import ThreadConnections
         from django_fsmworker.runner.database.outages import OutageTracker, query_timeouts
+        from django_fsmworker.runner.execution.attempt_log import AttemptLog
         from django_fsmworker.runner.execution.outcomes import LostConnections
         from django_fsmworker.runner.executors.call_threads import CallThreads
         from django_fsmworker.runner.executors.thread_executor import CheckThread
@@ -68,7 +69,7 @@ class Stages:
 
         self._model = Noop
         self._store: Any = stores_for([Noop], None)[Noop]
-        vars(self._store)["settle"] = lambda model, outcomes: {each.pk for each in outcomes}
+        vars(self._store)["settle"] = lambda model, outcomes, worker: {each.pk for each in outcomes}
         outages = OutageTracker(query_timeouts(RunnerSettings.load()))
         self._holdings = InFlight()
         self._ready = ReadyQueue(None, give_back=_never)
@@ -89,7 +90,7 @@ class Stages:
             1,
             self._ready,
             lambda work, result: results.put((work, result)),  # type: ignore[arg-type]
-            "stages",
+            AttemptLog("stages"),
             _never,
             LostConnections(outages),
             CallThreads(1, outages, {}),

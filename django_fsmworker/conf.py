@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Self
 
 from django.conf import settings as django_settings
+from django.utils.module_loading import import_string
 
 from django_fsmworker.exceptions import ConfigurationError
 
@@ -100,6 +101,17 @@ def boolean(value: Any) -> bool:
     return _BOOLEANS[str(value).lower()]
 
 
+def dotted_paths(value: Any) -> tuple[str, ...]:
+    """Dotted paths of Python objects, from a sequence of them or a text with commas between."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, Sequence):
+        raise ValueError
+    paths = tuple(str(each).strip() for each in given)
+    if not all(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", each) for each in paths):
+        raise ValueError
+    return paths
+
+
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True} | {
     "false": False, "0": False, "no": False, "off": False
 }  # fmt: skip
@@ -115,6 +127,7 @@ _EXPECTED: dict[Callable[[Any], Any], str] = {
     id_of_worker: "1 to 160 letters, digits or any of . + : @ - _",
     text: "a text that is not empty",
     boolean: "true or false",
+    dotted_paths: "a list of dotted paths (in the environment: with commas between)",
 }
 
 
@@ -226,6 +239,18 @@ class RunnerSettings(Settings):
     """Mebibytes in use beyond which it ends itself; default none; ``FSMWORKER_MAX_MEMORY``."""
     check_logger: str | None = option(None, text)
     """Logger of what checks come to; default the package's; ``FSMWORKER_CHECK_LOGGER``."""
+    attempt_middleware: tuple[str, ...] | None = option(None, dotted_paths)
+    """What is put around checks; default nothing; ``FSMWORKER_ATTEMPT_MIDDLEWARE``."""
+    traces: bool = option(False, boolean)
+    """Whether each attempt is a span of OpenTelemetry; default false; ``FSMWORKER_TRACES``."""
+    start_hooks: tuple[str, ...] | None = option(None, dotted_paths)
+    """Called before a runner claims; default nothing; ``FSMWORKER_START_HOOKS``."""
+    end_hooks: tuple[str, ...] | None = option(None, dotted_paths)
+    """Called when it has settled all; default nothing; ``FSMWORKER_END_HOOKS``."""
+    periodic_hooks: tuple[str, ...] | None = option(None, dotted_paths)
+    """Called while it runs; default nothing; ``FSMWORKER_PERIODIC_HOOKS``."""
+    hook_interval: float = option(60.0, positive_seconds)
+    """Seconds between calls of the periodic hooks; default 60; ``FSMWORKER_HOOK_INTERVAL``."""
 
     def __post_init__(self) -> None:
         if self.heartbeat_timeout < 2 * self.heartbeat_interval:
@@ -252,6 +277,19 @@ class EventSettings(Settings):
 
 def _all_names() -> list[str]:
     return [*RunnerSettings.names(), *EventSettings.names()]
+
+
+def imported(path: str, setting: str) -> Callable[..., Any]:
+    """The function that ``setting`` names by its path; ``ConfigurationError`` if there is none."""
+    try:
+        found: Any = import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{setting} names {path}, which cannot be imported: {error}"
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"{setting} names {path}, which is no function.")
+    return found  # type: ignore[no-any-return]
 
 
 def unknown_variables() -> list[str]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+import traceback
+
+# The extra fields whose values come from the data.
+FROM_DATA = ("pk", "state", "tenant", "error")
 
 
 def logger_for(name: str) -> logging.Logger:
-    """The logger of that name, whose messages stay on one line."""
+    """The logger of that name, whose messages stay on one line.
+
+    A traceback follows its line indented, so that none of its lines looks like another event.
+    """
     logger = logging.getLogger(name)
     logger.addFilter(_escape)  # added once, however often
     return logger
@@ -20,9 +27,14 @@ def shown(value: object) -> object:
     """
     if value is None or isinstance(value, int | float):
         return value
-    text = str(value)
-    if text.isprintable():
-        return value
+    try:
+        text = str(value)
+    except Exception as error:
+        return f"(its text cannot be had: {type(error).__name__})"
+    return value if text.isprintable() else _escaped(text)
+
+
+def _escaped(text: str) -> str:
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
@@ -31,4 +43,16 @@ def shown(value: object) -> object:
 def _escape(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple):
         record.args = tuple(map(shown, record.args))
+    fields = record.__dict__
+    for name in FROM_DATA:
+        if name in fields:
+            fields[name] = shown(fields[name])
+    if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+        record.exc_text = _indented(record.exc_info[1])
     return True
+
+
+def _indented(error: BaseException) -> str:
+    """The traceback, as formatters write it that find none made already."""
+    lines = "".join(traceback.format_exception(error)).split("\n")
+    return "\n".join(f"  {_escaped(line.expandtabs())}" for line in lines if line)

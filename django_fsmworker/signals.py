@@ -15,10 +15,10 @@ from django.dispatch import Signal
 
 state_changed = Signal()
 """A row was moved. Further arguments: ``target``, the name of the state it is in now, and
-``cause``: ``"check"``, ``"guard"``, ``"timeout"`` (by ``timeout_to``), ``"failure"`` (by
-``fails_to``), ``"event"``, ``"move"`` (by ``state_move()``) or ``"forced"`` (by other code); ``by``
-and ``reason``, as given to the event or by the code that moved the row, otherwise None and ``""``;
-and ``trigger``, the name of the event, otherwise None.
+``cause``: ``"check"``, ``"guard"``, ``"timeout"`` (by ``timeout_to``), ``"lifetime"`` (by
+``lifetime()``), ``"failure"`` (by ``fails_to``), ``"event"``, ``"move"`` (by ``state_move()``) or
+``"forced"`` (by other code); ``by`` and ``reason``, as given to the event or by the code that moved
+the row, otherwise None and ``""``; and ``trigger``, the name of the event, otherwise None.
 """
 
 check_failed = Signal()

@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from django_fsmworker import workers
 from django_fsmworker.admin.formatting import ago, duration
+from django_fsmworker.admin.graph_page import graph_url_name
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import FailureRecord, StatorModel, Worker
 from django_fsmworker.models.event import is_event
@@ -57,6 +58,7 @@ class ModelPart:
     """A model: its rows by state, and whether anybody runs them."""
 
     label: str
+    graph_url: str
     total: Line
     states: tuple[Line, ...]
     served: bool
@@ -110,7 +112,9 @@ def model_parts(
         ]
         label = declaring_model(model)._meta.label
         served = any(label in worker.served for worker in living)
-        yield ModelPart(model._meta.label, _line(label, url, found), tuple(lines), served)
+        graph_url = _address(site, graph_url_name(model))
+        total = _line(label, url, found)
+        yield ModelPart(model._meta.label, graph_url, total, tuple(lines), served)
 
 
 def worker_lines(may_order: bool) -> list[WorkerLine]:
@@ -173,8 +177,11 @@ def _listing(listed: str, group: Mapping[str, Any]) -> str:
 def _list_of(site: AdminSite, model: Any) -> str:
     if not site.is_registered(model):
         return ""
-    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    return _address(site, f"{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def _address(site: AdminSite, name: str) -> str:
     try:
-        return reverse(name, current_app=site.name)
+        return reverse(f"admin:{name}", current_app=site.name)
     except NoReverseMatch:
         return ""

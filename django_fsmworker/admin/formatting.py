@@ -63,16 +63,16 @@ else:
     ModelAdminPart = object
 
 
-STYLE = "django_fsmworker/admin.css"
+STYLES = ["django_fsmworker/admin.css", "django_fsmworker/diagram.css"]
 
 
 class StyledPart(ModelAdminPart):
-    """The style of badges, panels and tables on the pages of an admin class; no script."""
+    """The style of badges, panels, tables and drawings on the pages of an admin; no script."""
 
     @property
     def media(self) -> Media:
         """Django's own files, and that style."""
-        return super().media + Media(css={"all": [STYLE]})
+        return super().media + Media(css={"all": STYLES})
 
 
 def reason_of(request: HttpRequest) -> str:

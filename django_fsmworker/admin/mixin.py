@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker.admin.columns import COLUMNS, StateColumns
 from django_fsmworker.admin.filters import DueFilter, StateFilter
 from django_fsmworker.admin.formatting import ModelAdmin
+from django_fsmworker.admin.graph_page import GraphPagePart
 from django_fsmworker.admin.row_failure import LINES, TRACEBACK, RowFailureLines
 from django_fsmworker.admin.selection import SelectionActions
 from django_fsmworker.models.fields import present_columns
@@ -27,13 +28,14 @@ LIFE = (
 SHOWN = (*COLUMNS, *LINES, TRACEBACK)
 
 
-class StatorModelAdminMixin(StateColumns, SelectionActions, RowFailureLines):
+class StatorModelAdminMixin(StateColumns, GraphPagePart, SelectionActions, RowFailureLines):
     """A mixin for the admin of a model with a life, to be named before any other base.
 
     As in ``class OrderAdmin(StatorModelAdminMixin, ImportExportAdmin)``. The list gets the columns
     of ``StateColumns`` after your own and two filters before your own; a row's page gets its life
     and its failure record after your own fields, and on top why it is where it is, buttons for what
-    can be done to it now, and the way that it took. What you name yourself in ``list_display``,
+    can be done to it now, and the way that it took, which is drawn, too. The list leads to a page
+    with the graph and what the rows do on it. What you name yourself in ``list_display``,
     ``list_filter``, ``fields`` or ``fieldsets`` stays where you put it. The engine's columns are
     read-only everywhere.
     """

@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 
 from django_fsmworker.admin.columns import badge
 from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.row_map import row_map
 from django_fsmworker.admin.row_verbs import PERMISSIONS, Verb, carry_out, verbs
 from django_fsmworker.admin.timeline import Step, timeline
 from django_fsmworker.exceptions import NotAllowed, UnknownState
@@ -35,6 +36,7 @@ class RowPanel:
     """What the template shows on top of a row's page."""
 
     badge: SafeString
+    map: SafeString | None
     reasons: tuple[Any, ...]
     verbs: list[Button]
     steps: list[Step]
@@ -153,7 +155,8 @@ class RowPagePart(StyledPart):
         except ObjectDoesNotExist:  # deleted since it was loaded
             return None
         buttons = [Button(each.label, each.refusal, self._state_url(row, each)) for each in found]
-        return RowPanel(badge(row), explanation.reasons, buttons, timeline(row))
+        steps = timeline(row)
+        return RowPanel(badge(row), row_map(row, steps), explanation.reasons, buttons, steps)
 
     def _state_url(self, row: Any, verb: Verb) -> str:
         args = [quote(row.pk), verb.name, *([verb.subject] if verb.subject else [])]

@@ -28,6 +28,8 @@ class Step:
     why: str = ""
     by: str = ""
     worker: str = ""
+    cause: str = ""
+    trigger: str = ""
 
 
 def timeline(row: Any) -> list[Step]:
@@ -47,6 +49,8 @@ def _logged(entry: Any) -> Step:
         why=f"{why}: {entry.reason}" if entry.reason else why,
         by=entry.by,
         worker=entry.worker,
+        cause=entry.cause,
+        trigger=entry.trigger,
     )
 
 

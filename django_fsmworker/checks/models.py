@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import router
 from django.utils.module_loading import import_string
 
 from django_fsmworker.graph import StateGraph
 from django_fsmworker.graph.events import is_condition
-from django_fsmworker.models.fields import StateField
+from django_fsmworker.models.fields import LIFE_ENDS, StateField, StateLifeEndsField
 from django_fsmworker.models.indexes import key_columns, own_column
 from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.store.guards import fault_of
@@ -66,6 +66,8 @@ def _check_model(model: Any) -> Iterator[CheckMessage]:
     yield from _check_events(model, field.graph)
     yield from _check_relations(model, field.graph)
     yield from _check_keys(model, field.graph)
+    yield from _check_lifetime(model, field.graph)
+    yield from _check_tenant(model)
     for name in field.graph.states:
         if len(name) > (field.max_length or 0):
             yield Error(
@@ -184,6 +186,39 @@ def _check_keys(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
                 obj=model,
                 id="fsmworker.E021",
             )
+
+
+def _check_lifetime(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
+    """A graph with a lifetime and the column for it go together."""
+    own = model._meta.local_concrete_fields
+    ends = [field.name for field in own if isinstance(field, StateLifeEndsField)]
+    if graph.declared_lifetime is not None and ends != [LIFE_ENDS]:
+        yield Error(
+            f"{graph.__name__} declares a lifetime, and {model._meta.label} has no column for the "
+            f"end of a row's life.",
+            hint="Declare 'state_life_ends = StateLifeEndsField()' on it.",
+            obj=model,
+            id="fsmworker.E022",
+        )
+    elif graph.declared_lifetime is None and ends:
+        yield Warning(
+            f"{model._meta.label}.{ends[0]} is for the end of a row's life, and {graph.__name__} "
+            f"declares no lifetime, so no life ends.",
+            hint="Declare StateGraph.lifetime(target, after) in the graph, or remove the field.",
+            obj=model,
+            id="fsmworker.W005",
+        )
+
+
+def _check_tenant(model: Any) -> Iterator[CheckMessage]:
+    if model.state_tenant is not None and own_column(model._meta, model.state_tenant) is None:
+        yield Error(
+            f"{model._meta.label} has state_tenant = {model.state_tenant!r}, which is no column of "
+            f"its own table.",
+            hint="Name a column of the table that has the state; a line of the log loads nothing.",
+            obj=model,
+            id="fsmworker.E023",
+        )
 
 
 def _value_field(field: Any) -> Any:

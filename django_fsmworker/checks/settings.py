@@ -9,6 +9,8 @@ from django.core.checks import CheckMessage, Error
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.runner.execution.middleware import AttemptMiddleware
+from django_fsmworker.runner.hooks import Hooks
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -23,10 +25,16 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     try:
-        RunnerSettings.load()
+        refuse_what_is_missing(RunnerSettings.load())
     except ConfigurationError as error:
         found.append(Error(str(error), hint="Correct the setting.", id="fsmworker.E008"))
     return found
+
+
+def refuse_what_is_missing(settings: RunnerSettings) -> None:
+    """Raise ``ConfigurationError`` for what the settings name and cannot be imported."""
+    AttemptMiddleware.of(settings, "")
+    Hooks.of(settings, None)
 
 
 def runner_settings() -> RunnerSettings | None:

@@ -19,7 +19,7 @@ from django_fsmworker.graph.durations import span
 from django_fsmworker.models.entering import is_revoked
 from django_fsmworker.models.event import is_event
 from django_fsmworker.models.explanation import Reason
-from django_fsmworker.models.fields import failures_of, is_parked_by_hand
+from django_fsmworker.models.fields import failures_of, is_parked_by_hand, life_ends
 from django_fsmworker.store.fence import taken_over
 
 # A due time that is no further from what a rule of the graph gives comes from that rule.
@@ -163,19 +163,30 @@ def later(of: Situation) -> Iterator[Reason]:
     at, retry = when(row.state_next, of.now), "'manage.py stator retry' makes it due now."
     timeout = state.timeout_after
     evidence: dict[str, Any] = {"due": row.state_next}
+    so_far = remedy = ""
+    if failures_of(row):
+        so_far = f", after it has failed {_times(failures_of(row))}{_last_error(of)}"
+        remedy = retry
     if timeout is not None and _is(of, timeout):
         yield Reason(
             "timeout",
-            f"Nothing is due before its timeout: it goes to {state.timeout_state} at {at}.",
-            "",
+            f"Nothing is due before its timeout: it goes to {state.timeout_state} at {at}{so_far}.",
+            remedy,
             evidence | {"target": str(state.timeout_state)},
+        )
+    elif state.lifetime_state is not None and row.state_next == life_ends(row):
+        yield Reason(
+            "lifetime",
+            f"Nothing is due before its life ends: it goes to {state.lifetime_state} at "
+            f"{at}{so_far}.",
+            remedy,
+            evidence | {"target": str(state.lifetime_state)},
         )
     elif failures_of(row):
         yield Reason(
             "backoff",
-            f"It is tried again at {at}, after it has failed {_times(failures_of(row))}"
-            f"{_last_error(of)}.",
-            retry,
+            f"It is tried again at {at}{so_far}.",
+            remedy,
             evidence | _evidence_of_failure(of),
         )
     elif state.start_after and _is(of, state.start_after):

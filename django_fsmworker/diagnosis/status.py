@@ -69,12 +69,21 @@ class StateStatus:
         return asdict(self)
 
 
-def status_of(model: Any, using: str) -> list[StateStatus]:
-    """Each state of the graph, and each other one that rows are in."""
+def status_of(model: Any, using: str, within: QuerySet[Any] | None = None) -> list[StateStatus]:
+    """Each state of the graph, and each other one that rows are in.
+
+    ``within`` are the rows to tell of, instead of all. What the database knows is about all of
+    them, so of many rows ``within`` the first are counted, and the numbers are estimates: at least
+    so many.
+    """
     store = store_for(using)
-    rows: StatorQuerySet[Any] = StatorQuerySet(model, using=using)
+    rows: QuerySet[Any] = StatorQuerySet(model, using=using)
+    if within is not None:
+        rows = rows.filter(pk__in=within.order_by().values("pk"))
     if rows.order_by()[: COUNTED + 1].count() <= COUNTED:
         return _counted(model, rows, store)
+    if within is not None:
+        return _begun(model, rows, store)
     return _estimated(model, rows, store)
 
 
@@ -95,40 +104,60 @@ def numbers_by_state(rows: QuerySet[Any]) -> dict[str, Number]:
     return {state: Number(number, estimated) for state, number in numbers.items()}
 
 
-def _counted(model: Any, rows: StatorQuerySet[Any], store: Store) -> list[StateStatus]:
-    found = (
-        rows.order_by()
-        .values("state")
-        .annotate(
-            number=Count("*"),
-            is_due=Count("state", filter=DUE),
-            first_due=Min("state_next", filter=DUE),
-            is_held=Count("state", filter=HELD),
-            is_failing=Count("state", filter=Q(state_failures__gt=0)),
-            is_parked=Count("state", filter=PARKED),
-        )
-    )
-    by_state = {each["state"]: each for each in found}
+def _counted(model: Any, rows: QuerySet[Any], store: Store) -> list[StateStatus]:
+    found = rows.order_by().values("state").annotate(**_counts())
+    return _as_counted(model, {each["state"]: each for each in found}, store)
+
+
+def _begun(model: Any, rows: QuerySet[Any], store: Store) -> list[StateStatus]:
+    """The first rows of each state that the graph declares are counted."""
+    columns = ("state", "state_next", "state_lease", "state_claim", "state_failures")
+    some = rows.order_by().values(*columns)
+    found = {
+        state: some.filter(state=state)[:WALKED].aggregate(**_counts())
+        for state in model.state_graph.states
+    }
+    return _as_counted(model, found, store, cut=True)
+
+
+def _counts() -> dict[str, Any]:
+    return {
+        "number": Count("*"),
+        "is_due": Count("state", filter=DUE),
+        "first_due": Min("state_next", filter=DUE),
+        "is_held": Count("state", filter=HELD),
+        "is_failing": Count("state", filter=Q(state_failures__gt=0)),
+        "is_parked": Count("state", filter=PARKED),
+    }
+
+
+def _as_counted(
+    model: Any, by_state: dict[str, Any], store: Store, cut: bool = False
+) -> list[StateStatus]:
     now = store.now()
+
+    def number(each: dict[str, Any], name: str) -> Number:
+        return Number(each.get(name, 0), cut and each.get("number", 0) >= WALKED)
+
     return [
         StateStatus(
             model=model._meta.label,
             database=store.alias,
             state=state,
             declared=state in model.state_graph.states,
-            rows=Number(each.get("number", 0)),
-            due=Number(each.get("is_due", 0)),
+            rows=number(each, "number"),
+            due=number(each, "is_due"),
             oldest_due=_age(each.get("first_due"), now),
-            running=Number(each.get("is_held", 0)),
-            failing=Number(each.get("is_failing", 0)),
-            parked=Number(each.get("is_parked", 0)),
+            running=number(each, "is_held"),
+            failing=number(each, "is_failing"),
+            parked=number(each, "is_parked"),
         )
         for state in _states(model, by_state)
         for each in [by_state.get(state, {})]
     ]
 
 
-def _estimated(model: Any, rows: StatorQuerySet[Any], store: Store) -> list[StateStatus]:
+def _estimated(model: Any, rows: QuerySet[Any], store: Store) -> list[StateStatus]:
     statistics = store.statistics
     numbers, estimated = statistics.rows_by_state(model)
     numbers = store.undeclared_states(model, WALKED) | numbers  # few rows may be in no statistics

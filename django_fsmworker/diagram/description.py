@@ -92,6 +92,9 @@ def _notes(state: State) -> Iterator[str]:
         yield f"up to {state.batch} rows a call"
     if state.checked and state.atomic:
         yield "atomic"
+    lifetime = state.graph.declared_lifetime
+    if lifetime is not None and lifetime.target is state:
+        yield f"end of every life after {span(lifetime.after)}"
     if state.delete_after is not None:
         yield f"deleted after {span(state.delete_after)}"
 

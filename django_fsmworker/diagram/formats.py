@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django_fsmworker.diagram import dot, mermaid, plain, text
+from django_fsmworker.diagram import dot, mermaid, plain, svg, text
 from django_fsmworker.diagram.description import Diagram, describe
 from django_fsmworker.graph import StateGraph
 
@@ -13,6 +13,7 @@ FORMATS: dict[str, Callable[[Diagram], str]] = {
     "json": plain.render,
     "mermaid": mermaid.render,
     "dot": dot.render,
+    "svg": svg.render,
 }
 
 

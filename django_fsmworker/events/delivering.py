@@ -12,6 +12,7 @@ from django.db import Error
 from django_fsmworker.events.delivery import PENDING, Delivery
 from django_fsmworker.events.endings import release
 from django_fsmworker.events.overrun import Overrun
+from django_fsmworker.events.user_code import Surrounding
 from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.models.event import Event
 from django_fsmworker.store import Ending, Settled, Store
@@ -24,9 +25,12 @@ PATIENCE = 5.0
 LOCK_PATIENCE, LOCK_LOOK, LOCKED_WAIT = 0.25, 0.02, 0.05
 
 
-def deliver(store: Store, model: Any, events: Sequence[Event], worker: str) -> dict[int, Any]:
+def deliver(
+    store: Store, model: Any, events: Sequence[Event], worker: str, around: Surrounding
+) -> dict[int, Any]:
     """Deliver claimed events of rows of ``model``; an answer for each, by its key.
 
+    ``around`` calls the project's code for each.
     Events that are left when the time is over are free again, due as they were.
     """
     overrun, answers = Overrun(), dict[int, Any]()
@@ -34,7 +38,7 @@ def deliver(store: Store, model: Any, events: Sequence[Event], worker: str) -> d
     left, progress = list(events), time.monotonic()
     end = progress + patience
     while left and time.monotonic() < min(end, progress + min(LOCK_PATIENCE, patience)):
-        found, progressed = _deliver_some(store, model, left, worker, overrun, end)
+        found, progressed = _deliver_some(store, model, left, worker, overrun, end, around)
         answers |= found
         left = [event for event in left if event.pk not in answers]
         if progressed or found:
@@ -54,10 +58,16 @@ def deliver(store: Store, model: Any, events: Sequence[Event], worker: str) -> d
 
 
 def _deliver_some(
-    store: Store, model: Any, events: Sequence[Event], worker: str, overrun: Overrun, end: float
+    store: Store,
+    model: Any,
+    events: Sequence[Event],
+    worker: str,
+    overrun: Overrun,
+    end: float,
+    around: Surrounding,
 ) -> tuple[dict[int, Any], bool]:
     """One transaction: the answers of the events that had their turn, and whether any had."""
-    delivery = Delivery(store, model, events, worker, overrun, end)
+    delivery = Delivery(store, model, events, worker, overrun, end, around)
     try:
         return delivery.run(), delivery.progressed
     except Error as error:

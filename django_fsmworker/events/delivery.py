@@ -19,7 +19,7 @@ from django_fsmworker.events.endings import Wait, end, fail, pending, postpone, 
 from django_fsmworker.events.line import ASKED_FOR_LATER, Line, has_failed
 from django_fsmworker.events.overrun import Overrun
 from django_fsmworker.events.senders import Sender, senders_of
-from django_fsmworker.events.user_code import UserCode
+from django_fsmworker.events.user_code import Surrounding, UserCode
 from django_fsmworker.exceptions import GraphError, Refusal, Retry, TimeoutError, TryAgainLater
 from django_fsmworker.graph import EventInfo, EventTransition
 from django_fsmworker.graph.durations import as_seconds
@@ -28,7 +28,7 @@ from django_fsmworker.models.choosing import choose
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.entering import claim_after_move, entering, lease_after_move
 from django_fsmworker.models.event import Event, EventStates
-from django_fsmworker.models.fields import forget_changes
+from django_fsmworker.models.fields import forget_changes, present_columns
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.hints import hint_due, hint_entered, hint_revoked
 from django_fsmworker.models.keys import key_from, key_of, with_keys
@@ -65,6 +65,9 @@ SENTENCES: dict[Refusal, str] = {
 }
 
 
+Move = tuple[Any, Event]  # a row, by its key, and what moves it
+
+
 class _Changed(Exception):
     """Something is not as it was read; what was done is rolled back, and begun anew.
 
@@ -87,18 +90,16 @@ class Delivery:
         worker: str,
         overrun: Overrun,
         until: float,
+        around: Surrounding,
     ) -> None:
-        self._store = store
-        self._alias = store.alias
-        self._model = model
-        self._graph = model.state_graph
+        self._store, self._alias, self._around = store, store.alias, around
+        self._model, self._graph = model, model.state_graph
+        self._keeps_traces = "state_trace" in present_columns(model)
         self._label: str = model._meta.label
-        self._worker = worker
         self._claimed = {event.pk: event for event in claimed}
         # Such an event comes alone.
         self._alone = next((event.pk for event in claimed if has_failed(event)), None)
-        self._overrun = overrun
-        self._latest = until
+        self._worker, self._overrun, self._latest = worker, overrun, until
         self._faults: dict[int, Exception] = {}
         self._careful = False
         self._user_code = UserCode(self._alias, self._flush)
@@ -128,13 +129,12 @@ class Delivery:
         self._ends: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
         self._fails: list[tuple[Event, int, float, Failure]] = []
         self._waits: dict[int, Wait] = {}
-        self._moves: defaultdict[tuple[str, str], list[tuple[Any, Event]]] = defaultdict(list)
+        self._moves: defaultdict[tuple[str, str, str], list[Move]] = defaultdict(list)
         self._entered: dict[int, datetime] = {}
         self._moved: list[tuple[Any, Event, EventTransition]] = []
         self._revoked: list[Any] = []
-        self._revokes = False
         self._senders: dict[int, Sender] = {}
-        self._partial = False
+        self._revokes = self._partial = False
         self._locked_at: float | None = None
 
     def _deliver(self) -> None:
@@ -255,7 +255,7 @@ class Delivery:
         try:
             if fault := self._faults.get(event.pk) or self._overrun.fault_of(self._alias, event.pk):
                 raise fault
-            taken = self._user_code.call(partial(self._take, line.row, event))
+            taken = self._user_code.call(partial(self._around, line.row, event, self._take))
         except Exception as error:
             if isinstance(error, _Changed) or self._is_lost(error):
                 raise
@@ -304,7 +304,8 @@ class Delivery:
         self._revokes |= held
         line.stale |= self._user_code.sent
         if edge.target is not None:
-            self._moves[edge.source.name, edge.target.name].append((key, event))
+            trace = (event.trace or "") if self._keeps_traces else ""
+            self._moves[edge.source.name, edge.target.name, trace].append((key, event))
             self._entered[event.pk] = row.__dict__["state_changed"]
             self._moved.append((key, event, edge))
             row.__dict__["state"] = edge.target.name
@@ -367,11 +368,11 @@ class Delivery:
         """Write the transitions that have been put off."""
         moves, self._moves = self._moves, defaultdict(list)
         rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
-        for (source, target), some in moves.items():
+        for (source, target, trace), some in moves.items():
             keys = [key for key, _ in some]
             self._log(source, target, some)
             written = rows.filter(with_keys(self._model, keys), state=source).update(
-                **entering(self._model, self._graph.states[target])
+                **entering(self._model, self._graph.states[target], trace=partial(str, trace))
             )
             if written != len(keys):
                 raise _Changed(self._moved_by_actions(source, some))

@@ -17,7 +17,8 @@ from django.core.signals import setting_changed
 from django.db import router
 from django.utils import timezone
 
-from django_fsmworker.conf import EventSettings
+from django_fsmworker.conf import EventSettings, RunnerSettings
+from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.graph.durations import Duration, as_seconds
 from django_fsmworker.models.choosing import is_permitted, user_in
 from django_fsmworker.models.event import named
@@ -25,6 +26,7 @@ from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
 from django_fsmworker.models.fields import has_life
 from django_fsmworker.models.keys import LONGEST_KEY, declaring_model, has_key, key_of
 from django_fsmworker.models.refusals import not_allowed
+from django_fsmworker.traces import current_trace
 
 MOST_ATTEMPTS = 32767
 LONGEST_NAME = 255
@@ -115,6 +117,7 @@ def common(submission: Submission, model: Any, row: Any = None) -> dict[str, Any
         "max_attempts": attempts,
         "idempotency_digest": None if key is None else _digest(key),
         "idempotency_key": "" if key is None else key[:LONGEST_NAME],
+        "trace": (current_trace() or None) if _keeps_traces() else None,
     }
 
 
@@ -267,9 +270,18 @@ def _most_bytes() -> int:
     return EventSettings.load().max_event_context
 
 
+@cache
+def _keeps_traces() -> bool:
+    try:
+        return RunnerSettings.load().traces
+    except ConfigurationError:  # said by manage.py check and by the runner
+        return False
+
+
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting.startswith("FSMWORKER"):
         _most_bytes.cache_clear()
+        _keeps_traces.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_fsmworker.events")

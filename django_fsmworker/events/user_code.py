@@ -13,6 +13,9 @@ from django.db.transaction import TransactionManagementError
 
 Result = TypeVar("Result")
 
+Surrounding = Callable[[Any, Any, Callable[[Any, Any], Any]], Any]
+"""Calls its last argument with a row and an event, inside what the project puts around that."""
+
 
 class UserCode:
     """Calls user code in the open transaction of one database.

@@ -7,7 +7,7 @@ from django_fsmworker.graph.durations import Duration
 from django_fsmworker.graph.events import EventInfo
 from django_fsmworker.graph.limits import Breaker, LimitOptions, Limits, Rate
 from django_fsmworker.graph.stategraph import StateGraph
-from django_fsmworker.graph.states import EventTransition, State, Transition
+from django_fsmworker.graph.states import EventTransition, Lifetime, State, Transition
 
 __all__ = [
     "Backoff",
@@ -15,6 +15,7 @@ __all__ = [
     "Duration",
     "EventInfo",
     "EventTransition",
+    "Lifetime",
     "LimitOptions",
     "Limits",
     "Rate",

@@ -12,7 +12,7 @@ from typing import Any
 
 from django_fsmworker.exceptions import GraphError
 from django_fsmworker.graph.declaring import DeclaredEdge, StateDeclaration
-from django_fsmworker.graph.states import EventTransition, Graph, Node, State, Transition
+from django_fsmworker.graph.states import EventTransition, Graph, Lifetime, Node, State, Transition
 
 METHODS = (FunctionType, classmethod, staticmethod, property)
 
@@ -153,6 +153,12 @@ def _connect(graph: type[Graph], parent: type[Graph] | None, own: dict[str, Stat
         if edge.target is not None:
             parents[edge.target].add(edge.source)
             children[edge.source].add(edge.target)
+    graph.declared_lifetime = lifetime = _lifetime(graph, parent, own)
+    ending: set[State] = set() if lifetime is None else _ended_by(lifetime, children)
+    for state in ending:
+        assert lifetime is not None
+        parents[lifetime.target].add(state)
+        children[state].add(lifetime.target)
     for state, edges in ways_out.items():
         state.node = Node(
             graph,
@@ -161,7 +167,35 @@ def _connect(graph: type[Graph], parent: type[Graph] | None, own: dict[str, Stat
             frozenset(parents[state]),
             frozenset(children[state]),
             {trigger: tuple(tried) for trigger, tried in events[state].items()},
+            lifetime.target if lifetime is not None and state in ending else None,
         )
+
+
+def _lifetime(
+    graph: type[Graph], parent: type[Graph] | None, own: dict[str, State]
+) -> Lifetime | None:
+    """The lifetime that the graph declares, or the one of its parent."""
+    found = [Lifetime(state, after) for state in own.values() for after in state.declared_lifetimes]
+    if len(found) > 1:
+        targets = " and to ".join(each.target.name for each in found)
+        raise GraphError(
+            f"{graph.__name__}: it has more than one lifetime, to {targets}; keep one of them."
+        )
+    if found or parent is None or parent.declared_lifetime is None:
+        return found[0] if found else None
+    inherited = parent.declared_lifetime
+    return replace(inherited, target=graph.states[inherited.target.name])
+
+
+def _ended_by(lifetime: Lifetime, children: dict[State, set[State]]) -> set[State]:
+    """The states in which a life may end: those with a way out that do not come after its end."""
+    after, waiting = set[State](), [lifetime.target]
+    while waiting:
+        state = waiting.pop()
+        if state not in after:
+            after.add(state)
+            waiting.extend(children[state])
+    return {state for state, ways in children.items() if ways and state not in after}
 
 
 def _declared(graph: type[Graph], own: dict[str, State]) -> Iterator[Transition | EventTransition]:

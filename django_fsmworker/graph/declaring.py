@@ -87,6 +87,7 @@ class StateDeclaration:
         self.name, self.node = "", None
         self.faults: list[str] = []
         self.declared_edges: list[tuple[int, DeclaredEdge]] = []
+        self.declared_lifetimes: list[float] = []
         self.declared_function = transition_function
         self.declared_label = label
         self.declared_manual = bool(externally_progressed if manual is None else manual)
@@ -219,6 +220,15 @@ class StateDeclaration:
                 " 'fail'; give one of them."
             )
         self._lead_to(to, "event", f"on({trigger!r})", options)
+
+    def declare_lifetime(self, after: Duration) -> None:
+        """Note that rows move here when they have lived so long: ``StateGraph.lifetime()``."""
+        if self.node is not None:
+            self._refuse(
+                "lifetime() comes too late, because the state belongs to a finished graph;"
+                " redeclare it in the body of a subclass and declare the lifetime there."
+            )
+        self.declared_lifetimes.append(self._seconds(after, "lifetime after", above_zero=True))
 
     def _lead_to(
         self, other: object, kind: EdgeKind | Literal["event"], verb: str, options: dict[str, Any]

@@ -32,6 +32,8 @@ def fingerprint(graph: type[StateGraph]) -> str:
     The code of checks and actions is left out, and so is what a backoff computes.
     """
     lines = sorted(line for state in graph.states.values() for line in _lines(state))
+    if (lifetime := graph.declared_lifetime) is not None:
+        lines.append(f"lifetime {lifetime.target.name} {lifetime.after}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 

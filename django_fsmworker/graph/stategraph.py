@@ -6,8 +6,9 @@ from typing import Any, ClassVar, TypeVar
 
 from django_fsmworker.exceptions import GraphError, UnknownState
 from django_fsmworker.graph.building import build
+from django_fsmworker.graph.durations import Duration
 from django_fsmworker.graph.events import ORDERS, UNHANDLED, EventOrder, Unhandled
-from django_fsmworker.graph.states import State
+from django_fsmworker.graph.states import Lifetime, State
 from django_fsmworker.graph.validation import validate
 
 
@@ -51,6 +52,8 @@ class StateGraph:
     """The states with a ``delete_after``."""
     timeout_states: ClassVar[frozenset[State]] = frozenset()
     """The states with a ``timeout_to``."""
+    declared_lifetime: ClassVar[Lifetime | None] = None
+    """What ``lifetime()`` declares for this graph or for its parent; None without one."""
 
     triggers: ClassVar[frozenset[str]] = frozenset()
     """The names of all events that any state takes."""
@@ -70,6 +73,33 @@ class StateGraph:
             cls.event_order = _one_of(ORDERS, order, f"{cls.__name__}: order")
         validate(cls)
         _group_states(cls)
+
+    @staticmethod
+    def lifetime(target: State, after: Duration) -> None:
+        """Declare how long rows live: ``StateGraph.lifetime(gone, 3600)`` in the body of a graph.
+
+        A row that has not come to its end ``after`` its creation moves to ``target``, whatever
+        states it went through and however often it was tried or came back to one. No check runs on
+        it any more, and no guard is asked. The model needs a column for it:
+        ``state_life_ends = StateLifeEndsField()``.
+
+        The lifetime does not count in terminal states, in ``target``, and in those to which a row
+        can get from there. It is declared once; a subclass inherits it, or declares its own for a
+        state of its own.
+
+        Args:
+            target: The state that they move to.
+            after: Time from the creation of the row, above zero, in seconds or as a ``timedelta``.
+
+        Raises:
+            GraphError: A value is wrong, or the state belongs to a finished graph.
+        """
+        given: object = target
+        if not isinstance(given, State):
+            raise GraphError(
+                f"StateGraph.lifetime() needs a State of the graph, not {given!r}; pass the State."
+            )
+        given.declare_lifetime(after)
 
     @classmethod
     def get(cls, state: State | str) -> State:

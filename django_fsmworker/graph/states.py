@@ -106,7 +106,12 @@ class State(StateDeclaration):
     @property
     def handler(self) -> Callable[[Any], Any]:
         """The state's check, bound to the graph; ``AttributeError`` where the graph has none."""
-        handler: Callable[[Any], Any] = getattr(self.graph, self.transition_function)
+        node = self.node
+        handler: Callable[[Any], Any] = (
+            getattr(self.graph, self.transition_function)
+            if node is None
+            else getattr(node.graph, node.function)
+        )
         return handler
 
     @property
@@ -136,7 +141,9 @@ class State(StateDeclaration):
 
     @property
     def children(self) -> frozenset[State]:
-        """The states to which a check, a guard, a timeout, a failure or an event leads."""
+        """The states to which a check, a guard, a timeout, a failure, an event or the end of the
+        lifetime leads.
+        """
         return self.node.children if self.node else frozenset()
 
     @property
@@ -152,7 +159,7 @@ class State(StateDeclaration):
         """
         name = result if isinstance(result, str) else result.name
         found = self.node.answers.get(name) if self.node else None
-        if found == result:
+        if found is result or found == result:
             return found
         target = self.graph.get(result)  # a parent graph's state, or nothing that may be returned
         return target if target in self.unguarded else None
@@ -168,6 +175,14 @@ class State(StateDeclaration):
         """Seconds from entering the state until rows move to ``timeout_state``."""
         edge = self.node and self.node.timeout
         return edge.after if edge else None
+
+    @property
+    def lifetime_state(self) -> State | None:
+        """The state that the graph's ``lifetime()`` leads to; None where a life does not end.
+
+        It ends in no terminal state, nor in the one that it leads to, nor in those that come after.
+        """
+        return self.node.lifetime_state if self.node else None
 
     @property
     def failure_state(self) -> State | None:
@@ -272,6 +287,7 @@ class State(StateDeclaration):
         """A new state with the same options and without a node or edges, for a subclass's graph."""
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__, node=None, name="", faults=[], declared_edges=[])
+        twin.declared_lifetimes = []
         return twin
 
 
@@ -327,6 +343,19 @@ class EventTransition:
 
 
 @dataclass(frozen=True)
+class Lifetime:
+    """What ``StateGraph.lifetime()`` declares: how long the rows of a graph live at most.
+
+    Args:
+        target: The state that a row moves to whose life has lasted that long.
+        after: Seconds from the row's first state on.
+    """
+
+    target: State
+    after: float
+
+
+@dataclass(frozen=True)
 class Node:
     """A state in its complete graph: its edges, and what follows from them.
 
@@ -339,6 +368,7 @@ class Node:
     parents: frozenset[State] = frozenset()
     children: frozenset[State] = frozenset()
     events: dict[str, tuple[EventTransition, ...]] = field(default_factory=dict)
+    lifetime_state: State | None = None
 
     @property
     def path(self) -> str:
@@ -418,6 +448,7 @@ class Graph(Protocol):
     swept_states: ClassVar[frozenset[State]]
     deletion_states: ClassVar[frozenset[State]]
     timeout_states: ClassVar[frozenset[State]]
+    declared_lifetime: ClassVar[Lifetime | None]
     triggers: ClassVar[frozenset[str]]
     unhandled: ClassVar[Unhandled]
     event_order: ClassVar[EventOrder]

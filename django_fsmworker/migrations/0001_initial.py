@@ -263,6 +263,7 @@ class Migration(migrations.Migration):
                     "reason",
                     models.CharField(blank=True, default="", max_length=255, verbose_name="reason"),
                 ),
+                ("trace", models.CharField(editable=False, max_length=55, null=True)),
             ],
             options={
                 "verbose_name": "event",

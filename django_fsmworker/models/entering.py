@@ -15,9 +15,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.db.models import BigIntegerField, Case, F, Q, When
+from django.db.models import BigIntegerField, Case, DateTimeField, F, Q, When
+from django.db.models.functions import Coalesce, Least
 
 from django_fsmworker.graph import State
+from django_fsmworker.models.fields import LIFE_ENDS, has_life_ends, present_columns
 from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
 
 Term = TypeVar("Term")
@@ -32,18 +34,22 @@ def columns_entering(
     lease: Term,
     claim: Term,
     history: Term | None,
+    trace: Term | None = None,
     if_moved: Callable[[Term, str], Term] = lambda new, column: new,
 ) -> dict[str, Term]:
     """The terms to assign to a row's columns, in this order.
 
     Terms are the writer's: values and expressions of the ORM, or SQL. ``due`` makes the due time
-    from the moment at which the row has entered its state: the earlier one of a delay from now and
-    of a timeout from that moment, NULL with neither. ``history`` is the one with the new entry,
-    None where a model keeps none. A statement that also writes rows that stay in their state says
-    with ``if_moved`` how it tells them: the new term, or what the column of that name holds.
+    from the moment at which the row has entered its state: the earliest one of a delay from now, of
+    a timeout from that moment and of the end of the row's life, NULL with none of them. ``history``
+    is the one with the new entry, None where a model keeps none; ``trace``, what moves the row,
+    None where the old one is to stay. A statement that also writes rows that stay in their state
+    says with ``if_moved`` how it tells them: the new term, or what the column of that name holds.
     """
     entered = if_moved(now, "state_changed")
     kept = {} if history is None else {"state_history": if_moved(history, "state_history")}
+    if trace is not None:
+        kept["state_trace"] = if_moved(trace, "state_trace")
     return kept | {
         "state_changed": entered,
         "state_next": due(entered),
@@ -61,24 +67,65 @@ def entering(
     *,
     keep_failures: bool = False,
     unleased: bool = False,
+    life_ends: Any = None,
+    trace: Callable[[], str] | None = None,
 ) -> dict[str, Any]:
     """Values for ``QuerySet.update()``; the claim of a row that is held is revoked.
 
     ``own`` is the token of the mover's own claim, if it made one: that row is freed. The count of
     failures begins anew, unless it is to be kept. Rows that are known to be ``unleased`` have no
-    claim to revoke, and what tells a claim is the dearest part of the statement.
+    claim to revoke, and what tells a claim is the dearest part of the statement. ``life_ends`` is
+    written along, where the row's life is given another end. ``trace`` gives that of who moves the
+    row, asked for a model that keeps it; None leaves the one that it has.
     """
     first_due, now = state.first_due, DatabaseNow()
-    has_history = any(each.attname == "state_history" for each in model._meta.concrete_fields)
+    own_columns = present_columns(model)
     return columns_entering(
         state=state.name,
         now=now,
-        due=lambda _: None if first_due is None else now + timedelta(seconds=first_due),
+        due=lambda _: within_life(
+            model,
+            state,
+            None if first_due is None else now + timedelta(seconds=first_due),
+            life_ends,
+        ),
         failures=F("state_failures") if keep_failures else 0,
         lease=None if unleased else lease_after_move(own),
         claim=None if unleased else claim_after_move(own),
-        history=AppendToHistory("state_history", state.name) if has_history else None,
+        history=(
+            AppendToHistory("state_history", state.name) if "state_history" in own_columns else None
+        ),
+        trace=trace() if trace is not None and "state_trace" in own_columns else None,
     )
+
+
+def within_life(model: Any, state: State, due: Any, life_ends: Any = None) -> Any:
+    """The due time of rows in ``state``, an expression or None, or the end of their life before it.
+
+    ``life_ends`` is that end, if it is not what the column holds. For SQL, see ``Table.life_ends``.
+    """
+    if state.lifetime_state is None or not has_life_ends(model):
+        return due
+    ends = F(LIFE_ENDS) if life_ends is None else life_ends
+    return ends if due is None else earlier(due, ends)
+
+
+def earlier(one: Any, other: Any) -> Any:
+    """The earlier of two moments, of which the other may be NULL.
+
+    Of a NULL, ``Least()`` makes nothing in one database and NULL in the others.
+    """
+    moment = DateTimeField()
+    return Least(one, Coalesce(other, one, output_field=moment), output_field=moment)
+
+
+def due_at_life_end(model: Any, life_ends: Any) -> Any:
+    """The due time of rows whose life is given another end: not after that, unless it is parked."""
+    live = [name for name, state in model.state_graph.states.items() if state.lifetime_state]
+    counts = Q(state__in=live) & Q(state_failures__gte=0)
+    moment, due = DateTimeField(), F("state_next")
+    sooner = Coalesce(earlier(life_ends, due), due, output_field=moment)
+    return Case(When(counts, then=sooner), default=due, output_field=moment)
 
 
 BY_HAND, MOVED = "fsmworker_claimed_by_hand", "fsmworker_moved"

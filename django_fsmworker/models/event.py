@@ -22,6 +22,7 @@ from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
 from django_fsmworker.models.fields import StateField
 from django_fsmworker.models.keys import LONGEST_KEY, declaring_model, row_digest, row_key
 from django_fsmworker.models.stator_model import StatorModel
+from django_fsmworker.traces import LONGEST
 
 MOST_TOGETHER = 100
 
@@ -84,6 +85,8 @@ class Event(StatorModel):
     # Unique, and so NULL where there is no key.
     idempotency_digest = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001
     reason = models.CharField(_("reason"), max_length=255, blank=True, default="")
+    # NULL takes no place, and most projects have no traces.
+    trace = models.CharField(max_length=LONGEST, null=True, editable=False)  # noqa: DJ001
 
     state_lanes_by: ClassVar[str | None] = "model"
     state_target: ClassVar[Any] = None

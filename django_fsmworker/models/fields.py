@@ -22,6 +22,7 @@ from django.utils import timezone
 from django_fsmworker import clock
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models.indexes import contribute_indexes
+from django_fsmworker.traces import LONGEST, current_trace
 
 if TYPE_CHECKING:  # Django's fields take type arguments in the stubs only
     CharField = models.CharField[str | State | Combinable, str]
@@ -281,10 +282,18 @@ class StateNextField(_WorkedOut, _Moment, NullableDateTimeField):
     def fresh(self, instance: Any, value: Any) -> Any:
         if not isinstance(value, DatabaseDefault) and value is not self.db_default:
             return value
-        delay = type(instance).state_graph.get(instance.__dict__["state"]).first_due
-        if not delay:  # usually 0
-            return None if delay is None else clock.now()
-        return clock.now() + timedelta(seconds=delay)
+        state = type(instance).state_graph.get(instance.__dict__["state"])
+        due = _due_in(state.first_due)
+        if state.lifetime_state is None:
+            return due
+        ends = new_life_ends(instance)
+        return ends if due is None or (ends is not None and ends < due) else due
+
+
+def _due_in(delay: float | None) -> datetime | None:
+    if not delay:  # usually 0
+        return None if delay is None else clock.now()
+    return clock.now() + timedelta(seconds=delay)
 
 
 class StateLeaseField(_Moment, NullableDateTimeField):
@@ -335,6 +344,63 @@ class StateHistoryField(_WorkedOut, JSONField):
         return value or [[str(instance.state), clock.now().isoformat()]]
 
 
+class StateLifeEndsField(_WorkedOut, _Moment, NullableDateTimeField):
+    """When the row's life ends, if it is declared as ``state_life_ends``; NULL for never.
+
+    By default that is the ``lifetime()`` of the graph after the ``state_changed`` that the row is
+    inserted with. Code may give a row another end.
+    """
+
+    plain = models.DateTimeField
+    # A default, so that factories which fill optional columns leave it empty.
+    options = {"null": True, "blank": True, "default": None}
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        return new_life_ends(instance) if value is None else value
+
+
+def new_life_ends(instance: Any) -> datetime | None:
+    """When the life of a row that is about to be inserted will end; None for never."""
+    lifetime = type(instance).state_graph.declared_lifetime
+    if lifetime is None or not has_life_ends(type(instance)):
+        return None
+    values = instance.__dict__
+    given = values.get(LIFE_ENDS) if instance._state.db is None else None  # a copy begins anew
+    if isinstance(given, datetime):
+        return _aware(given)
+    began = values["state_changed"]
+    began = _aware(began) if isinstance(began, datetime) else clock.now()
+    return began + timedelta(seconds=lifetime.after)
+
+
+def _aware(moment: datetime) -> datetime:
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+def life_ends(row: Any) -> datetime | None:
+    """When the life of a row ends, as it was loaded or last saved; None for never."""
+    try:
+        ends: datetime | None = as_loaded(row, LIFE_ENDS)
+    except KeyError:  # the model has no such column, of which a system check tells
+        return None
+    return ends
+
+
+class StateTraceField(_WorkedOut, CharField):
+    """The trace that created the row, or moved it last, if it is declared as ``state_trace``.
+
+    It is a ``traceparent`` of the W3C's Trace Context, empty where no span was active. Code and
+    events that move the row replace it; the moves of runners leave it, so that each of their
+    attempts is linked to the trace that set it off.
+    """
+
+    plain = models.CharField
+    options = {"max_length": LONGEST, "blank": True, "default": "", "db_default": ""}
+
+    def fresh(self, instance: Any, value: Any) -> Any:
+        return value or current_trace()
+
+
 MOST_FAILURES = 32767
 
 
@@ -362,18 +428,26 @@ ENGINE_COLUMNS = (
     "state_lease",
     "state_claim",
     "state_failures",
+    "state_life_ends",
     "state_history",
+    "state_trace",
 )
+LIFE_ENDS = "state_life_ends"
 
 
 def _present_columns(model: Any) -> tuple[str, ...]:
-    """The engine's columns that ``model`` has (its history is optional)."""
+    """The engine's columns that ``model`` has (end of life, history and trace are optional)."""
     own = {field.attname for field in model._meta.concrete_fields}
     return tuple(name for name in ENGINE_COLUMNS if name in own)
 
 
 # Typed once more: to type checkers no model class is hashable.
 present_columns: Callable[[Any], tuple[str, ...]] = cache(_present_columns)
+
+
+def has_life_ends(model: Any) -> bool:
+    """Whether ``model`` has a column for the end of a row's life."""
+    return LIFE_ENDS in present_columns(model)
 
 
 class loading:

@@ -1,4 +1,4 @@
-"""What a model says, and has, of its transition log."""
+"""What a model says of its logs, and has of its transition log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from django_fsmworker.models.records import TransitionRecord
 
 class LoggedModel(models.Model):
     """The part of ``StatorModel`` with the log of transitions."""
+
+    state_tenant: ClassVar[str | None] = None
+    """A column of the model's own table, whose value lines of the log have as ``tenant``."""
 
     log_transitions: ClassVar[bool] = False
     """Whether each transition is logged, for ``state_log``; set it beside the ``StateField``."""

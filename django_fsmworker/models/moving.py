@@ -14,7 +14,7 @@ from django_fsmworker.exceptions import NotAllowed
 from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models import unsaved
-from django_fsmworker.models.fields import ENGINE_COLUMNS, loading
+from django_fsmworker.models.fields import ENGINE_COLUMNS, LIFE_ENDS, loading
 from django_fsmworker.models.functions import unleased
 from django_fsmworker.models.patience import Patience
 from django_fsmworker.models.refusals import not_allowed
@@ -185,7 +185,7 @@ def _settable(model: Any, name: str) -> str:
         field = None
     if not getattr(field, "concrete", False) or field.many_to_many:
         raise ValueError(f"state_move() cannot set {name}: {model._meta.label} has no such column.")
-    if field.attname in ENGINE_COLUMNS or field.primary_key:
+    if field.attname in set(ENGINE_COLUMNS) - {LIFE_ENDS} or field.primary_key:
         raise ValueError(
             f"state_move() cannot set {name}: it is the row's key or a column of the engine. "
             f"Leave it out of set."

@@ -28,6 +28,7 @@ from django_fsmworker.models.entering import (
     lease_after_move,
     note_move,
     own_claim,
+    within_life,
 )
 from django_fsmworker.models.fields import parked_count
 from django_fsmworker.models.functions import DatabaseNow, unleased
@@ -97,12 +98,20 @@ class Operation(ABC):
         return [state.name for state in self.states if state.checked]
 
     def timeouts(self) -> list[When]:
-        """When a row of a state without a check is due: at its timeout."""
-        return [
-            When(state=state.name, then=F("state_changed") + timedelta(seconds=state.timeout_after))
-            for state in self.states
-            if not state.checked and state.timeout_after is not None
-        ]
+        """When a row of a state without a check is due: at its timeout, or when its life ends."""
+        found = []
+        for state in self.states:
+            due = None if state.checked else self.due_without_check(state)
+            if due is not None:
+                found.append(When(state=state.name, then=due))
+        return found
+
+    def due_without_check(self, state: Any) -> Any:
+        """When a row of ``state`` is due, unless it is for its check; None for never."""
+        timeout: Any = None
+        if state.timeout_after is not None:
+            timeout = F("state_changed") + timedelta(seconds=state.timeout_after)
+        return within_life(self.model, state, timeout)
 
 
 Found = tuple[Any, str, int]
@@ -271,7 +280,7 @@ class Cancel(Operation):
         due: Any = DatabaseNow() + timedelta(seconds=wait)
         if state.timeout_after is not None:
             due = Least(due, F("state_changed") + timedelta(seconds=state.timeout_after))
-        return When(state=state.name, then=due)
+        return When(state=state.name, then=within_life(self.model, state, due))
 
     def tell(self, using: str) -> None:
         hint_revoked(self.model, using)
@@ -367,7 +376,8 @@ def batches(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
 
 def _may_be_parked(state: Any) -> bool:
     """Whether a runner has anything to do in ``state`` that can be put off for good."""
-    return state.automatic or state.timeout_after is not None
+    ends = state.timeout_after is not None or state.lifetime_state is not None
+    return state.automatic or ends
 
 
 def _why_idle(state: Any) -> str:

@@ -13,8 +13,9 @@ from django.db.models import F
 from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import Duration
 from django_fsmworker.models.engine import engine
+from django_fsmworker.models.entering import due_at_life_end
 from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
-from django_fsmworker.models.fields import ENGINE_COLUMNS
+from django_fsmworker.models.fields import ENGINE_COLUMNS, LIFE_ENDS
 from django_fsmworker.models.functions import DatabaseNow, unleased
 from django_fsmworker.models.hints import hint_rows
 from django_fsmworker.models.operating import Cancel, Park, Retry, Unpark, operate
@@ -152,10 +153,17 @@ class StatorQuerySet(models.QuerySet[Row]):
         return await sync_to_async(self.cancel_running)(retry_in=retry_in, by=by, reason=reason)
 
     def update(self, **kwargs: Any) -> int:
-        """Update rows as Django does; ``UnknownState`` is raised for an undeclared ``state``."""
+        """Update rows as Django does; ``UnknownState`` is raised for an undeclared ``state``.
+
+        Rows that are given another ``state_life_ends`` are due by then, unless they are parked by
+        hand, or their life is over already.
+        """
         state = kwargs.get("state")
         if isinstance(state, State | str):
             kwargs["state"] = self.model.state_graph.get(state).name  # type: ignore[attr-defined]
+        ends = kwargs.get(LIFE_ENDS)
+        if ends is not None and "state_next" not in kwargs:
+            kwargs["state_next"] = due_at_life_end(self.model, ends)
         return super().update(**kwargs)
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -218,6 +226,11 @@ class StatorQuerySet(models.QuerySet[Row]):
         """
         names = list(fields)
         for name in names:
+            if name == LIFE_ENDS:
+                raise ValueError(
+                    f"bulk_update() cannot write {name}: the rows would not be due by then. Use "
+                    f"update() or save() instead."
+                )
             if name in ENGINE_COLUMNS:
                 raise ValueError(
                     f"bulk_update() cannot write {name}: it knows no fence. Use "

@@ -20,8 +20,14 @@ from django_fsmworker import clock
 from django_fsmworker.exceptions import StaleState, UndeclaredTransition
 from django_fsmworker.graph import State
 from django_fsmworker.models.engine import engine
-from django_fsmworker.models.entering import entering, note_move, own_claim
+from django_fsmworker.models.entering import (
+    due_at_life_end,
+    entering,
+    note_move,
+    own_claim,
+)
 from django_fsmworker.models.fields import (
+    LIFE_ENDS,
     as_loaded,
     changes,
     forget_changes,
@@ -57,6 +63,7 @@ from django_fsmworker.models.transition_log import (
     write_logged,
 )
 from django_fsmworker.signals import state_changed
+from django_fsmworker.traces import current_trace
 
 Moved = list[tuple[Any, str | None]]
 """The key of each row that was moved, and the state it was in (None: it was not loaded)."""
@@ -131,7 +138,7 @@ class StateChange:
         columns, condition = columns or {}, Q(state=source)
         if only_unleased:
             condition &= unleased()
-        entered = self._entering(target, unleased=only_unleased)
+        entered = self._entering(target, columns, unleased=only_unleased)
         # In this order: MySQL takes the new value of each column for what is assigned after it.
         values = columns | {name: entered[name] for name in entered if name not in columns}
         names = list(dict.fromkeys([*present_columns(type(self.instance)), *columns]))
@@ -151,13 +158,17 @@ class StateChange:
         self.target, self.moved = target, [(self.key, source)]
         return True
 
-    def _entering(self, target: State, *, unleased: bool = False) -> dict[str, Any]:
+    def _entering(
+        self, target: State, columns: dict[str, Any], *, unleased: bool = False
+    ) -> dict[str, Any]:
         return entering(
             self.model,
             target,
             self.own_claim,
             keep_failures=self.keep_failures,
             unleased=unleased,
+            life_ends=columns.get(LIFE_ENDS),
+            trace=current_trace,
         )
 
     def _logging(self, target: State) -> Logging:
@@ -198,13 +209,17 @@ class StateChange:
         loaded = self.loaded_state
         if "state" not in columns:
             fenced = self.row if loaded is None else self.row.filter(state=loaded)
+            ends = columns.get(LIFE_ENDS)
+            if ends is not None and "state_next" not in columns:
+                columns = columns | {"state_next": due_at_life_end(self.model, ends)}
             return bool(fenced.update(**columns))
         target = self.model.state_graph.get(columns["state"])
         if loaded is not None:
             if self.seems_unfailing and self.enter(target, loaded, columns, unfailing=True):
                 return True
             return self.enter(target, loaded, columns)
-        values, names = self._entering(target) | columns, [*present_columns(type(self.instance))]
+        values = self._entering(target, columns) | columns
+        names = [*present_columns(type(self.instance))]
         self.read = self._write(target, Q(), values, names)
         if self.read is None:
             return False
@@ -321,7 +336,13 @@ class Entry:
 
     def values(self, model: Any) -> dict[str, Any]:
         """What is written to rows of ``model``, for ``QuerySet.update()``."""
-        return entering(model, self.target, self.own, keep_failures=self.keep_failures)
+        return entering(
+            model,
+            self.target,
+            self.own,
+            keep_failures=self.keep_failures,
+            trace=current_trace,
+        )
 
 
 def force_all(

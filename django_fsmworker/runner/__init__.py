@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_fsmworker.runner.execution.attempt_info import AttemptInfo
 from django_fsmworker.runner.stator_runner import StatorRunner
 
-__all__ = ["StatorRunner"]
+__all__ = ["AttemptInfo", "StatorRunner"]

@@ -18,7 +18,9 @@ from django_fsmworker.runner.claiming.limiter import Limiter
 from django_fsmworker.runner.claiming.renewer import Permits, Renewer
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.outages import OutageTracker, QueryWatchdog, query_timeouts
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.execution.interruption import note_abandoned
+from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.execution.outcomes import LostConnections
 from django_fsmworker.runner.execution.writing import wake_events_of
 from django_fsmworker.runner.executors.async_executor import AsyncExecutor
@@ -79,7 +81,8 @@ class Parts:
         self.query_watchdog = QueryWatchdog(outages)
         losses = LostConnections(outages)
 
-        self.in_flight = in_flight = InFlight(counters, on_remove=wakeup.set)
+        self.log = log = AttemptLog(worker, settings.check_logger)
+        self.in_flight = in_flight = InFlight(counters, wakeup.set, worker)
         results = ResultQueue()
         self.ready = ready = ReadyQueue(
             settings.concurrency_per_model, give_back=results.hand_back, low_water=wakeup.set
@@ -91,7 +94,8 @@ class Parts:
         limits = self.statement_limits
         self.call_threads = calls = CallThreads(settings.async_threads, outages, limits)
         set_aside = _setting_aside(in_flight, worker)
-        common = settings, ready, on_result, worker, losses, set_aside, calls
+        middleware = AttemptMiddleware.of(settings, worker)
+        common = settings, ready, on_result, log, losses, set_aside, calls, middleware
         states = [state for model in stores for state in model.state_graph.states.values()]
         self.executors: tuple[Executor, ...] = (ThreadExecutor(*common, limits),)
         if any(state.is_async for state in states):
@@ -142,7 +146,7 @@ class Parts:
             lanes.wake,
             wakeup.set,
             duty,
-            settings.check_logger,
+            log,
             limiter.pauses.stops_now,
         )
         self.run_on = RunOn(lease, worker, duty, limiter.pauses.stops)
@@ -159,7 +163,7 @@ class Parts:
             self.run_on,
             revocations,
             on_settled,
-            settings.check_logger,
+            log,
             self.measurements,
         )
 

@@ -34,6 +34,7 @@ from django_fsmworker.models.transition_log import LoggedMove
 from django_fsmworker.runner.execution.atomic import run_and_write
 from django_fsmworker.runner.execution.check_run import CheckRun, Errors, refuse_running_loop
 from django_fsmworker.runner.execution.guards import guard_outcome
+from django_fsmworker.runner.execution.middleware import around_events, around_inline
 from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.execution.writing import (
     expiries_of,
@@ -120,7 +121,8 @@ class InlineEngine:
             by_model.setdefault(event.model, []).append(event)
         for label, some in by_model.items():
             store = store_for(some[0]._state.db)
-            answers |= deliver(store, apps.get_model(label), some, process_name())
+            around = around_events(process_name())
+            answers |= deliver(store, apps.get_model(label), some, process_name(), around)
         return [answers[event.pk] for event in events]
 
     def wake_events(self, model: Any, keys: Iterable[Any], using: str) -> None:
@@ -165,7 +167,7 @@ def attempt_inline(store: Store, row: Any, worker: str, caught: Errors) -> Outco
 
     def run() -> Outcome:
         decided = guard_outcome(store, row, age, caught)
-        return decided or CheckRun(builder, age, caught).run_here()
+        return decided or CheckRun(builder, age, caught, around_inline(row, worker)).run_here()
 
     outcome: Outcome | None
     if builder.state.atomic:

@@ -18,14 +18,10 @@ from django_fsmworker.runner.announcer import Announcer
 from django_fsmworker.runner.counters import INTERRUPTED, Counters
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.execution.outcomes import swallowed_outcome
-from django_fsmworker.runner.execution.writing import (
-    log_failures,
-    signals_of,
-    write_in_parts,
-    write_or_fail,
-)
-from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, share_of
+from django_fsmworker.runner.execution.writing import signals_of, write_in_parts, write_or_fail
+from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, share_of, work_fields
 from django_fsmworker.runner.in_flight.queues import Item, ResultQueue, WorkQueue
 from django_fsmworker.runner.in_flight.revocations import Revocations
 from django_fsmworker.runner.main_loop import Duty
@@ -33,6 +29,7 @@ from django_fsmworker.runner.measurements import Measurements
 from django_fsmworker.store import Ending, Outcome, Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import outlived, take_back_death
+from django_fsmworker.store.fence import taken_over
 
 logger = logger_for(__name__)
 
@@ -68,7 +65,7 @@ class Settler(threading.Thread):
         run_on: RunOn,
         revocations: Revocations,
         on_settled: Sequence[OnSettled],
-        check_logger: str | None = None,
+        log: AttemptLog | None = None,
         measurements: Measurements | None = None,
     ) -> None:
         super().__init__(name="fsmworker-settler", daemon=True)
@@ -80,7 +77,7 @@ class Settler(threading.Thread):
         self._run_on = run_on
         self._revocations = revocations
         self._on_settled = on_settled
-        self._check_logger = check_logger
+        self._log = log or AttemptLog(worker)
         self._measurements = measurements
         self._query_guards = QueryGuards(outages)
         self._mismatches = outages.mismatches
@@ -141,9 +138,10 @@ class Settler(threading.Thread):
     def _settle_group(self, store: Store, model: Any, items: list[Item]) -> None:
         query_guard = self._query_guards[store.alias]
         live = [item for item in items if not (item[0].superseded or item[0].settled)]
-        superseded = [attempt for attempt, _ in items if attempt.superseded]
-        self._in_flight.remove(each for each in superseded if not each.revoked)
-        self._release(store, model, [each for each in superseded if each.revoked])
+        if len(live) < len(items):
+            superseded = [attempt for attempt, _ in items if attempt.superseded]
+            self._in_flight.remove(each for each in superseded if not each.revoked)
+            self._release(store, model, [each for each in superseded if each.revoked])
         if not live:
             query_guard.rest()
             return
@@ -188,8 +186,9 @@ class Settler(threading.Thread):
         with asking():
             self._hand_back(store, model, [each for each, outcome in items if outcome is None])
         pairs = [(attempt, outcome) for attempt, outcome in items if outcome is not None]
-        self._conclude(store, model, [pair for pair in pairs if pair[1].written])
-        pairs = [pair for pair in pairs if not pair[1].written]
+        if written_by_checks := [pair for pair in pairs if pair[1].written]:
+            self._conclude(store, model, written_by_checks)
+            pairs = [pair for pair in pairs if not pair[1].written]
         onward, pairs = self._run_on.parted(pairs)
         pairs += self._write_onward(store, model, onward)
         if not pairs:
@@ -198,6 +197,9 @@ class Settler(threading.Thread):
             outcomes = [outcome for _, outcome in pairs]
             written = write_or_fail(store, model, outcomes, self._worker)
         keys, replaced = written.keys, written.replaced
+        if len(keys) == len(pairs) and not replaced:  # as usual
+            self._conclude(store, model, pairs)
+            return
         self._drop(model, [attempt for attempt, _ in pairs if attempt.pk in written.unwritable])
         if replaced:
             pairs = [(attempt, replaced.get(outcome.pk, outcome)) for attempt, outcome in pairs]
@@ -229,19 +231,27 @@ class Settler(threading.Thread):
         """Count, log and announce outcomes that are written, and let go of their rows."""
         if not pairs:
             return
-        settled, noted = self.settled, []
+        settled, noted, failed = self.settled, [], []
         for attempt, outcome in pairs:
             attempt.settled = True
             settled[attempt.is_async] += attempt.share
             if attempt.noted and outcome.failure is None:
                 noted.append(attempt)
+            if outcome.failure is not None:
+                failed.append((attempt, outcome))
         outcomes = [outcome for _, outcome in pairs]
         endings = [outcome.ending for outcome in outcomes]
-        for ending in Ending:
-            self._counters.add(model, ending, endings.count(ending))
+        left = len(endings)
+        for ending in Ending if left else ():
+            number = endings.count(ending)
+            self._counters.add(model, ending, number)
+            left -= number
+            if not left:
+                break
         if self._measurements is not None:
             self._measurements.settled(model, pairs)
-        log_failures(model, outcomes, self._worker, self._check_logger)
+        if failed:
+            self._log.failed(failed)
         signals = signals_of(model, outcomes, store.alias)
         if signals:
             self._announcer.announce(signals)
@@ -348,7 +358,7 @@ class Settler(threading.Thread):
                 "has run out.",
                 model._meta.label,
                 attempt.pk,
-                extra={"action": "refused", "model": model._meta.label, "pk": attempt.pk},
+                extra={"action": "refused", **work_fields(attempt, self._worker)},
             )
         if attempts:
             self._in_flight.remove(attempts)
@@ -443,6 +453,7 @@ class RunOn:
             row,
             earlier.pk,
             values["state_claim"],
+            taken_over(values["state_claim"]),
             state,
             state.is_async,
             share_of(state),

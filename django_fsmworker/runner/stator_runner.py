@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
@@ -17,6 +18,7 @@ from django_fsmworker.runner.assembly import Parts
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.connections import own_connections
 from django_fsmworker.runner.heartbeat import Obedience, Report
+from django_fsmworker.runner.hooks import Hooks
 from django_fsmworker.runner.identity import identity_of
 from django_fsmworker.runner.in_flight.attempts import WHOLE
 from django_fsmworker.runner.limits import Limits
@@ -81,6 +83,7 @@ class StatorRunner:
         self._stopping = False
         self._drain_timeout = self.settings.drain_timeout
         self._wake = Wakeup()
+        self._hooks = Hooks.of(self.settings, self)
         self.ordered_to_stop = False
         obedience = Obedience(self._suspend, self._resume, self._obey_stop, self._stacks)
         self.parts = Parts(
@@ -110,22 +113,29 @@ class StatorRunner:
                 self.stores,
                 self.settings.connect_timeout,
                 self._wake,
-                lambda: self._stopping,
+                self._is_stopping,
                 self._learn_limits,
             ):
                 return
             # A supervisor has to know that this process came up before any code of the project's
             # runs: what ends it from here on is no matter of its configuration.
             self._liveness.touch()
-            if run_for == 0:
-                self.parts.claimer.only_what_is_due_now()
-                self.parts.run_on.forbid()
-                self.parts.sweeper.sweep_once(lambda: self._stopping)
-            self._start()
-            try:
-                self._loop(run_for)
-            finally:
-                self._shut_down(one_pass=run_for == 0 and not self._stopping)
+            with nullcontext() if self._hooks is None else self._hooks.around(self._is_stopping):
+                self._run_rows(run_for)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
+    def _run_rows(self, run_for: float | None) -> None:
+        if run_for == 0:
+            self.parts.claimer.only_what_is_due_now()
+            self.parts.run_on.forbid()
+            self.parts.sweeper.sweep_once(self._is_stopping)
+        self._start()
+        try:
+            self._loop(run_for)
+        finally:
+            self._shut_down(one_pass=run_for == 0 and not self._stopping)
 
     def _learn_limits(self) -> None:
         longest = self.parts.longest_statement
@@ -259,6 +269,8 @@ class StatorRunner:
             for is_async, prefetch in self.parts.prefetch.items():
                 prefetch.measured(settled[is_async] / WHOLE)
             wait = self._look()
+            if self.parts.log.untold:
+                self.parts.log.sum_up()
             if self._finished(end):
                 return
             if end is not None:
@@ -348,6 +360,7 @@ class StatorRunner:
             part.stop()
             if part.is_alive():
                 part.join(5)
+        parts.log.sum_up(at_the_end=True)
         parts.housekeeping.finish()
         parts.query_watchdog.stop(5)  # the last, for the others' queries until then
         logger.info(

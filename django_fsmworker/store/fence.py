@@ -135,7 +135,7 @@ class Ending(StrEnum):
     STAYED = "stayed"
     FAILED = "failed"
     OVERRAN = "overran"  # its check did not end within its deadline: a failure, too
-    TIMED_OUT = "timed_out"  # moved by the state's timeout_to
+    TIMED_OUT = "timed_out"  # moved by the state's timeout_to, or because its life was over
 
 
 @dataclass(slots=True)
@@ -143,9 +143,10 @@ class Outcome:
     """One finishing write, fenced by the row's key, the state it started from and the token.
 
     ``target`` equals ``source`` where the row stays. ``delay`` is the seconds until the next try,
-    ``timeout`` the target's timeout counted from the moment the row entered it; the earlier one
-    decides ``state_next``, and with neither it becomes NULL. ``failures`` is the new count, which
-    starts again in a failure state; ``attempt`` tells how many failures in a row led there.
+    ``timeout`` the target's timeout counted from the moment the row entered it; the earlier one, or
+    the end of the row's life, decides ``state_next``, and with none of them it becomes NULL.
+    ``failures`` is the new count, which starts again in a failure state; ``attempt`` tells how many
+    failures in a row led there.
     ``written``: the check's own transaction has committed it. ``kept``: the row goes on here.
     ``given_back``: it was not tried, and is due as it was before.
     ``pause``: its check asked for one, which is written along.

@@ -36,7 +36,12 @@ from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 
 from django_fsmworker.logs import logger_for
-from django_fsmworker.models.fields import ENGINE_COLUMNS, StateAttribute, TrackedAttribute
+from django_fsmworker.models.fields import (
+    ENGINE_COLUMNS,
+    LIFE_ENDS,
+    StateAttribute,
+    TrackedAttribute,
+)
 from django_fsmworker.models.indexes import states_keyed_by
 from django_fsmworker.models.keys import MOST_KEYS, declaring_model, portions
 from django_fsmworker.store.drivers import driver_of
@@ -79,11 +84,28 @@ class Table:
         self.claim = self.qualified["state_claim"]
         self.failures = self.qualified["state_failures"]
         self.history: str | None = self.qualified.get("state_history")
+        self._life_ends: str | None = self.qualified.get(LIFE_ENDS)
 
     @property
     def logs_transitions(self) -> bool:
         """Whether the rows have a log."""
         return bool(self._owner.log_transitions)
+
+    def life_ends(self, state: str) -> str | None:
+        """The column with the end of a row's life, where that counts in ``state``; or None."""
+        declared = self.model.state_graph.states.get(state)
+        counts = declared is not None and declared.lifetime_state is not None
+        return self._life_ends if counts else None
+
+    def life_ends_in(self, state: str) -> str | None:
+        """The same for the state that the SQL term ``state`` names: a term, NULL where it does not
+        count; None if it never does.
+        """
+        names = [name for name in self.model.state_graph.states if self.life_ends(name)]
+        if not names:
+            return None
+        listed = ", ".join(f"'{name}'" for name in names)
+        return f"CASE WHEN {state} IN ({listed}) THEN {self._life_ends} END"
 
     def alias(self, name: str) -> str:
         """``name`` for a part of a statement about this table, or one like it that is not its own.

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django_fsmworker.graph import State
 from django_fsmworker.runner.execution.check_run import BatchCheckRun, Errors, held
 from django_fsmworker.runner.execution.guards import guard_outcome
+from django_fsmworker.runner.execution.middleware import around_inline
 from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.execution.writing import send_after_commit, signals_of
 from django_fsmworker.runner.inline import (
@@ -47,7 +48,8 @@ def attempt_together(rows: list[Any]) -> Errors:
     fences = [Fence.of(row) for row in rows]
     caught: list[Errors] = [[] for _ in rows]
     builders = [OutcomeBuilder.of_row(row) for row in rows]
-    run = BatchCheckRun(builders, [age_of(store, row) for row in rows], caught)
+    ages = [age_of(store, row) for row in rows]
+    run = BatchCheckRun(builders, ages, caught, around_inline(rows[0], WORKER))
     ended = unless_broken(store, run.run_here, caught)
     if isinstance(ended, Failure):
         fresh = held(store.alias, model, fences)

@@ -61,6 +61,14 @@ class ReadOnly(StatorModelAdmin):
     state_read_only = True
 
 
+class PartAdmin(StatorModelAdmin):
+    """Of each model a part of the rows."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        part = {"balance__gt": 0} if self.model is Account else {"ready": True}
+        return super().get_queryset(request).filter(**part)
+
+
 lives = admin.AdminSite(name="lives")
 lives.register([Account, BasicModel, Delivery, Purchase, TextKey], StatorModelAdmin)
 lives.register(Order, OrderAdmin)
@@ -81,6 +89,9 @@ mixed.register(FailureRecord, FailureRecordAdmin)
 shown = admin.AdminSite(name="shown")
 shown.register(BasicModel, ReadOnly)
 
+part = admin.AdminSite(name="part")
+part.register([Account, BasicModel], PartAdmin)
+
 # No page for failure records.
 bare = admin.AdminSite(name="bare")
 bare.register([BasicModel, Noop], StatorModelAdmin)
@@ -92,5 +103,8 @@ kinds.register(FailureRecord, FailureRecordAdmin)
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare, kinds, shown)),
+    *(
+        path(f"{site.name}/", site.urls)
+        for site in (lives, elsewhere, mixed, bare, kinds, part, shown)
+    ),
 ]

@@ -25,7 +25,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 # What the documentation shows.
 PICTURES = {
     *("dashboard-light", "dashboard-dark", "dashboard-narrow"),
-    *("list-light", "row-light", "row-narrow"),
+    *("graph-light", "list-light", "row-light", "row-narrow"),
 }
 
 
@@ -49,6 +49,7 @@ def pages(row: Webhook) -> dict[str, str]:
         "dashboard": DASHBOARD,
         "list": "/admin/testapp/webhook/?due=failing",
         "row": f"/admin/testapp/webhook/{row.pk}/change/",
+        "graph": "/admin/testapp/webhook/graph/",
         "failures": "/admin/django_fsmworker/failurerecord/",
     }
 
@@ -70,6 +71,7 @@ def test_nothing_keeps_anybody_from_using_the_pages(
             found.append(f"{name} has to be scrolled to the side")
     page.goto(DASHBOARD)
     section(page, "failures").get_by_role("button", name="Retry now").first.click()
+    page.get_by_label("Reason").wait_for()
     found += barriers(page, script)
 
     assert found == []

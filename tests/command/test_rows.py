@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -190,3 +191,11 @@ def test_a_graph(stator: Stator) -> None:
     assert lines[:2] == ["TroubleStates", ""]
     assert stator("graph", "tests.Trouble", "--json").data["name"] == "TroubleStates"
     assert stator("graph", "tests.Trouble", "--format", "dot").output.startswith("digraph")
+    assert stator("graph", "tests.Trouble", "--format", "svg").output.startswith("<svg xmlns=")
+
+
+def test_a_drawing_without_its_package(stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fast_sugiyama", None)
+
+    with pytest.raises(CommandError, match=r"install django-fsmworker\[diagrams\]"):
+        stator("graph", "tests.Trouble", "--format", "svg")

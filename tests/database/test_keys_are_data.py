@@ -12,7 +12,7 @@ from django.test.utils import isolate_apps
 from django_fsmworker.logs import logger_for, shown
 from django_fsmworker.models import FailureRecord, StateField, StatorModel
 from django_fsmworker.models.transition import resolve_failures
-from django_fsmworker.runner.execution.writing import log_failures
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.store import Ending, store_for
 from django_fsmworker.store.failures import Failure, record
 from django_fsmworker.store.sqlite.sql import ESCAPE
@@ -134,7 +134,7 @@ class TestLines:
         (row,) = claim(TextKey)
         failure = Failure("RuntimeError", "no\x1b[2J")
 
-        log_failures(TextKey, [stayed(row, ending=Ending.FAILED, failure=failure)])
+        AttemptLog().failed([(None, stayed(row, ending=Ending.FAILED, failure=failure))])
 
         assert caplog.messages == [
             "tests.TextKey 7\\nERROR all is lost failed in the state new: RuntimeError: no\\x1b[2J"

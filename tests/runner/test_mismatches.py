@@ -10,6 +10,7 @@ import pytest
 from django.db import connection, connections
 
 from django_fsmworker.models.records import FailureRecord
+from django_fsmworker.store import Store
 from tests.app.models import Delivery, Endpoint, Expiring, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import entered, fresh, states
@@ -187,6 +188,35 @@ class TestAModelRests:
             away.__exit__(None, None, None)
 
         assert said(caplog, "unwritten")
+        nobody_is_blamed(caplog, row)
+
+    @pytest.mark.parametrize("column", ["state_lease", None])
+    def test_a_table_that_is_mended_before_it_is_looked_at_blames_no_row(
+        self,
+        mode: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        column: str | None,
+    ) -> None:
+        """The migration ends between the statement that failed and the look at the table."""
+        row = Trouble.objects.create(mode="rename")
+        away = renamed("tests_trouble", column)
+        look, looks = Store.mismatch, []
+
+        def rename(row: Trouble) -> str:
+            away.__enter__()
+            return "done"
+
+        def mend_and_look(store: Store, model: Any, error: BaseException) -> Any:
+            looks.append(error)
+            away.__exit__(None, None, None)
+            return look(store, model, error)
+
+        mode("rename", rename)
+        monkeypatch.setattr(Store, "mismatch", mend_and_look)
+        assert row.state_transition_check() == "done"
+
+        assert len(looks) == 1
         nobody_is_blamed(caplog, row)
 
     def test_expiry_leaves_its_rows_alone(

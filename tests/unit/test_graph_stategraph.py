@@ -196,6 +196,7 @@ class TestPackage:
             "Duration",
             "EventInfo",
             "EventTransition",
+            "Lifetime",
             "LimitOptions",
             "Limits",
             "Rate",

@@ -27,6 +27,16 @@ def has_one_initial_state(graph: type[Graph]) -> str | None:
     )
 
 
+def lifetime_ends_a_state(graph: type[Graph]) -> str | None:
+    lifetime = graph.declared_lifetime
+    if lifetime is None or any(state.lifetime_state for state in graph.states.values()):
+        return None
+    return (
+        f"its lifetime to {lifetime.target} would end in no state, because each is terminal or can"
+        f" be reached from {lifetime.target}; lead to a state from which no way leads back."
+    )
+
+
 def all_are_reachable(graph: type[Graph]) -> str | None:
     start = next(state for state in graph.states.values() if state.initial)
     reached = _reachable(start) | {start}
@@ -99,6 +109,7 @@ def _reachable(state: State) -> set[State]:
 
 # In this order: a rule may rely on those before it.
 GRAPH_RULES: tuple[Callable[[type[Graph]], str | None], ...] = (
+    lifetime_ends_a_state,
     has_an_initial_state,
     has_one_initial_state,
     all_are_reachable,

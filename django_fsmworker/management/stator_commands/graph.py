@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from django.core.management import CommandError
+
 from django_fsmworker.diagram.formats import FORMATS, draw
+from django_fsmworker.diagram.ranks import CannotDraw
 from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
@@ -27,5 +30,8 @@ class Graph(Subcommand):
 
     def run(self, options: dict[str, Any], out: Output) -> int:
         form = "json" if out.as_json else options["format"]
-        Output(out.stream).text(draw(model_of(options).state_graph, form))
+        try:
+            Output(out.stream).text(draw(model_of(options).state_graph, form))
+        except CannotDraw as missing:
+            raise CommandError(str(missing)) from missing
         return ExitCode.DONE

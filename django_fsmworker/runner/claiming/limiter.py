@@ -77,7 +77,9 @@ class Limiter:
 
     def stops_work(self, work: Work) -> bool:
         """Whether a call that has not begun is to be handed back."""
-        return self.pauses.stops_work(work) or (self.has_limits and self.users.stops_work(work))
+        if not (self.pauses.lanes or self.users.surplus):
+            return False
+        return self.pauses.stops_work(work) or self.users.stops_work(work)
 
     def look(self, store: Store, models: Iterable[Any], lanes: Lanes, ask: Ask) -> None:
         """Before a claim: learn of pauses, tell of breakers, see which limits are free again."""

@@ -176,7 +176,12 @@ class Renewer(threading.Thread):
                 "The database refuses to renew the lease of %s %s.",
                 model._meta.label,
                 fence.pk,
-                extra={"action": "renew_refused", "model": model._meta.label, "pk": fence.pk},
+                extra={
+                    "action": "renew_refused",
+                    "model": model._meta.label,
+                    "pk": fence.pk,
+                    "state": fence.state,
+                },
             )
         missing = []
         for attempt in attempts:

@@ -11,8 +11,9 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
 
-from django_fsmworker.runner.execution.check_run import CheckRun
-from django_fsmworker.runner.execution.outcomes import OutcomeBuilder, failed_outcome
+from django_fsmworker.runner.execution.check_run import run_of
+from django_fsmworker.runner.execution.middleware import AttemptMiddleware
+from django_fsmworker.runner.execution.outcomes import failed_outcome
 from django_fsmworker.runner.execution.writing import write
 from django_fsmworker.runner.in_flight.attempts import Attempt, finish
 from django_fsmworker.store import Outcome, Store
@@ -53,14 +54,22 @@ def run_and_write(
     return outcome
 
 
-def run_atomically(attempt: Attempt, worker: str) -> Outcome | None:
+def run_atomically(
+    attempt: Attempt, worker: str, middleware: AttemptMiddleware | None
+) -> Outcome | None:
     """The outcome of a claimed row in an atomic state; None if the attempt counts for nothing.
 
     Nobody interrupts the attempt once its fenced write begins.
     """
-    run = CheckRun(OutcomeBuilder.of(attempt), attempt.age(attempt.started or 0.0)).run
+    run = run_of(attempt, middleware).run
     try:
-        return run_and_write(attempt.store, attempt.model, run, worker, lambda: finish(attempt))
+        return run_and_write(
+            attempt.store,
+            attempt.model,
+            run,  # type: ignore[arg-type]
+            worker,
+            lambda: finish(attempt),
+        )
     except Error as error:
         if _came_to_nothing(error) or attempt.store.mismatch(attempt.model, error):
             return None

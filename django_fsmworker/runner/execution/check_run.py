@@ -17,8 +17,11 @@ from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models import unsaved
 from django_fsmworker.models.keys import with_keys
+from django_fsmworker.runner.execution.ages import outlived, too_early
 from django_fsmworker.runner.execution.answers import answers, refuse_answer
-from django_fsmworker.runner.execution.outcomes import OutcomeBuilder, too_early
+from django_fsmworker.runner.execution.attempt_info import AttemptInfo
+from django_fsmworker.runner.execution.middleware import Around, AttemptMiddleware
+from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.in_flight.attempts import Attempt, Batch, Work, attempts_of
 from django_fsmworker.store import Fence
 from django_fsmworker.store.failures import Failure
@@ -41,13 +44,17 @@ class _Run(Generic[Ended]):
     state: State
     given: Any
     runs_check: bool
+    around: Around | None
 
     def run(self) -> Ended:
         """Call a sync check, if its time has come; returns what that came to."""
         if self.runs_check:
             self._begin()
             try:
-                self._returned(self.state.handler(self.given))
+                if self.around is None:
+                    self._returned(self.state.handler(self.given))
+                else:
+                    self._run_inside(self.around)
             except BaseException as error:
                 self._raised(_unless_interrupt(error))
         return self._ended()
@@ -57,11 +64,27 @@ class _Run(Generic[Ended]):
         if self.runs_check:
             self._begin()
             try:
-                result = self.state.handler(self.given)
-                self._returned(await result if inspect.isawaitable(result) else result)
+                if self.around is None:
+                    result = self.state.handler(self.given)
+                    self._returned(await result if inspect.isawaitable(result) else result)
+                else:
+                    await self._run_inside_async(self.around)
             except BaseException as error:
                 self._raised(_unless_interrupt(error))
         return self._ended()
+
+    def _run_inside(self, around: Around) -> None:
+        info = self._info(around)
+        with around.entered(info):
+            self._returned(self.state.handler(self.given))
+            info.target = self._target()
+
+    async def _run_inside_async(self, around: Around) -> None:
+        info = self._info(around)
+        async with around.entered_async(info):
+            result = self.state.handler(self.given)
+            self._returned(await result if inspect.isawaitable(result) else result)
+            info.target = self._target()
 
     def run_here(self) -> Ended:
         """Run either kind of check on the calling thread; an async one gets a loop for itself.
@@ -72,6 +95,13 @@ class _Run(Generic[Ended]):
             ended: Ended = async_to_sync(self.run_async)()
             return ended
         return self.run()
+
+    def _info(self, around: Around) -> AttemptInfo:
+        raise NotImplementedError
+
+    def _target(self) -> str | None:
+        """The state to which the one row goes, once its check has returned."""
+        return None
 
     def _begin(self) -> None:
         raise NotImplementedError
@@ -90,7 +120,7 @@ class CheckRun(_Run[Outcome]):
     """The call for one row, which entered its state ``age`` seconds ago; it comes to an outcome.
 
     ``builder`` has the row, and makes the outcome. ``caught`` is a list for the exceptions
-    themselves, beside the text that goes on record.
+    themselves, beside the text that goes on record. ``around`` is what the project puts around it.
     """
 
     __slots__ = (
@@ -99,20 +129,29 @@ class CheckRun(_Run[Outcome]):
         "_caught",
         "_outcome",
         "_too_early",
+        "around",
         "given",
         "row",
         "runs_check",
         "state",
     )
 
-    def __init__(self, builder: OutcomeBuilder, age: float, caught: Errors | None = None) -> None:
+    def __init__(
+        self,
+        builder: OutcomeBuilder,
+        age: float,
+        caught: Errors | None = None,
+        around: Around | None = None,
+    ) -> None:
+        self.around = around
         self._builder, self._age, self._caught = builder, age, caught
         self.row, self.state = row, state = builder.row, builder.state
-        self._too_early = too_early(row, state, age)
+        is_over = state.lifetime_state is not None and outlived(row, state, age)
+        self._too_early = not is_over and too_early(row, state, age)
         self._outcome: Outcome | None = None
         # A state with ``batch`` has a list of one for its check.
         self.given: Any = row if state.batch is None else [row]
-        self.runs_check = not self._too_early and state.checked
+        self.runs_check = state.checked and not (self._too_early or is_over)
 
     def answered(self, answer: Any) -> None:
         """Take the row's own answer out of those for a batch."""
@@ -131,6 +170,12 @@ class CheckRun(_Run[Outcome]):
         if self._caught is not None:
             self._caught.append(error)
 
+    def _info(self, around: Around) -> AttemptInfo:
+        return around.info([self.row], self.state.name, self._builder.failures + 1)
+
+    def _target(self) -> str | None:
+        return None if self._outcome is None else self._outcome.target
+
     def _begin(self) -> None:
         if unsaved.in_debug():
             unsaved.watch(self.row)
@@ -139,7 +184,8 @@ class CheckRun(_Run[Outcome]):
         if self.state.batch is not None:
             self.answered(*answers(self._builder.check, result, [self.row], [self._builder.pk]))
             return
-        self._look_for_unsaved_fields()
+        if unsaved.SEEN in self.row.__dict__:
+            self._look_for_unsaved_fields()
         self._outcome = self._builder.of_answer(result)
 
     def _raised(self, error: BaseException) -> None:
@@ -188,7 +234,9 @@ class BatchCheckRun(_Run[list[Outcome] | Failure]):
         builders: Sequence[OutcomeBuilder],
         ages: Sequence[float],
         caught: Sequence[Errors] | None = None,
+        around: Around | None = None,
     ) -> None:
+        self.around = around
         self._runs = [
             CheckRun(builder, age, caught[at] if caught else None)
             for at, (builder, age) in enumerate(zip(builders, ages, strict=True))
@@ -199,6 +247,10 @@ class BatchCheckRun(_Run[list[Outcome] | Failure]):
         # A list of the check's own, which may do with it what it likes.
         self.given = [each.row for each in self._asked]
         self.runs_check = bool(self._asked)
+
+    def _info(self, around: Around) -> AttemptInfo:
+        attempt = max(each._builder.failures for each in self._asked) + 1
+        return around.info([each.row for each in self._asked], self.state.name, attempt)
 
     def _begin(self) -> None:
         if unsaved.in_debug():
@@ -229,13 +281,17 @@ class BatchCheckRun(_Run[list[Outcome] | Failure]):
         return self._failure or [each._ended() for each in self._runs]
 
 
-def run_of(work: Work) -> CheckRun | BatchCheckRun:
+def run_of(work: Work, middleware: AttemptMiddleware | None) -> CheckRun | BatchCheckRun:
     """The call for the work that an executor has just started."""
+    around = None if middleware is None else middleware.around(work)
     started = work.started or 0.0
     if isinstance(work, Batch):
         builders = [OutcomeBuilder.of(each) for each in work.attempts]
-        return BatchCheckRun(builders, [each.age(started) for each in work.attempts])
-    return CheckRun(OutcomeBuilder.of(work), work.age(started))
+        ages = [each.age(started) for each in work.attempts]
+        return BatchCheckRun(builders, ages, around=around)
+    # As of() and age() have it, without their calls: this is run for every row.
+    builder = OutcomeBuilder(work.row, work.pk, work.token, work.state)
+    return CheckRun(builder, work.age_at_claim + started - work.claimed, None, around)
 
 
 def refuse_running_loop(models: Iterable[Any], verb: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from django_fsmworker.graph import Transition
 from django_fsmworker.models.keys import declaring_model
-from django_fsmworker.runner.execution.outcomes import OutcomeBuilder, too_early
+from django_fsmworker.runner.execution.ages import outlived, too_early
+from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import blames_statement, is_contention, is_outage
 
@@ -44,7 +45,8 @@ def guard_outcome(
     ``caught`` is a list for the exception of a guard that failed.
     """
     builder = OutcomeBuilder.of_row(row)
-    if not builder.state.guards or too_early(row, builder.state, age):
+    state = builder.state
+    if not state.guards or too_early(row, state, age) or outlived(row, state, age):
         return None
     key, model = builder.pk, declaring_model(type(row))
     decision = decisions(store, model, builder.state.guards, [key]).get(key)

@@ -27,6 +27,7 @@ from django_fsmworker.runner.in_flight.attempts import (
     attempts_of,
     flag_running,
     set_async_exc,
+    work_fields,
 )
 from django_fsmworker.store.failures import record
 
@@ -45,21 +46,6 @@ def interrupt(work: Work, ident: int, connections: ThreadConnections | None, fla
         if connections is not None:
             cancel_statement(connections)
     return True
-
-
-def log_interrupted(work: Work, flag: str) -> None:
-    """Log that a check is being ended, for the reason that ``flag`` names."""
-    action, reason = (
-        ("overdue", "overran its deadline") if flag == "overran" else ("cancelled", "was cancelled")
-    )
-    logger.warning(
-        "The check of %s %s in the state %s %s.",
-        work.model._meta.label,
-        work.pk,
-        work.state,
-        reason,
-        extra={"action": action, "model": work.model._meta.label, "pk": work.pk},
-    )
 
 
 def seconds_left(work: Work, deadline: float, outages: OutageTracker) -> float:
@@ -109,6 +95,10 @@ def _note(work: Work, worker: str) -> None:
         if isinstance(work, Batch) and work.finished:  # and settled meanwhile: resolve the note
             resolve_failures(work.model, [each.pk for each in attempts], work.store.alias)
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("An abandoned check was not recorded (%s).", error)
+        logger.warning(
+            "An abandoned check was not recorded (%s).",
+            error,
+            extra={"action": "abandoned", **work_fields(work, worker)},
+        )
     finally:
         own.close()

@@ -11,6 +11,7 @@ It answers or raises ``Retry``             as failed, after its delay  failed   
 It answers or raises ``Pause``             due after the pause [6]_    stayed      a ``Pause``
 ``start_after`` is not over: no check      due when it is over         stayed      nothing [1]_
 It would stay, but its timeout is over     state of ``timeout_to``     timed_out   nothing [1]_
+Its life is over: no check, no guard [7]_  state of ``lifetime()``     timed_out   nothing [1]_
 The check raises; its answer is invalid    as failed [2]_              failed      the exception
 A guard fails in the database              as failed [2]_              failed      the exception
 The check leaves a transaction open        as failed [2]_              failed      ``LEFT_OPEN``
@@ -33,6 +34,8 @@ A batch raises, overruns or is left open   nothing: run in halves [5]_ nothing  
 .. [4] The fifth time in a row it is the row's own failure.
 .. [5] Until one row stands alone, to which the above applies.
 .. [6] The count of failures stays as it is.
+.. [7] A check that runs when its row's life ends goes on, and may still move it. If the row would
+   stay, or has failed, it goes to the state of ``lifetime()``, whatever its ``timeout_to``.
 
 ``OutcomeBuilder`` makes the outcome of one row; ``conclude`` decides what a call has come to,
 whichever executor made it, for one row or for a batch.
@@ -56,12 +59,13 @@ from django_fsmworker.exceptions import (
 )
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.graph.durations import as_seconds
-from django_fsmworker.logs import logger_for
 from django_fsmworker.models.fields import parked_count
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.runner.database.outages import OutageTracker
+from django_fsmworker.runner.execution.ages import outlived
 from django_fsmworker.runner.execution.answers import refuse_awaitable
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.in_flight.attempts import (
     ALONE_FROM,
     Again,
@@ -239,11 +243,16 @@ class OutcomeBuilder:
         )
 
     def or_timeout(self, outcome: Outcome, age: float) -> Outcome:
-        """``outcome``, unless it would keep the row in a state whose timeout has passed."""
-        timeout = self.state.timeout_after
-        if outcome.moved or timeout is None or age < timeout:
+        """``outcome``, unless it would keep the row where its timeout, or its life, is over."""
+        if outcome.moved:
             return outcome
-        moved = self.moved(self.state.timeout_state, "timeout")  # type: ignore[arg-type]
+        state, timeout = self.state, self.state.timeout_after
+        if outlived(self.row, state, age):
+            moved = self.moved(state.lifetime_state, "lifetime")  # type: ignore[arg-type]
+        elif timeout is not None and age >= timeout:
+            moved = self.moved(state.timeout_state, "timeout")  # type: ignore[arg-type]
+        else:
+            return outcome
         moved.ending, moved.failure = Ending.TIMED_OUT, outcome.failure
         if outcome.failure is not None:
             moved.ending = outcome.ending
@@ -283,8 +292,11 @@ class OutcomeBuilder:
     def _refuse_undeclared(self, answer: State | str) -> NoReturn:
         target = self.state.graph.get(answer)
         if target in self.state.children:
-            by_guard = any(edge.target is target for edge in self.state.guards)
-            only, without = ("a guard", " without when=") if by_guard else ("an event", "")
+            only, without = "an event", ""
+            if any(edge.target is target for edge in self.state.guards):
+                only, without = "a guard", " without when="
+            elif target is self.state.lifetime_state:
+                only = "an event or the end of its life"
             raise UndeclaredTransition(
                 f"{self.check} returned {target}, to which only {only} leads; declare "
                 f"{self.state}.transitions_to({target}){without}, too, or return None."
@@ -360,16 +372,6 @@ def _in_place_of(outcome: Outcome, failure: Failure) -> Outcome:
     return builder.failed(failure) if outcome.failure is None else builder.parked(failure)
 
 
-def too_early(row: Any, state: State, age: float) -> bool:
-    """Whether ``start_after`` is not over yet, for a row inserted by plain SQL: it was due at once.
-
-    ``age`` is how many seconds ago the row entered ``state``.
-    """
-    return age < state.start_after and row.state_next == row.state_changed
-
-
-logger = logger_for(__name__)
-
 Condition = Callable[[], bool]
 
 
@@ -379,6 +381,7 @@ def conclude(
     losses: LostConnections,
     lost: Condition,
     left_open: Condition,
+    log: AttemptLog,
 ) -> Result:
     """The result of a call that returned or raised; None hands its rows back.
 
@@ -386,7 +389,7 @@ def conclude(
     was left open.
     """
     if isinstance(work, Batch):
-        return _conclude_batch(work, ended, losses, lost, left_open)  # type: ignore[arg-type]
+        return _conclude_batch(work, ended, losses, lost, left_open, log)  # type: ignore[arg-type]
     if ended is None:
         return None
     assert isinstance(ended, Outcome)
@@ -409,17 +412,18 @@ def _conclude_batch(
     losses: LostConnections,
     lost: Condition,
     left_open: Condition,
+    log: AttemptLog,
 ) -> Result:
     if batch.overran or batch.cancelled:
         return None  # the flags decide
     if isinstance(ended, Failure):
         if not (losses.explains(batch, ended) or lost()):
-            return in_halves(batch, ended)
+            return in_halves(batch, ended, log)
         # Which row did it, if any did, will show: each of them is noted, and runs alone next time.
         outages = [losses.is_outage(each) for each in batch.attempts]
-        return None if all(outages) else in_halves(batch, ended)
+        return None if all(outages) else in_halves(batch, ended, log)
     if left_open():
-        return in_halves(batch, LEFT_OPEN)
+        return in_halves(batch, LEFT_OPEN, log)
     failures = [each.failure for each in ended if each.failure is not None and not each.written]
     if not failures or not (any(losses.explains(batch, each) for each in failures) or lost()):
         return ended
@@ -446,28 +450,18 @@ def overrun_result(work: Work) -> Result:
     return Again.IN_HALVES if isinstance(work, Batch) else overrun_outcome(work)
 
 
-def error_result(work: Work, error: BaseException) -> Result:
+def error_result(work: Work, error: BaseException, log: AttemptLog) -> Result:
     """The result of a call whose end the engine could not make out; every row taken is settled."""
-    logger.error(
-        "The outcome of a check could not be made out.",
-        exc_info=error,
-        extra={"action": "outcome"},
-    )
+    log.undecided(work, error)
     failure = Failure.of(error)
-    return in_halves(work, failure) if isinstance(work, Batch) else failed_outcome(work, failure)
+    if isinstance(work, Batch):
+        return in_halves(work, failure, log)
+    return failed_outcome(work, failure)
 
 
-def in_halves(batch: Batch, failure: Failure) -> Again:
+def in_halves(batch: Batch, failure: Failure, log: AttemptLog) -> Again:
     """Log why the rows are run again in halves: nobody knows which of them is to blame."""
-    logger.warning(
-        "The check of %s %s in the state %s came to nothing (%s: %s); they run again in halves.",
-        batch.model._meta.label,
-        batch.pk,
-        batch.state,
-        failure.error,
-        failure.message.partition("\n")[0],
-        extra={"action": "halved", "model": batch.model._meta.label, "pk": batch.pk},
-    )
+    log.halved(batch, failure)
     return Again.IN_HALVES
 
 

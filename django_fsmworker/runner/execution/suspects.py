@@ -26,7 +26,13 @@ from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.runner.execution.check_run import held
 from django_fsmworker.runner.execution.outcomes import died_outcome
-from django_fsmworker.runner.in_flight.attempts import ALONE_FROM, Attempt, Work, attempts_of
+from django_fsmworker.runner.in_flight.attempts import (
+    ALONE_FROM,
+    Attempt,
+    Work,
+    attempts_of,
+    work_fields,
+)
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import Deaths, count_deaths, deaths_of
 from django_fsmworker.store.fence import Outcome
@@ -46,7 +52,9 @@ def recall(suspects: Sequence[Attempt]) -> None:
         with store.inside():
             known = deaths_of(store.alias, model, [each.pk for each in suspects])
     except Error as error:
-        logger.warning("%s", error, extra={"action": "examine"})
+        logger.warning(
+            "%s", error, extra={"action": "examine", "model": suspects[0].model._meta.label}
+        )
         return
     for each in suspects:
         each.deaths = known.get(each.pk, 0)
@@ -72,7 +80,7 @@ def examine(work: Work, worker: str) -> Outcome | None:
             for each in attempts:
                 each.examined = True  # perhaps; only the answer may have been lost
             raise
-        logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
+        logger.warning("%s", error, extra={"action": "examine", **work_fields(work, worker)})
         return None
     for each in attempts:
         each.deaths, each.examined = deaths.get(each.pk, 0), True

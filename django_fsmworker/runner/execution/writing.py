@@ -1,4 +1,4 @@
-"""Outcomes written back, with what they leave on record, in the log and to the signals."""
+"""Outcomes written back, with what they leave on record and to the signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django_fsmworker.models.transition import resolve_failures, wake_events
 from django_fsmworker.runner.execution.outcomes import refused_outcome
 from django_fsmworker.signals import check_failed, row_expired, state_changed
 from django_fsmworker.store import Outcome, Store, pauses
-from django_fsmworker.store.errors import is_cancelled, is_refusal
+from django_fsmworker.store.errors import is_cancelled, is_refusal, may_be_mismatch
 from django_fsmworker.store.failures import record, survived
 from django_fsmworker.store.fence import Fence, taken_over
 from django_fsmworker.store.pauses import PauseRequest
@@ -57,6 +57,15 @@ def wake_events_of(store: Store, model: Any, keys: Collection[Any]) -> None:
 
 
 def _write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) -> set[Any]:
+    for each in outcomes:
+        if (
+            each.failure is not None
+            or each.pause is not None
+            or each.row.__dict__["state_failures"]
+        ):
+            break
+    else:
+        return store.settle(model, outcomes, worker)
     failing = [each for each in outcomes if each.failure is not None]
     recovered = [each for each in outcomes if each.failure is None and _has_recovered(each)]
     pausing = [each for each in outcomes if each.pause is not None]
@@ -130,12 +139,13 @@ def write_or_fail(store: Store, model: Any, outcomes: Sequence[Outcome], worker:
 
 
 def _write_split(
-    store: Store, model: Any, outcomes: Sequence[Outcome], worker: str
+    store: Store, model: Any, outcomes: Sequence[Outcome], worker: str, *, again: bool = False
 ) -> tuple[set[Any], list[tuple[Outcome, Exception]]]:
     """Settle a batch that the database may refuse for the data of one row, or for its size.
 
     The batch is halved until that row stands alone. Returns the keys written, and the outcomes
-    refused with the database's reason. A row alone is not to blame for a statement that took long.
+    refused with the database's reason. A row alone is not to blame for a statement that took long,
+    nor for a table that was not as expected and is so by the time it is looked at.
     """
     alone = len(outcomes) == 1
     try:
@@ -146,8 +156,11 @@ def _write_split(
             raise
         if store.mismatch(model, error):
             raise
-        if alone:
+        mended = may_be_mismatch(error) and not again
+        if alone and not mended:
             return set(), [(outcomes[0], error)]
+    if mended:
+        return _write_split(store, model, outcomes, worker, again=True)
     middle = len(outcomes) // 2
     first, refused_first = _write_split(store, model, outcomes[:middle], worker)
     second, refused_second = _write_split(store, model, outcomes[middle:], worker)
@@ -158,19 +171,24 @@ def write_in_parts(
     write: Callable[[Sequence[Fence]], set[Any]],
     fences: Sequence[Fence],
     explains: Callable[[DatabaseError], bool],
+    *,
+    again: bool = False,
 ) -> tuple[set[Any], list[Fence]]:
     """Renew or free rows, of which the database may refuse a single one: the others are written.
 
     Returns the keys written, and the rows refused. Raises an outage, and what ``explains`` knows
-    to be no row's fault.
+    to be no row's fault. A table that is as expected again by the time it is looked at blames none.
     """
     try:
         return write(fences), []
     except DatabaseError as error:
         if not is_refusal(error) or explains(error):
             raise
-        if len(fences) == 1:
+        mended = may_be_mismatch(error) and not again
+        if len(fences) == 1 and not mended:
             return set(), list(fences)
+    if mended:
+        return write_in_parts(write, fences, explains, again=True)
     middle = len(fences) // 2
     first, refused_first = write_in_parts(write, fences[:middle], explains)
     second, refused_second = write_in_parts(write, fences[middle:], explains)
@@ -240,41 +258,6 @@ def send_after_commit(signals: Iterable[Signalling], using: str) -> None:
     """Send signals once the caller's transaction, if there is one, is committed."""
     for send in signals:
         transaction.on_commit(send, using=using)
-
-
-def log_failures(
-    model: Any, outcomes: Sequence[Outcome], worker: str = "", name: str | None = None
-) -> None:
-    """One line for each that failed: a warning, or an error with the traceback if it was for good.
-
-    So error trackers, which take errors, tell of a row once and not at every try. ``name`` is that
-    of a logger of the project's own.
-    """
-    told = logger if name is None else logger_for(name)
-    for outcome in outcomes:
-        failure = outcome.failure
-        if failure is None:
-            continue
-        # What follows the first line may show the row's data.
-        text = failure.message.partition("\n")[0]
-        words = model._meta.label, outcome.pk, outcome.source, failure.error, text
-        extra = {
-            "action": outcome.ending.value,
-            "model": model._meta.label,
-            "pk": outcome.pk,
-            "state": outcome.source,
-            "attempt": outcome.attempt,
-            "worker": worker,
-        }
-        if outcome.failed_for_good:
-            told.error(
-                "%s %s failed in the state %s and is not tried again: %s: %s",
-                *words,
-                exc_info=failure.exception,
-                extra=extra,
-            )
-        else:
-            told.warning("%s %s failed in the state %s: %s: %s", *words, extra=extra)
 
 
 def _has_recovered(outcome: Outcome) -> bool:

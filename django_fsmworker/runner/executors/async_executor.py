@@ -10,17 +10,15 @@ from dataclasses import replace
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.logs import logger_for
-from django_fsmworker.runner.execution.interruption import (
-    interrupt,
-    log_interrupted,
-    seconds_left,
-)
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
+from django_fsmworker.runner.execution.interruption import interrupt, seconds_left
+from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.execution.outcomes import LostConnections
 from django_fsmworker.runner.executors.call_threads import CallThreads
 from django_fsmworker.runner.executors.event_loop import EventLoop
 from django_fsmworker.runner.executors.feeder import Feeder
 from django_fsmworker.runner.executors.slots import Pulse, Slots
-from django_fsmworker.runner.in_flight.attempts import Result, Work
+from django_fsmworker.runner.in_flight.attempts import Result, Work, work_fields
 from django_fsmworker.runner.in_flight.queues import OnResult, ReadyQueue
 
 logger = logger_for(__name__)
@@ -41,20 +39,23 @@ class AsyncExecutor:
         settings: RunnerSettings,
         ready: ReadyQueue,
         on_result: OnResult,
-        worker: str,
+        log: AttemptLog,
         losses: LostConnections,
         on_abandon: Callable[[Work], None],
         call_threads: CallThreads,
+        middleware: AttemptMiddleware | None,
     ) -> None:
         self.size = settings.async_concurrency
         self._settings = settings
         self._ready = ready
         self._on_result = on_result
+        self._log = log
         self._losses = losses
         self._on_abandon = on_abandon
         self._threads = call_threads
+        self._middleware = middleware
         self._slots = Slots(settings.async_concurrency)
-        self._feeder = Feeder(ready, self._slots, self._begin, on_result, worker, losses.outages)
+        self._feeder = Feeder(ready, self._slots, self._begin, on_result, log, losses.outages)
         self._lock = threading.Lock()
         self._loops: list[EventLoop] = []  # looked at by other threads, too
         self._blocked: dict[EventLoop, Work | None] = {}
@@ -110,6 +111,8 @@ class AsyncExecutor:
             len(self._loops) + 1,
             self._threads,
             self._losses,
+            self._log,
+            self._middleware,
             settings.deadline,
             settings.abandon_after,
             self._ended,
@@ -171,7 +174,7 @@ class AsyncExecutor:
             work.model._meta.label,
             work.pk,
             self.abandoned,
-            extra={"action": "abandoned", "model": work.model._meta.label, "pk": work.pk},
+            extra={"action": "abandoned", **work_fields(work, self._log.worker)},
         )
 
     # A check that blocks the loop; deadlines themselves have timers on it. All of this runs on the
@@ -209,7 +212,8 @@ class AsyncExecutor:
             loop.silent_for(),
             f"{culprit.model._meta.label} {culprit.pk}" if culprit else "something",
             where,
-            extra={"action": "blocked"},
+            extra={"action": "blocked"}
+            | (work_fields(culprit, self._log.worker) if culprit else {"worker": self._log.worker}),
         )
         with self._lock:
             self._new_loop()
@@ -219,7 +223,7 @@ class AsyncExecutor:
             if work is not culprit:
                 loop.end(work, "cancelled")
         if culprit is not None and interrupt(culprit, loop.ident or 0, None, "overran"):
-            log_interrupted(culprit, "overran")
+            self._log.interrupted(culprit, "overran")
         loop.finish()
 
     def _give_up(self, loop: EventLoop, culprit: Work | None) -> None:

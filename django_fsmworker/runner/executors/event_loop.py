@@ -16,12 +16,10 @@ from typing import Any
 
 from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.logs import logger_for
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.execution.check_run import run_of
-from django_fsmworker.runner.execution.interruption import (
-    flag_of_overdue,
-    log_interrupted,
-    seconds_left,
-)
+from django_fsmworker.runner.execution.interruption import flag_of_overdue, seconds_left
+from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.execution.outcomes import (
     LostConnections,
     after_flags,
@@ -68,6 +66,8 @@ class EventLoop(threading.Thread):
         number: int,
         threads: CallThreads,
         losses: LostConnections,
+        log: AttemptLog,
+        middleware: AttemptMiddleware | None,
         deadline: float,
         abandon_after: float,
         on_end: OnEnd,
@@ -77,6 +77,8 @@ class EventLoop(threading.Thread):
         super().__init__(name=f"fsmworker-loop-{number}", daemon=True)
         self._threads = threads
         self._losses = losses
+        self._log = log
+        self._middleware = middleware
         self._default_deadline = deadline
         self._abandon_after = abandon_after
         self._on_end = on_end
@@ -111,7 +113,7 @@ class EventLoop(threading.Thread):
             return False
         with suppress(RuntimeError):  # the loop has ended meanwhile
             self._loop.call_soon_threadsafe(self._cancel, work)
-        log_interrupted(work, flag)
+        self._log.interrupted(work, flag)
         return True
 
     def finish(self) -> None:
@@ -183,7 +185,7 @@ class EventLoop(threading.Thread):
             if not work.cancelled:
                 result = await self._run_check(work, calls)
         except BaseException as error:
-            result = error_result(work, error)
+            result = error_result(work, error, self._log)
         if calls.pending:
             await calls.ended()
         finish(work)
@@ -196,8 +198,10 @@ class EventLoop(threading.Thread):
 
     async def _run_check(self, work: Work, calls: Calls) -> Result:
         calls.enter()
-        ended = await run_of(work).run_async()
-        return conclude(work, ended, self._losses, lambda: calls.lost, lambda: calls.left_open)
+        ended = await run_of(work, self._middleware).run_async()
+        return conclude(
+            work, ended, self._losses, lambda: calls.lost, lambda: calls.left_open, self._log
+        )
 
     def _overdue(self, work: Work, due: float) -> None:
         """End a check past its deadline; time that another took from it is not counted, once."""

@@ -11,11 +11,12 @@ from django.db import Error
 from django_fsmworker.logs import logger_for
 from django_fsmworker.runner.database.connections import LONGEST_IDLE, ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.execution.check_run import reload
 from django_fsmworker.runner.execution.outcomes import error_result
 from django_fsmworker.runner.execution.suspects import examine
 from django_fsmworker.runner.executors.slots import Slots
-from django_fsmworker.runner.in_flight.attempts import Result, Work
+from django_fsmworker.runner.in_flight.attempts import Result, Work, work_fields
 from django_fsmworker.runner.in_flight.queues import OnResult, ReadyQueue
 
 logger = logger_for(__name__)
@@ -30,7 +31,7 @@ class Feeder(threading.Thread):
         slots: Slots,
         begin: Callable[[Work], None],
         on_result: OnResult,
-        worker: str,
+        log: AttemptLog,
         outages: OutageTracker,
     ) -> None:
         super().__init__(name="fsmworker-feeder", daemon=True)
@@ -38,7 +39,7 @@ class Feeder(threading.Thread):
         self._slots = slots
         self._begin = begin
         self._on_result = on_result
-        self._worker = worker
+        self._log = log
         self._query_guards = QueryGuards(outages)
         self._mismatches = outages.mismatches
 
@@ -70,10 +71,11 @@ class Feeder(threading.Thread):
         except Error as error:
             if not self._mismatches.explains(work.store, work.model, error):
                 query_guard.failed(error)
-                logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
+                fields = work_fields(work, self._log.worker)
+                logger.warning("%s", error, extra={"action": "examine", **fields})
             runs, result = False, None
         except Exception as error:  # a row that cannot be loaded
-            runs, result = False, error_result(work, error)
+            runs, result = False, error_result(work, error, self._log)
         if runs:
             self._begin(work)
         else:
@@ -89,7 +91,7 @@ class Feeder(threading.Thread):
             return False, None
         if not work.suspect:
             return True, None
-        last = examine(work, self._worker)
+        last = examine(work, self._log.worker)
         return last is None, last
 
     def _end(self, work: Work, result: Result) -> None:

@@ -20,13 +20,14 @@ from django_fsmworker.runner.database.connections import (
 )
 from django_fsmworker.runner.database.outages import QueryGuards
 from django_fsmworker.runner.execution.atomic import run_atomically
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.execution.check_run import reload, run_of
 from django_fsmworker.runner.execution.interruption import (
     flag_of_overdue,
     interrupt,
-    log_interrupted,
     seconds_left,
 )
+from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.execution.outcomes import (
     LostConnections,
     after_flags,
@@ -35,7 +36,7 @@ from django_fsmworker.runner.execution.outcomes import (
 )
 from django_fsmworker.runner.execution.suspects import examine
 from django_fsmworker.runner.executors.call_threads import Calls, CallThreads
-from django_fsmworker.runner.in_flight.attempts import Result, Work, finish
+from django_fsmworker.runner.in_flight.attempts import Result, Work, finish, work_fields
 from django_fsmworker.runner.in_flight.queues import OnResult, ReadyQueue
 
 logger = logger_for(__name__)
@@ -53,12 +54,13 @@ class CheckThread(threading.Thread):
         number: int,
         ready: ReadyQueue,
         pass_on: OnResult,
-        worker: str,
+        log: AttemptLog,
         on_end: Callable[[CheckThread], None],
         losses: LostConnections,
         call_threads: CallThreads,
         limits: StatementLimits,
         deadline: float,
+        middleware: AttemptMiddleware | None = None,
     ) -> None:
         super().__init__(name=f"fsmworker-check-{number}", daemon=True)
         self._limits = limits
@@ -74,7 +76,8 @@ class CheckThread(threading.Thread):
         self._lost: str | None = None
         self._ready = ready
         self._pass_on = pass_on
-        self._worker = worker
+        self._log = log
+        self._middleware = middleware
         self.work: Work | None = None
         self.given_up_at: float | None = None
         self.cut = False
@@ -138,9 +141,13 @@ class CheckThread(threading.Thread):
                 # The engine's own statements, not the check's: nothing was decided.
                 self._lost = work.store.alias
                 if not self._mismatches.explains(work.store, work.model, error):
-                    logger.warning("%s", error, extra={"action": "examine", "pk": work.pk})
+                    logger.warning(
+                        "%s",
+                        error,
+                        extra={"action": "examine", **work_fields(work, self._log.worker)},
+                    )
             except BaseException as error:
-                result = error_result(work, error)
+                result = error_result(work, error, self._log)
             interrupted = finish(work)
         except TimeoutError:
             interrupted = finish(work)
@@ -150,28 +157,30 @@ class CheckThread(threading.Thread):
         if work.stale and not reload(work, self._pass_on):
             return None
         if work.suspect:
-            last = examine(work, self._worker)
+            last = examine(work, self._log.worker)
             if last is not None:
                 return last
         ended = (
-            run_atomically(work, self._worker)  # type: ignore[arg-type]
+            run_atomically(work, self._log.worker, self._middleware)  # type: ignore[arg-type]
             if work.state.atomic
-            else run_of(work).run()
+            else run_of(work, self._middleware).run()
         )
-        own, calls = self.connections, self.calls
-        assert own is not None
-        if calls.pending:
-            calls.wait()
-        result = conclude(
-            work,
-            ended,
-            self._losses,
-            lambda: calls.lost or own.lost(),
-            lambda: calls.left_open or own.left_open(),
-        )
+        if self.calls.pending:
+            self.calls.wait()
+        result = conclude(work, ended, self._losses, self._has_lost, self._has_left_open, self._log)
         if result is None:
             self._lost = work.store.alias
         return result
+
+    def _has_lost(self) -> bool:
+        """Whether a database went away under the check."""
+        assert self.connections is not None
+        return self.calls.lost or self.connections.lost()
+
+    def _has_left_open(self) -> bool:
+        """Whether the check left a transaction open."""
+        assert self.connections is not None
+        return self.calls.left_open or self.connections.left_open()
 
 
 class ThreadExecutor:
@@ -191,19 +200,21 @@ class ThreadExecutor:
         settings: RunnerSettings,
         ready: ReadyQueue,
         on_result: OnResult,
-        worker: str,
+        log: AttemptLog,
         losses: LostConnections,
         on_abandon: Callable[[Work], None],
         call_threads: CallThreads,
+        middleware: AttemptMiddleware | None,
         limits: StatementLimits,
     ) -> None:
         self.size = settings.concurrency
         self._call_threads = call_threads
+        self._middleware = middleware
         self._limits = limits
         self._settings = settings
         self._ready = ready
         self._on_result = on_result
-        self._worker = worker
+        self._log = log
         self._losses = losses
         self._on_abandon = on_abandon
         self._started = 0
@@ -226,12 +237,13 @@ class ThreadExecutor:
                     self._started,
                     self._ready,
                     self._on_result,
-                    self._worker,
+                    self._log,
                     self._ended,
                     self._losses,
                     self._call_threads,
                     self._limits,
                     self._settings.deadline,
+                    self._middleware,
                 )
                 self._threads.append(thread)
                 thread.start()
@@ -302,7 +314,7 @@ class ThreadExecutor:
         if interrupt(work, thread.ident or 0, thread.connections, flag):
             thread.calls.interrupt()
             thread.given_up_at = time.monotonic() + self._settings.abandon_after
-            log_interrupted(work, flag)
+            self._log.interrupted(work, flag)
 
     def _give_up(self, thread: CheckThread, work: Work) -> float:
         """Cut the connections of a thread that did not notice, then abandon it.
@@ -343,5 +355,5 @@ class ThreadExecutor:
             work.pk,
             thread.name,
             self.abandoned,
-            extra={"action": "abandoned", "model": work.model._meta.label, "pk": work.pk},
+            extra={"action": "abandoned", **work_fields(work, self._log.worker)},
         )

@@ -13,8 +13,9 @@ from django.db import DatabaseError, InterfaceError
 from django_fsmworker.graph import State
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
+from django_fsmworker.runner.execution.ages import outlived, too_early
 from django_fsmworker.runner.execution.guards import Decision, decisions
-from django_fsmworker.runner.execution.outcomes import OutcomeBuilder, too_early
+from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.in_flight.attempts import Attempt, Work, attempts_of, together
 from django_fsmworker.runner.in_flight.queues import ResultQueue, WorkQueue
 from django_fsmworker.store import Store
@@ -118,6 +119,11 @@ def _by_state(works: list[Work]) -> dict[tuple[Store, State], list[Work]]:
 
 
 def _in_time(attempt: Attempt, age: float) -> bool:
-    """Whether guards count yet: a swept row may be claimed for its timeout before they do."""
+    """Whether guards count: a swept row may be claimed for its timeout before they do.
+
+    They count no more when the row's life is over.
+    """
     row, state = attempt.row, attempt.state
+    if outlived(row, state, age):
+        return False
     return not too_early(row, state, age) and not (state.swept and age < state.start_after)

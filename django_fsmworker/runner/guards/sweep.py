@@ -10,6 +10,7 @@ from django_fsmworker.logs import logger_for
 from django_fsmworker.models.fields import present_columns
 from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.execution.writing import wake_events_of, write_or_fail
+from django_fsmworker.runner.in_flight.log_fields import row_fields
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import blames_statement, is_contention, is_outage
 from django_fsmworker.store.failures import Failure
@@ -106,5 +107,8 @@ class Sweep:
                 "sweep.",
                 self._model._meta.label,
                 key,
-                extra={"action": "refused", "model": self._model._meta.label, "pk": key},
+                extra={
+                    "action": "refused",
+                    **row_fields([row], key, self._state.name, self._worker),
+                },
             )

@@ -17,7 +17,8 @@ from django_fsmworker.runner.announcer import Announcer
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
-from django_fsmworker.runner.execution.writing import changes_of, log_failures, signals_of
+from django_fsmworker.runner.execution.attempt_log import AttemptLog
+from django_fsmworker.runner.execution.writing import changes_of, signals_of
 from django_fsmworker.runner.guards.schedule import SweepSchedule
 from django_fsmworker.runner.guards.sweep import Sweep
 from django_fsmworker.runner.main_loop import Duty, Wakeup
@@ -60,7 +61,7 @@ class Sweeper(threading.Thread):
         on_due: Callable[[Any, str, float], None],
         wake: Callable[[], None],
         duty: Duty | None = None,
-        check_logger: str | None = None,
+        log: AttemptLog | None = None,
         is_paused: Callable[[Store, Any, str], bool] = lambda store, model, state: False,
     ) -> None:
         super().__init__(name="fsmworker-sweeping", daemon=True)
@@ -69,7 +70,7 @@ class Sweeper(threading.Thread):
         self._on_due = on_due
         self._wake_runner = wake
         self._duty = duty or Duty()
-        self._check_logger = check_logger
+        self._log = log or AttemptLog(worker)
         self._is_paused = is_paused
         self._states = [
             SweptState(store, model, state, SweepSchedule(state.retry_after))
@@ -210,7 +211,7 @@ class Sweeper(threading.Thread):
     def _failed(self, swept: SweptState, outcome: Outcome, error: Exception) -> None:
         """Count and announce a row that is written as failed."""
         self._counters.add(swept.model, Ending.FAILED)
-        log_failures(swept.model, [outcome], self._worker, self._check_logger)
+        self._log.failed([(None, outcome)])
         self._announcer.announce(signals_of(swept.model, [outcome], swept.store.alias))
         for due_in in (outcome.delay, outcome.timeout):
             if due_in is not None:

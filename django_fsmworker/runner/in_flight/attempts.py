@@ -17,6 +17,7 @@ from django_fsmworker.logs import logger_for
 from django_fsmworker.models.entering import was_moved
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.runner.counters import SUPERSEDED, Counters
+from django_fsmworker.runner.in_flight.log_fields import row_fields
 from django_fsmworker.store import Fence, Outcome, Store
 from django_fsmworker.store.fence import taken_over
 
@@ -42,7 +43,8 @@ class Attempt:
     ``began`` and ``steps`` count from the claim on, through all states in which the row ran on.
 
     ``is_async``: the check runs on an event loop, and not on a thread of its own. ``share``: how
-    much of a slot the row takes, in parts of ``WHOLE``. Both are asked for again and again.
+    much of a slot the row takes, in parts of ``WHOLE``. ``suspect``: the row's lease had lapsed, so
+    the process that held it may have died of the row. All three are asked for again and again.
     ``size``: the bytes that the row is taken to hold.
 
     ``lock`` guards ``finished``: whoever wants to interrupt the check proves under the lock that
@@ -50,12 +52,14 @@ class Attempt:
     may have changed this instance, so it is loaded again before the next call. ``revoked``: the row
     was moved, and stays leased until its check has ended. ``deaths``: how many processes are known
     to have ended while they ran this suspect; ``examined``: one more is noted, should this one.
+    ``trace_id``: the trace that the check is part of, if there is one.
     """
 
     store: Store
     row: Any
     pk: Any
     token: int
+    suspect: bool
     state: State
     is_async: bool
     share: int
@@ -77,6 +81,7 @@ class Attempt:
     examined: bool = False
     noted: bool = False
     stale: bool = False
+    trace_id: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -86,11 +91,6 @@ class Attempt:
     @property
     def fence(self) -> Fence:
         return Fence(self.pk, self.token, self.state.name)
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the row's lease had lapsed: the process that held it may have died of the row."""
-        return taken_over(self.token)
 
     @property
     def among_few(self) -> bool:
@@ -133,7 +133,21 @@ def attempts_at(
         age = (values["state_lease"] - values["state_changed"]).total_seconds() - lease
         pk, token = key_of(row), values["state_claim"]
         attempts.append(
-            Attempt(store, row, pk, token, state, is_async, share, age, sent, until, now, size)
+            Attempt(
+                store,
+                row,
+                pk,
+                token,
+                taken_over(token),
+                state,
+                is_async,
+                share,
+                age,
+                sent,
+                until,
+                now,
+                size,
+            )  # fmt: skip
         )
     return attempts
 
@@ -161,6 +175,7 @@ class Batch:
     finished: bool = False
     overran: bool = False
     cancelled: bool = False
+    trace_id: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     among_few: ClassVar[bool] = False  # suspects with known deaths share no call
     alone: ClassVar[bool] = False
@@ -213,6 +228,12 @@ Result: TypeAlias = Outcome | Sequence[Outcome | None] | Literal[Again.IN_HALVES
 def attempts_of(work: Work) -> list[Attempt]:
     """The attempts that share one call."""
     return work.attempts if isinstance(work, Batch) else [work]
+
+
+def work_fields(work: Work, worker: str) -> dict[str, Any]:
+    """The extra fields of a line of the log about a call, beside its action."""
+    rows = [each.row for each in attempts_of(work)]
+    return row_fields(rows, work.pk, work.state.name, worker, trace_id=work.trace_id)
 
 
 def flag_as(work: Work, flag: str) -> bool:
@@ -305,8 +326,10 @@ class InFlight:
         self,
         counters: Counters | None = None,
         on_remove: Callable[[], None] = lambda: None,
+        worker: str = "",
     ) -> None:
         self._counters = counters or Counters()
+        self._worker = worker
         self._on_remove = on_remove
         self._attempts: set[Attempt] = set()
         self._latest: dict[tuple[Any, Any], Attempt] = {}
@@ -366,7 +389,7 @@ class InFlight:
         displaced, added = [], list(attempts)
         with self._changed:
             for attempt in added:
-                row = attempt.model, attempt.pk
+                row = type(attempt.row), attempt.pk
                 earlier = self._latest.get(row)
                 if earlier is not None and not earlier.finished:
                     displaced.append(earlier)
@@ -381,7 +404,7 @@ class InFlight:
             removed = self._attempts.intersection(attempts)
             self._attempts -= removed
             for attempt in removed:
-                row = attempt.model, attempt.pk
+                row = type(attempt.row), attempt.pk
                 if self._latest.get(row) is attempt:
                     del self._latest[row]
             self._count(removed - self._aside, -1)
@@ -407,7 +430,7 @@ class InFlight:
                 attempt.model._meta.label,
                 attempt.pk,
                 attempt.state,
-                extra={"action": "superseded", "pk": attempt.pk, "state": str(attempt.state)},
+                extra={"action": "superseded", **work_fields(attempt, self._worker)},
             )
         self.remove(each for each in attempts if not each.revoked)
 

@@ -365,13 +365,13 @@ class ReadyQueue:
             self._give_back(work)
             self._offer_others(work)
             return False
-        if work.alone:
+        if work.suspect and work.alone:
             if not self._may_run_alone(work):  # type: ignore[arg-type]
                 return False
         elif self._alone is not None:
             self._wait_for_suspect()
             return self._unless_closed(work) and self._may_start(work)
-        elif work.among_few and not self._is_of_few(work):
+        elif work.suspect and work.among_few and not self._is_of_few(work):
             return False
         return self._cap is None or self._below_cap(work)
 

@@ -31,14 +31,15 @@ class PauseBook:
         self._ends = dict.fromkeys(aliases, float("inf"))
         self._doubted: set[str] = set()
         self._lock = threading.Lock()
-        self._lanes: dict[tuple[Any, str], set[str]] = {}
+        self.lanes: dict[tuple[Any, str], set[str]] = {}
+        """The digests of the paused keys, by model and state; "" for the whole state."""
         self.version = 0
         """Goes up with every answer of a database."""
         self.trials: dict[tuple[Any, str], int] = {}
         """The pauses of breakers that wait for a trial, by model and state."""
 
     def __bool__(self) -> bool:
-        return bool(self._lanes)
+        return bool(self.lanes)
 
     def ask_at(self, store: Store, *, all_paused: bool) -> float:
         """The moment from which on the database has to be asked before the next claim.
@@ -80,7 +81,7 @@ class PauseBook:
             for outcome in asked:
                 request: Any = outcome.pause
                 digest = key_digest(request.key)
-                self._lanes.setdefault((model, outcome.source), set()).add(digest)
+                self.lanes.setdefault((model, outcome.source), set()).add(digest)
             self.version += 1
         self.doubt()
 
@@ -92,21 +93,21 @@ class PauseBook:
 
     def stops(self, model: Any, state: str) -> bool:
         """Whether the whole state is paused."""
-        found = self._lanes.get((model, state))
+        found = self.lanes.get((model, state))
         return found is not None and "" in found
 
     def keys(self, model: Any, state: str) -> set[str]:
         """The digests of the keys of this state that are paused."""
-        return self._lanes.get((model, state), set())
+        return self.lanes.get((model, state), set())
 
     def stops_work(self, work: Work) -> bool:
         """Whether a call that has not begun is not to begin."""
-        if not self._lanes:
+        if not self.lanes:
             return False
         return any(self._stops_attempt(each) for each in attempts_of(work))
 
     def _stops_attempt(self, attempt: Attempt) -> bool:
-        found = self._lanes.get((attempt.model, attempt.state.name))
+        found = self.lanes.get((attempt.model, attempt.state.name))
         if not found:
             return False
         return "" in found or digest_of(attempt) in found
@@ -121,7 +122,7 @@ class PauseBook:
                         trials[lane] = pause.pk
                     else:
                         lanes.setdefault(lane, set()).add(pause.digest)
-        self._lanes, self.trials = lanes, trials
+        self.lanes, self.trials = lanes, trials
         self.version += 1
 
     def _lanes_of(self, alias: str, pause: Paused) -> Iterable[tuple[Any, str]]:

@@ -253,6 +253,9 @@ def settle(
     def due(entered: str) -> str:
         term, params = _next_sql(t, outcomes, entered, now)
         asked.extend(params)
+        if (ends := t.life_ends(like.target)) is not None:
+            either = f"COALESCE({term}, {NEVER}), COALESCE({ends}, {NEVER})"
+            term = f"NULLIF(LEAST({either}), {NEVER})"
         if like.moved or like.failures:
             return term
         is_touched = touched_sql(t.next, t.lease)

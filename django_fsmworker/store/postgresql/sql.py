@@ -246,13 +246,14 @@ def settle(
     t, after = table, "* interval '1 second'"
     held, outcome, row = map(t.alias, ("held", "outcome", "row"))
     is_touched = touched_sql(t.next, t.lease)
+    ends = t.life_ends_in(f"{held}.target")
     changes = columns_entering(
         state=f"{held}.target",
         now=now,
         due=lambda entered: (
             f"LEAST({now} + {held}.delay {after}, {entered} + {held}.timeout {after}, "
             f"CASE WHEN NOT {held}.moved AND {held}.failures = 0 AND {is_touched} "
-            f"THEN {t.next} END)"
+            f"THEN {t.next} END{f', {ends}' if ends else ''})"
         ),
         failures=f"{held}.failures",
         lease=lease,
@@ -331,19 +332,23 @@ def sweep(table: Table, rows: QuerySet[Any], target: State, now: str) -> Term | 
         select, params = found.query.get_compiler(table.database).as_sql()
     except EmptyResultSet:
         return None
-    before, after = _around(table, name, now)
+    before, after = _around(table, name, now, table.life_ends(target.name))
     history = [target.name] if table.history else []
     return f"{before}{select}{after}", [*params, *history, target.first_due, target.name]
 
 
 @cache
-def _around(table: Table, name: str, now: str) -> tuple[str, str]:
-    """What comes before and after the SELECT, in which the table has that ``name``."""
+def _around(table: Table, name: str, now: str, life_ends: str | None) -> tuple[str, str]:
+    """What comes before and after the SELECT, in which the table has that ``name``.
+
+    ``life_ends`` is the column with the end of a row's life, where that counts.
+    """
     t, free = table, table.alias("free")
+    first_due = f"{now} + %s::float8 * interval '1 second'"
     changes = columns_entering(
         state="%s",
         now=now,
-        due=lambda _: f"{now} + %s::float8 * interval '1 second'",
+        due=lambda _: f"LEAST({first_due}, {life_ends})" if life_ends else first_due,
         failures="0",
         lease="NULL",
         claim="NULL",

@@ -187,13 +187,16 @@ def settle(table: Table, returned: str) -> str:
     parts = ", ".join(f"value ->> {at} AS {name}" for at, name in enumerate(OUTCOME))
     named = zip(_key(t, one), t.key_parts, strict=True)
     keys = ", ".join(f"{part} AS {name}" for part, name in named)
+    due = (
+        f"CASE WHEN NOT {row}.moved AND {row}.failures = 0 AND {touched_sql(t.next, t.lease)} "
+        f"THEN min({t.next}, {row}.due) ELSE {row}.due END"
+    )
+    if (ends := t.life_ends_in(f"{row}.target")) is not None:
+        due = f"min(COALESCE({due}, {ends}), COALESCE({ends}, {due}))"
     changes = columns_entering(
         state=f"{row}.target",
         now="%s",
-        due=lambda _: (
-            f"CASE WHEN NOT {row}.moved AND {row}.failures = 0 AND {touched_sql(t.next, t.lease)} "
-            f"THEN min({t.next}, {row}.due) ELSE {row}.due END"
-        ),
+        due=lambda _: due,
         failures=f"{row}.failures",
         lease="%s",
         claim="%s",

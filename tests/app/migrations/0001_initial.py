@@ -453,6 +453,89 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="Stay",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state_changed",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        default=django.utils.timezone.now,
+                        editable=False,
+                    ),
+                ),
+                (
+                    "state_next",
+                    models.DateTimeField(
+                        blank=True,
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        null=True,
+                    ),
+                ),
+                ("state_lease", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "state_failures",
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("new", "new"),
+                            ("held", "held"),
+                            ("timed", "timed"),
+                            ("swept", "swept"),
+                            ("guarded", "guarded"),
+                            ("together", "together"),
+                            ("whole", "whole"),
+                            ("leaving", "leaving"),
+                            ("done", "done"),
+                            ("gone", "gone"),
+                        ],
+                        db_default="new",
+                        default="new",
+                        editable=False,
+                        max_length=100,
+                    ),
+                ),
+                ("state_life_ends", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_history", models.JSONField(db_default=[], default=list, editable=False)),
+                ("answer", models.CharField(blank=True, default="", max_length=40)),
+                ("flag", models.BooleanField(default=False)),
+                ("booked", models.DateTimeField(null=True)),
+            ],
+            options={
+                "abstract": False,
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state_next__isnull", False)),
+                        fields=["state", "state_next"],
+                        name="tests_stay_acbd1b_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("state__in", ["guarded", "leaving", "new", "together", "whole"]),
+                            ("state_next__isnull", True),
+                        ),
+                        fields=["state"],
+                        name="tests_stay_d2addb_stranded",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "swept")),
+                        fields=["id"],
+                        name="tests_stay_8737e2_swept",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="Letter",
             fields=[
                 (
@@ -2242,6 +2325,80 @@ class Migration(migrations.Migration):
                         ),
                         fields=["state", "rank", "state_next"],
                         name="tests_parcel_11f191_key",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Traced",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state_changed",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        default=django.utils.timezone.now,
+                        editable=False,
+                    ),
+                ),
+                (
+                    "state_next",
+                    models.DateTimeField(
+                        blank=True,
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        null=True,
+                    ),
+                ),
+                ("state_lease", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "state_failures",
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("new", "new"),
+                            ("grouped", "grouped"),
+                            ("calm", "calm"),
+                            ("held", "held"),
+                            ("done", "done"),
+                        ],
+                        db_default="new",
+                        default="new",
+                        editable=False,
+                        max_length=100,
+                    ),
+                ),
+                (
+                    "state_trace",
+                    models.CharField(
+                        blank=True, db_default="", default="", editable=False, max_length=55
+                    ),
+                ),
+                ("mode", models.CharField(default="finish", max_length=40)),
+            ],
+            options={
+                "abstract": False,
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state_next__isnull", False)),
+                        fields=["state", "state_next"],
+                        name="tests_traced_1789c1_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("state__in", ["calm", "grouped", "new"]), ("state_next__isnull", True)
+                        ),
+                        fields=["state"],
+                        name="tests_traced_8b107d_stranded",
                     ),
                 ],
             },

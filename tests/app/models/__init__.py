@@ -32,6 +32,8 @@ from tests.app.models.kinds import (
 from tests.app.models.letters import Letter, LetterStates
 from tests.app.models.parcels import Parcel, ParcelStates
 from tests.app.models.purchases import Purchase, PurchaseStates
+from tests.app.models.stays import Stay, StayStates
+from tests.app.models.traced import Traced, TracedStates
 from tests.app.models.trouble import CheckLog, Trouble, TroubleStates
 
 __all__ = [
@@ -79,8 +81,12 @@ __all__ = [
     "RelatedKind",
     "Reminder",
     "RoutedKind",
+    "Stay",
+    "StayStates",
     "TextKey",
     "TextKind",
+    "Traced",
+    "TracedStates",
     "Trouble",
     "TroubleStates",
     "UUIDKey",

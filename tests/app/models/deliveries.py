@@ -52,6 +52,8 @@ class Endpoint(models.Model):
 
 
 class Delivery(StatorModel):
+    state_tenant = "endpoint"
+
     state = StateField(DeliveryStates)
     state_history = StateHistoryField()
     endpoint = models.ForeignKey(Endpoint, models.SET_NULL, null=True, related_name="+")

@@ -1,0 +1,43 @@
+"""The extra fields that a line of the log about rows has, beside its action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django_fsmworker.models.fields import parked_count
+from django_fsmworker.models.tenants import tenant_of
+
+
+def row_fields(
+    rows: Sequence[Any],
+    pk: Any,
+    state: str,
+    worker: str,
+    *,
+    attempt: int | None = None,
+    trace_id: str = "",
+) -> dict[str, Any]:
+    """The fields of a line about ``rows`` of one model, which the line calls ``pk``.
+
+    ``attempt`` counts those in a row that failed, this one included; None: it is worked out.
+    Without a trace, and for a model that names no tenant, there is no field for it.
+    """
+    fields = {
+        "model": type(rows[0])._meta.label,
+        "pk": pk,
+        "state": state,
+        "attempt": attempt or max(map(_attempt, rows)),
+        "worker": worker,
+    }
+    tenants = {str(tenant): tenant for tenant in map(tenant_of, rows)}
+    if len(tenants) == 1 and (tenant := tenants.popitem()[1]) is not None:
+        fields["tenant"] = tenant
+    if trace_id:
+        fields["trace_id"] = trace_id
+    return fields
+
+
+def _attempt(row: Any) -> int:
+    failures: int = row.__dict__.get("state_failures") or 0
+    return 1 + (failures if failures >= 0 else parked_count(failures))
