@@ -123,6 +123,7 @@ def is_too_wide(page: Page) -> bool:
 
 def barriers(page: Page, script: Path) -> list[str]:
     """What axe finds serious about the page; its context has to bypass the policy."""
+    page.wait_for_load_state()
     page.add_script_tag(path=script)
     found = page.evaluate("left_out => axe.run({exclude: left_out})", LEFT_OUT)
     return [

@@ -70,6 +70,7 @@ def test_nothing_keeps_anybody_from_using_the_pages(
             found.append(f"{name} has to be scrolled to the side")
     page.goto(DASHBOARD)
     section(page, "failures").get_by_role("button", name="Retry now").first.click()
+    page.get_by_label("Reason").wait_for()
     found += barriers(page, script)
 
     assert found == []
