@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 
 from django_fsmworker.admin.columns import badge
 from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.row_events import RowEvents, events_of_row
 from django_fsmworker.admin.row_verbs import PERMISSIONS, Verb, carry_out, verbs
 from django_fsmworker.admin.timeline import Step, timeline
 from django_fsmworker.exceptions import NotAllowed, UnknownState
@@ -38,6 +39,7 @@ class RowPanel:
     reasons: tuple[Any, ...]
     verbs: list[Button]
     steps: list[Step]
+    events: RowEvents | None
 
 
 class RowPagePart(StyledPart):
@@ -153,7 +155,8 @@ class RowPagePart(StyledPart):
         except ObjectDoesNotExist:  # deleted since it was loaded
             return None
         buttons = [Button(each.label, each.refusal, self._state_url(row, each)) for each in found]
-        return RowPanel(badge(row), explanation.reasons, buttons, timeline(row))
+        events = events_of_row(self.admin_site, request, row)
+        return RowPanel(badge(row), explanation.reasons, buttons, timeline(row), events)
 
     def _state_url(self, row: Any, verb: Verb) -> str:
         args = [quote(row.pk), verb.name, *([verb.subject] if verb.subject else [])]
