@@ -105,7 +105,7 @@ def concluded(said: Said) -> int:
     for line in sums.lines():
         _say(line)
     _say()
-    _say("Look at them: python manage.py createsuperuser; python manage.py runserver; ")
+    _say("Next: python manage.py createsuperuser, then python manage.py runserver, and")
     _say("http://127.0.0.1:8000/orders/ is a page on which you approve, cancel and pay.")
     return 0 if sums.adds_up else 1
 

@@ -16,6 +16,7 @@ from django_fsmworker.management.stator_commands.selection import key_named
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
+    add_action,
     alias_of,
     login,
     model_of,
@@ -38,7 +39,7 @@ class EventsSubcommand(Subcommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        listed = _add(actions, "list", "those on record, the next to fire first")
+        listed = add_action(actions, "list", "those on record, the next to fire first")
         listed.add_argument("label", nargs="?", metavar="app.Model", help="only those of its rows")
         listed.add_argument("--row", metavar="PK", help="only those of this row")
         listed.add_argument("--trigger", help="only those of this name")
@@ -50,13 +51,13 @@ class EventsSubcommand(Subcommand):
             "--limit", type=int, default=LIMIT, metavar="N",
             help="no more than so many (default: %(default)d)",
         )  # fmt: skip
-        shown = _add(actions, "show", "everything on record about an event, and what it waits for")
+        shown = add_action(actions, "show", "all that is on record about an event")
         shown.add_argument("id", type=int, metavar="ID", help="its id")
         for action, what in (
             ("cancel", "cancel events that are not delivered"),
             ("retry", "try events now that wait, have failed, or were discarded or cancelled"),
         ):
-            own = _add(actions, action, what)
+            own = add_action(actions, action, what)
             own.add_argument("ids", nargs="+", type=int, metavar="ID", help="their ids")
             own.add_argument("--by", default=login(), help="who does it (default: this login)")
             own.add_argument("--reason", default="", help="why; it is put on record")
@@ -126,14 +127,6 @@ def _do(verb: Callable[[int, str], bool], done: str, options: dict[str, Any], ou
     for event in left:
         out.line(f"The event {event} is left as it is: it has come to its end, or is not there.")
     return ExitCode.FOUND if left else ExitCode.DONE
-
-
-def _add(actions: Any, name: str, what: str) -> argparse.ArgumentParser:
-    """An action that takes the options of every subcommand, also after its own name."""
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
-    parser.add_argument("--database", metavar="ALIAS", default=argparse.SUPPRESS)
-    return parser
 
 
 def _chosen(options: dict[str, Any]) -> QuerySet[Event]:
