@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from django_fsmworker import clock
 from django_fsmworker.events import submit_event
+from django_fsmworker.events.endings import release
 from django_fsmworker.graph import EventInfo
 from django_fsmworker.models import Event
+from django_fsmworker.models.event import events_of
 from django_fsmworker.testing import run_until_idle, travel
 from tests.app.models import Account
 from tests.app.models.accounts import ACTIONS
-from tests.database.rows import put
+from tests.database.rows import FUTURE, claim, fetch, put
 from tests.runner.rows import fresh
 
 pytestmark = pytest.mark.django_db
@@ -158,3 +161,14 @@ class TestMoreEventsThanAreReadAtOnce:
         assert last.state_claim is None
         assert last.state_next is not None
         assert last.state_next >= failed.state_next - timedelta(milliseconds=1)
+
+
+def test_one_that_is_given_back_is_due_though_its_claim_was_renewed(row: Account) -> None:
+    row.state_submit("nothing")
+    (event,) = claim(events_of(Account))
+    put(event, state_next=FUTURE)
+
+    release("default", [event])
+
+    assert fetch(event).state_claim is None
+    assert fetch(event).state_next <= clock.now()
