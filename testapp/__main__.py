@@ -1,4 +1,4 @@
-"""``python -m testapp demo [FOLDER]``: see what this package does, on real files."""
+"""See what this package does: ``demo [FOLDER]`` on real files, ``orders N`` with events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-USAGE = "usage: python -m testapp demo [FOLDER] [options]; python -m testapp demo --help tells more"
+USAGE = "usage: python -m testapp demo [FOLDER] [options], or: orders N; --help tells more of each"
 
 
 def main(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] != "demo":
+    if not arguments or arguments[0] not in ("demo", "orders"):
         print(USAGE, file=sys.stderr)
         return 2
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testapp.settings")
@@ -22,10 +22,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         django.setup()
     except (ImproperlyConfigured, OSError) as error:
-        print(f"demo: {error}; look at DATABASE_URL and DATA_DIR.", file=sys.stderr)
+        print(f"{arguments[0]}: {error}; look at DATABASE_URL and DATA_DIR.", file=sys.stderr)
         return 1
-    from testapp.demo.command import run
-
+    if arguments[0] == "demo":
+        from testapp.demo.command import run
+    else:
+        from testapp.trading.command import run
     return run(arguments[1:])
 
 

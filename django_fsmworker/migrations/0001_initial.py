@@ -268,6 +268,10 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "event",
                 "verbose_name_plural": "events",
+                "permissions": (
+                    ("cancel_event", "Can cancel durable events"),
+                    ("retry_event", "Can have durable events tried again"),
+                ),
                 "indexes": [
                     models.Index(
                         condition=models.Q(("state", "pending")),

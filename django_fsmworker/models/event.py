@@ -95,6 +95,10 @@ class Event(StatorModel):
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
+        permissions = (
+            ("cancel_event", "Can cancel durable events"),
+            ("retry_event", "Can have durable events tried again"),
+        )
         indexes = (
             models.Index(
                 fields=["model", "row_hash", "state", "fires_at", "id"],

@@ -1,8 +1,17 @@
-"""Models to try and to copy: the demo's files, and the orders of the README."""
+"""Models to try and to copy: the demo's files, the README's orders, orders that people move."""
 
 from __future__ import annotations
 
 from testapp.models.files import File, FileStates
 from testapp.models.orders import Order, OrderStates
+from testapp.models.trading import Booking, TradeOrder, TradeStates
 
-__all__ = ["File", "FileStates", "Order", "OrderStates"]
+__all__ = [
+    "Booking",
+    "File",
+    "FileStates",
+    "Order",
+    "OrderStates",
+    "TradeOrder",
+    "TradeStates",
+]

@@ -43,6 +43,16 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("label", metavar="app.Model", help="the model that declares the state")
 
 
+def add_action(actions: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """An action of a subcommand, after whose name ``--json`` and ``--database`` may stand, too."""
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    parser.add_argument(
+        "--database", metavar="ALIAS", default=argparse.SUPPRESS, help="the database"
+    )
+    return parser
+
+
 def add_labels(parser: argparse.ArgumentParser) -> None:
     """Any number of models."""
     parser.add_argument(
