@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from django_fsmworker import clock, exceptions
-from django_fsmworker.models import Pause
+from django_fsmworker.models import Event, Pause
 from django_fsmworker.pauses import pause, paused, resume
-from tests.app.models import Delivery, Endpoint, Noop, Parcel, parcels
+from tests.app.models import Account, Delivery, Endpoint, Noop, Parcel, parcels
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import due_in, failure, fresh
 
@@ -150,6 +150,54 @@ class TestByHand:
             pause(Parcel, "plain", key=1)
         with pytest.raises(ValueError, match="A state or a key belongs to a model"):
             pause(key=1)
+
+
+class TestOfEvents:
+    """They wait where the whole model is paused that they are for."""
+
+    @pytest.mark.parametrize("what", [Account, Event, None])
+    def test_they_rest_with_their_model_and_go_on(self, what: Any) -> None:
+        Account.objects.create().state_submit("nothing")
+        pause(what, reason="the bank moves house")
+
+        one_pass(Account)
+        event = Event.objects.get()
+        assert event.state == "pending"
+        assert event.state_explain().reasons[0].code == "paused"
+        resume(what)
+        one_pass(Account)
+        assert fresh(event).state == "delivered"
+
+    def test_they_are_delivered_once_it_is_lifted(
+        self, start_runner: Start, eventually: Any
+    ) -> None:
+        pause(Account)
+        Account.objects.create().state_submit("nothing")
+        runner = start_runner(Account)
+        eventually(lambda: runner.runner.parts.limiter.pauses)
+        assert Event.objects.get().state == "pending"
+
+        resume(Account)
+
+        eventually(lambda: Event.objects.get().state == "delivered")
+
+    def test_they_go_on_beside_a_state_that_rests(self) -> None:
+        Account.objects.create().state_submit("nothing")
+        pause(Account, "open")
+        event = Event.objects.get()
+        assert "paused" not in event.state_explain().codes
+
+        one_pass(Account)
+
+        assert fresh(event).state == "delivered"
+
+    def test_they_go_on_beside_another_model_that_rests(self) -> None:
+        Account.objects.create().state_submit("nothing")
+        pause(Noop)
+
+        one_pass(Account, Noop)
+
+        assert Event.objects.get().state == "delivered"
 
 
 class TestByACheck:
