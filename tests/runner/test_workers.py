@@ -15,7 +15,7 @@ import pytest
 from django_fsmworker import workers
 from django_fsmworker.exceptions import WorkerUnavailable
 from django_fsmworker.models import Worker
-from tests.app.models import Noop, Trouble
+from tests.app.models import Letter, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.held_check import HeldCheck
 
@@ -35,6 +35,11 @@ def registered(start_runner: Start, eventually: Eventually) -> Start:
         return embedded
 
     return start
+
+
+def slow(row: Trouble) -> str:
+    time.sleep(0.1)
+    return "done"
 
 
 def state_of(embedded: Embedded) -> str:
@@ -74,6 +79,33 @@ class TestRecord:
         assert worker.totals["moved"] == 1, done
         held_check.released.set()
         runner.stop()
+
+    def test_says_how_fast_its_checks_are(
+        self, registered: Start, eventually: Eventually, mode: Callable[..., None]
+    ) -> None:
+        mode("slow", slow)
+        Trouble.objects.bulk_create(Trouble(mode="slow") for _ in range(3))
+        Letter.objects.bulk_create(Letter(pause=0.1) for _ in range(4))
+
+        worker_id = registered(Trouble, Letter, heartbeat_interval=0.05).runner.worker_id
+        rows = eventually(
+            lambda: (
+                Trouble.objects.filter(state="done").count() == 3
+                and Letter.objects.filter(state="done").count() == 4
+                and [each for each in workers.get(worker_id).pace if each["state"] == "flying"]
+            )
+        )
+
+        found = {(each["model"], each["state"]): each for each in workers.get(worker_id).pace}
+        assert rows
+        for lane, number in (
+            (("tests.Trouble", "new"), 3),
+            (("tests.Letter", "new"), 4),
+            (("tests.Letter", "flying"), 4),
+        ):
+            assert sum(found[lane]["times"].values()) == number
+            assert min(map(float, found[lane]["times"])) > 0.1
+            assert found[lane]["per_minute"] >= number
 
     def test_of_one_that_ended_says_so(self, registered: Start) -> None:
         embedded = registered(Noop)

@@ -41,6 +41,8 @@ class Attempt:
 
     ``began`` and ``steps`` count from the claim on, through all states in which the row ran on.
 
+    ``started`` and ``ended`` are those of the call of the check, which a batch shares.
+
     ``is_async``: the check runs on an event loop, and not on a thread of its own. ``share``: how
     much of a slot the row takes, in parts of ``WHOLE``. Both are asked for again and again.
     ``size``: the bytes that the row is taken to hold.
@@ -77,6 +79,7 @@ class Attempt:
     examined: bool = False
     noted: bool = False
     stale: bool = False
+    ended: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -161,6 +164,7 @@ class Batch:
     finished: bool = False
     overran: bool = False
     cancelled: bool = False
+    ended: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     among_few: ClassVar[bool] = False  # suspects with known deaths share no call
     alone: ClassVar[bool] = False
@@ -242,6 +246,7 @@ def finish(work: Work) -> bool:
         try:
             with work.lock:
                 work.finished = True
+                work.ended = time.monotonic()
                 if work.overran or work.cancelled:
                     set_async_exc(threading.get_ident(), NOTHING)
             return work.overran or work.cancelled
