@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -90,6 +91,25 @@ class TestByHand:
 
         eventually(lambda: fresh(row).state == "sent")
         assert Pause.objects.get().lifted_by == "bob"
+
+    def test_it_is_obeyed_within_two_seconds_also_without_hints(
+        self, start_runner: Start, eventually: Any
+    ) -> None:
+        start_runner(Parcel, hints=False)
+        row = parcel()
+        eventually(lambda: fresh(row).state == "sent")
+
+        pause(Parcel)
+        until, found = time.monotonic() + 2, []
+        while time.monotonic() < until:  # rows come and go all the time
+            found.append(parcel())
+            time.sleep(0.05)
+        late = parcel()
+        resume_at = time.monotonic() + 0.5
+        eventually(lambda: time.monotonic() > resume_at)
+        assert fresh(late).state == "plain"
+        resume(Parcel)
+        eventually(lambda: {fresh(row).state for row in [*found, late]} == {"sent"})
 
     def test_rows_run_when_it_is_over(
         self, start_runner: Start, eventually: Any, travel: Travel
