@@ -28,6 +28,7 @@ from tests.runner.server import Server
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 BOTH = ("default", "other")
+PODS = {"pod.1", "pod.2"}
 Eventually = Callable[..., Any]
 Start = Callable[..., "Running"]
 
@@ -311,6 +312,24 @@ class TestCommand:
         said = process.stdout
         assert "stopped (default): moved=1 " in said
         assert "stopped (other): moved=1 " in said
+
+    @pytest.mark.once
+    def test_runs_all_in_each_of_several_processes(
+        self, start_process: Callable[..., Process], eventually: Eventually
+    ) -> None:
+        command = ("runstator", "tests.BigKind", "--database=default,other", "--processes=2")
+        process = start_process(*command, "--worker-id=pod", "--poll-interval=0.5")
+        eventually(lambda: {each.id for each in workers.living(databases=BOTH)} >= PODS, 40)
+        rows = [made(BigKind, using) for using in BOTH for _ in range(10)]
+        eventually(lambda: {state(row) for row in rows} == {"done"}, 40)
+
+        workers.get("pod.1", databases=["other"]).stop()
+        eventually(lambda: workers.get("pod.1", databases=["default"]).state == "stopped", 20)
+        assert workers.get("pod.2", databases=BOTH).state == "ready"
+        process.send(signal.SIGTERM)
+
+        assert process.wait() == 0
+        assert "has ended unexpectedly" not in process.stderr
 
     def test_runs_in_each_what_the_routers_keep_there(self, settings: Any) -> None:
         settings.DATABASE_ROUTERS = ["tests.routers.OnlyOne", "tests.routers.ByModel"]

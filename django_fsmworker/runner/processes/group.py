@@ -31,39 +31,33 @@ class RunnerGroup:
     is divided. Raises ``ConfigurationError``.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str | None, Sequence[Any]],
-        *,
-        on_progress: Callable[[], None] | None = None,
-        on_limit: Callable[[], None] | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, models: Mapping[str | None, Sequence[Any]], **options: Any) -> None:
         self._models = models
+        self._options = options
         self._stopping = False
         self._wake = Wakeup()
         self._health_address = ""
         self._up: set[str | None] = set()
         self._told: set[str | None] = set()
         self._lock = threading.Lock()
-        self._options = {**options, "on_limit": on_limit or self.stop, "on_progress": on_progress}
+        self._tell: Callable[[], None] = lambda: None
         self.runners: list[StatorRunner] = []
         """One for each database, in their order."""
-        self._tell: Callable[[], None] = lambda: None
-        self._worker = self._share(options, on_progress) if len(models) > 1 else None
+        self._worker = self._share(options) if len(models) > 1 else None
         for alias in models:
             self.runners.append(self._make(alias))
 
-    def _share(
-        self, options: Mapping[str, Any], on_progress: Callable[[], None] | None
-    ) -> OneWorker:
+    def _share(self, options: Mapping[str, Any]) -> OneWorker:
+        """Make one worker of several runners, which one stops that reaches a limit."""
         known = RunnerSettings.names()
         settings = RunnerSettings.load(**{k: v for k, v in options.items() if k in known})
         every = dict.fromkeys(model for some in self._models.values() for model in some)
         aliases = [alias for alias in self._models if alias is not None]
         worker = OneWorker(identity_of(every, settings, aliases), runners=self.runners)
         worker.orders.listeners.append(self._look_for_orders)
-        self._tell = on_progress or Liveness(settings.liveness_file).touch_file
+        self._tell = options.get("on_progress") or Liveness(settings.liveness_file).touch_file
+        self._options = {**options, "worker": worker}
+        self._options.setdefault("on_limit", self.stop)
         if settings.max_in_flight_megabytes:
             share = max(1, settings.max_in_flight_megabytes // len(self._models))
             self._options["max_in_flight_megabytes"] = share
@@ -73,8 +67,9 @@ class RunnerGroup:
         options = self._options
         if self._worker is not None:
             options = {**options, "on_progress": lambda: self._progressed(alias)}
-        runner = StatorRunner(self._models[alias], database=alias, worker=self._worker, **options)
-        runner.health_address = self._health_address
+        runner = StatorRunner(self._models[alias], database=alias, **options)
+        if self._health_address:
+            runner.health_address = self._health_address
         return runner
 
     @property
