@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django_fsmworker import workers
 from django_fsmworker.admin.formatting import duration
 from django_fsmworker.admin.graph_page import graph_url_name
-from django_fsmworker.diagnosis.status import Number, StateStatus, status_of
+from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import FailureRecord, StatorModel, Worker
 from django_fsmworker.models.event import is_event
 from django_fsmworker.models.keys import declaring_model
@@ -134,18 +134,13 @@ def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
     return Line(
         name,
         url,
-        _sum(each.rows for each in found),
-        _sum(each.due for each in found),
+        total(each.rows for each in found),
+        total(each.due for each in found),
         duration(max(oldest)) if oldest else "",
-        _sum(each.running for each in found),
-        _sum(each.failing for each in found),
-        _sum(each.parked for each in found),
+        total(each.running for each in found),
+        total(each.failing for each in found),
+        total(each.parked for each in found),
     )
-
-
-def _sum(numbers: Any) -> Number:
-    some = list(numbers)
-    return Number(sum(each.number for each in some), any(each.estimated for each in some))
 
 
 def _with_error(listed: str, error: str) -> str:

@@ -39,6 +39,12 @@ class Number:
         return f"~{self.number}" if self.estimated else str(self.number)
 
 
+def total(numbers: Iterable[Number]) -> Number:
+    """Their sum; an estimate if one of them is."""
+    some = list(numbers)
+    return Number(sum(each.number for each in some), any(each.estimated for each in some))
+
+
 @dataclass(frozen=True, slots=True)
 class StateStatus:
     """The rows of one state; ``oldest_due`` is how many seconds the first has been due.

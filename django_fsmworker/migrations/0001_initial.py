@@ -365,6 +365,14 @@ class Migration(migrations.Migration):
                 ("running", models.JSONField(default=list, verbose_name="running")),
                 ("totals", models.JSONField(default=dict, verbose_name="totals")),
                 (
+                    "pace",
+                    models.JSONField(
+                        default=list,
+                        help_text="Of states with attempts in the last five minutes.",
+                        verbose_name="pace",
+                    ),
+                ),
+                (
                     "wanted",
                     models.CharField(
                         choices=[

@@ -154,6 +154,15 @@ def target_of(model: Any) -> Any:
     return model.state_target or model if is_event(model) else model
 
 
+def record_labels(model: Any) -> tuple[str, str]:
+    """The labels by which records name ``model``, and the model that its rows are events for.
+
+    The latter is empty for a model that is no other's events.
+    """
+    target = model.state_target if is_event(model) else None
+    return declaring_model(model)._meta.label, target._meta.label if target else ""
+
+
 def with_events(models: Iterable[Any]) -> list[Any]:
     """``models``, and the events of each whose graph declares any."""
     own = [model for model in models if not is_event(model)]

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from django_fsmworker import workers
+from django_fsmworker.management.labels import databases_named
 from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
@@ -113,7 +114,7 @@ class WorkersSubcommand(Subcommand):
         served = {label for each in working if each.state == "ready" for label in each.served}
         unserved = [
             model._meta.label
-            for model in stator_models(options["database"])
+            for model in _models(options)
             if model._meta.label not in served and not is_event(model)
         ]
         out.data({"living": len(working), "unserved": unserved})
@@ -169,7 +170,13 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _databases(options: dict[str, Any]) -> list[str] | None:
-    return None if options["database"] is None else [options["database"]]
+    return databases_named(options["database"]) or None
+
+
+def _models(options: dict[str, Any]) -> list[Any]:
+    aliases = databases_named(options["database"])
+    found = [model for alias in aliases for model in stator_models(alias)]
+    return list(dict.fromkeys(found)) if aliases else stator_models(None)
 
 
 def _chosen(options: dict[str, Any]) -> workers.Workers:
