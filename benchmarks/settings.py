@@ -12,6 +12,7 @@ from pathlib import Path
 from testapp.settings import *
 
 DEBUG = False
+ROOT_URLCONF = "benchmarks.app.urls"
 INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "testapp"] + ["benchmarks.app"]
 if "BENCHMARK_MARIADB" in env.ENVIRON:
     DATABASES["mariadb"] = database_from("BENCHMARK_MARIADB")

@@ -31,6 +31,8 @@ nitpick_ignore_regex = [
     ("py:class", r"django_fsmworker\.graph\.backoff\.(Exponential|Linear|Constant)"),
     # A type variable, and what per_loop() returns.
     ("py:class", r"django_fsmworker\.async_resources\.(T|PerLoop)"),
+    # What the runners of one process have in common.
+    ("py:class", r"django_fsmworker\.runner\.stator_runner\.OneWorker"),
     # What a state knows a StateGraph as.
     ("py:class", r"django_fsmworker\.graph\.states\.Graph"),
 ]

@@ -1,7 +1,4 @@
-"""
-See what this package does: ``python -m testapp demo`` on real files, ``python -m testapp admin`` in
-the admin.
-"""
+"""See what this package does: ``demo [FOLDER]`` on files, ``orders N`` with events, ``admin``."""
 
 from __future__ import annotations
 
@@ -10,9 +7,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = {"demo": "testapp.demo.command", "admin": "testapp.admin_demo.command"}
+COMMANDS = {
+    "demo": "testapp.demo.command",
+    "orders": "testapp.trading.command",
+    "admin": "testapp.admin_demo.command",
+}
 USAGE = """\
 usage: python -m testapp demo [FOLDER] [options]
+       python -m testapp orders N [options]
        python -m testapp admin [options]
 Each tells more with --help."""
 

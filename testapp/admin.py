@@ -5,9 +5,14 @@ from __future__ import annotations
 from django.contrib import admin
 
 from django_fsmworker.admin import StatorModelAdmin
-from testapp.models import Endpoint, File, Order, Webhook
+from testapp.models import Endpoint, File, Order, TradeOrder, Webhook
 
 admin.site.register(Order, StatorModelAdmin)
+
+
+@admin.register(TradeOrder)
+class TradeOrderAdmin(StatorModelAdmin):
+    list_display = ("__str__", "quantity", "filled", "paid")
 
 
 @admin.register(File)

@@ -8,7 +8,9 @@ from django_fsmworker.models import Worker
 from django_fsmworker.models.functions import DatabaseLater, DatabaseNow
 
 
-def on_record(worker_id: str, *, silent: float = 0, **columns: Any) -> Worker:
+def on_record(
+    worker_id: str, *, silent: float = 0, using: str = "default", **columns: Any
+) -> Worker:
     """A worker that gave its last sign of life ``silent`` seconds ago."""
     values = {
         "name": "shop", "host": "here", "pid": 7, "incarnation": 1, "status": "ready",
@@ -16,7 +18,7 @@ def on_record(worker_id: str, *, silent: float = 0, **columns: Any) -> Worker:
         "served": {"tests.Noop": "0123456789ab"},
         "running": [{"model": "tests.Noop", "state": "new", "keys": ["5"], "seconds": 9.0}],
     }  # fmt: skip
-    return Worker.objects.create(
+    return Worker.objects.using(using).create(
         id=worker_id,
         started=DatabaseNow(),
         heartbeat=DatabaseLater(-silent),

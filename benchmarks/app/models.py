@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from benchmarks.app.steps import IO_SECONDS, STEPS, TIMER_SECONDS
@@ -143,6 +144,76 @@ class Guarded(StatorModel):
 
     state = StateField(GuardedStates)
     ready = models.BooleanField(default=False)
+
+
+class ReceiverStates(StateGraph):
+    open = State(manual=True)
+
+    open.on("poke", action="note")
+
+    @classmethod
+    def note(cls, row: Any, event: Any) -> None:
+        note(event.id)
+
+
+class Receiver(StatorModel):
+    """A row that is sent durable events, whose action does nothing but note them."""
+
+    state = StateField(ReceiverStates)
+
+
+class PlainEvent(models.Model):
+    """The columns and the indexes of an event's record, declared with Django's own fields."""
+
+    state = models.CharField(max_length=100, default="pending")
+    state_changed = models.DateTimeField(auto_now_add=True)
+    state_next = models.DateTimeField(null=True, auto_now_add=True)
+    state_lease = models.DateTimeField(null=True)
+    state_claim = models.BigIntegerField(null=True)
+    state_failures = models.SmallIntegerField(default=0)
+    model = models.CharField(max_length=200)
+    row = models.CharField(max_length=255)
+    row_hash = models.BigIntegerField()
+    trigger = models.CharField(max_length=100)
+    context = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    by = models.CharField(max_length=255, default="")
+    by_pk = models.CharField(max_length=255, null=True)  # noqa: DJ001 (as the record has it)
+    submitted = models.DateTimeField(auto_now_add=True)
+    fires_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)
+    max_attempts = models.PositiveSmallIntegerField(default=5)
+    idempotency_key = models.CharField(max_length=255, default="")
+    idempotency_digest = models.CharField(max_length=64, null=True)  # noqa: DJ001
+    reason = models.CharField(max_length=255, default="")
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["model", "row_hash", "state", "fires_at", "id"],
+                condition=models.Q(state="pending"),
+                name="benchmarks_event_order",
+            ),
+            models.Index(
+                fields=["state", "model", "state_next"],
+                condition=models.Q(state_next__isnull=False),
+                name="benchmarks_event_due",
+            ),
+            models.Index(
+                fields=["state"],
+                condition=models.Q(state="pending", state_next__isnull=True),
+                name="benchmarks_event_stranded",
+            ),
+            models.Index(
+                fields=["state", "state_changed"],
+                condition=models.Q(state__in=["delivered", "discarded", "failed", "cancelled"]),
+                name="benchmarks_event_expiry",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "idempotency_digest"], name="benchmarks_event_once"
+            )
+        ]
 
 
 class Plain(models.Model):

@@ -9,6 +9,7 @@ from benchmarks.cases import (
     delay,
     drain,
     enqueue,
+    events,
     guards,
     idle,
     in_flight,
@@ -19,6 +20,7 @@ from benchmarks.cases import (
     processes,
     snapshot,
     sqlite,
+    submitting,
     wide,
 )
 from benchmarks.cases.case import Case
@@ -43,6 +45,8 @@ CASES: dict[str, Case] = {
         processes.CASE,
         enqueue.CASE,
         moving.CASE,
+        submitting.CASE,
+        *events.CASES,
     )
 }
 

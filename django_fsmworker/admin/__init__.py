@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django_fsmworker.admin.columns import StateColumns
+from django_fsmworker.admin.events import EventAdmin
 from django_fsmworker.admin.filters import DueFilter, StateFilter
 from django_fsmworker.admin.mixin import StatorModelAdmin, StatorModelAdminMixin
 from django_fsmworker.admin.records import (
@@ -14,6 +15,7 @@ from django_fsmworker.admin.workers import WorkerAdmin
 
 __all__ = [
     "DueFilter",
+    "EventAdmin",
     "FailureRecordAdmin",
     "StateColumns",
     "StateFilter",

@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 
 from django_fsmworker.admin.columns import badge
 from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.row_events import RowEvents, events_of_row
 from django_fsmworker.admin.row_map import row_map
 from django_fsmworker.admin.row_verbs import PERMISSIONS, Verb, carry_out, verbs
 from django_fsmworker.admin.timeline import Step, timeline
@@ -40,6 +41,7 @@ class RowPanel:
     reasons: tuple[Any, ...]
     verbs: list[Button]
     steps: list[Step]
+    events: RowEvents | None
 
 
 class RowPagePart(StyledPart):
@@ -155,8 +157,10 @@ class RowPagePart(StyledPart):
         except ObjectDoesNotExist:  # deleted since it was loaded
             return None
         buttons = [Button(each.label, each.refusal, self._state_url(row, each)) for each in found]
-        steps = timeline(row)
-        return RowPanel(badge(row), row_map(row, steps), explanation.reasons, buttons, steps)
+        steps, events = timeline(row), events_of_row(self.admin_site, request, row)
+        return RowPanel(
+            badge(row), row_map(row, steps), explanation.reasons, buttons, steps, events
+        )
 
     def _state_url(self, row: Any, verb: Verb) -> str:
         args = [quote(row.pk), verb.name, *([verb.subject] if verb.subject else [])]

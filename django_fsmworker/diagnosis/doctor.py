@@ -7,8 +7,10 @@ from typing import Any
 
 from django_fsmworker import clock
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.diagnosis.service import Service
 from django_fsmworker.diagnosis.status import StateStatus, status_of
 from django_fsmworker.graph.durations import span
+from django_fsmworker.models.event import is_event
 from django_fsmworker.store import Store, store_for
 from django_fsmworker.store.statistics import Finding
 
@@ -19,14 +21,14 @@ DUE_FOR_LONG = 300.0
 
 def examine(models: Sequence[Any], using: str) -> Iterator[Finding]:
     """All findings on the database ``using`` and on the tables of ``models`` there."""
-    store = store_for(using)
+    store, service = store_for(using), Service(using)
     yield from _settings(models, store)
     yield from _clock(store)
     yield from store.statistics.examine_database()
     for model in models:
         yield from _table(model, store)
         for each in status_of(model, using):
-            yield from _rows(each)
+            yield from _rows(model, each, service)
 
 
 def _settings(models: Sequence[Any], store: Store) -> Iterator[Finding]:
@@ -61,7 +63,7 @@ def _table(model: Any, store: Store) -> Iterator[Finding]:
     yield from store.statistics.examine_table(model)
 
 
-def _rows(each: StateStatus) -> Iterator[Finding]:
+def _rows(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
     if not each.declared:
         yield Finding(
             "unknown_state",
@@ -71,11 +73,15 @@ def _rows(each: StateStatus) -> Iterator[Finding]:
             evidence={"state": each.state, "rows": each.rows.number},
         )
     elif each.oldest_due is not None and each.oldest_due > DUE_FOR_LONG:
+        if service.held_back(model, each.state).all_wait:
+            return  # somebody, or a breaker, wants it so
         yield Finding(
             "not_run",
             f"A row of {each.model} in the state {each.state} has been due for "
             f"{span(each.oldest_due)}, and {each.due} are due in all: no runner serves the model, "
             f"or too few do.",
-            f"Start 'manage.py runstator {each.model}', or more of them.",
+            "Start 'manage.py runstator' for the models that they are for, or more of them."
+            if is_event(model)
+            else f"Start 'manage.py runstator {each.model}', or more of them.",
             evidence={"state": each.state, "seconds": each.oldest_due, "due": each.due.number},
         )

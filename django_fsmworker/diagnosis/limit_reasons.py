@@ -12,6 +12,7 @@ from typing import Any
 from django_fsmworker.diagnosis.situation import Situation
 from django_fsmworker.diagnosis.wording import when
 from django_fsmworker.graph.durations import span
+from django_fsmworker.models.event import is_event
 from django_fsmworker.models.explanation import Reason
 from django_fsmworker.models.indexes import key_attribute
 from django_fsmworker.models.limits import WHOLE_LANE, Pause, key_digest, key_text
@@ -23,8 +24,11 @@ def paused(of: Situation) -> Iterator[Reason]:
     """It belongs to something that is paused."""
     if of.state is None or not (of.state.automatic or of.is_due):
         return
-    for each in pauses.current(of.store.alias, [of.model._meta.label]):
-        if each.state not in ("", of.row.state) or each.digest not in ("", key_digest(_key(of))):
+    label, target = of.model._meta.label, of.row.model if is_event(of.model) else ""
+    for each in pauses.current(of.store.alias, [label, target]):
+        if not each.is_about(label, of.row.state, target):
+            continue
+        if each.digest not in ("", key_digest(_key(of))):
             continue
         yield _breaker(of, each) if each.kind == Pause.Kind.BREAKER else _pause(of, each)
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from django_fsmworker import workers
+from django_fsmworker.diagnosis.event_reasons import events
 from django_fsmworker.diagnosis.limit_reasons import LIMIT_REASONS
 from django_fsmworker.diagnosis.situation import Situation
 from django_fsmworker.diagnosis.wording import when
@@ -331,6 +332,7 @@ REASONS: tuple[Callable[[Situation], Iterator[Reason]], ...] = (
     unserved,
     lapsed,
     failing,
+    events,
 )
 """All of them, in the order in which they are told."""
 

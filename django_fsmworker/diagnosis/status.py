@@ -41,7 +41,7 @@ class Number:
 
 
 def total(numbers: Iterable[Number]) -> Number:
-    """Their sum, which is an estimate if one of them is."""
+    """Their sum; an estimate if one of them is."""
     some = list(numbers)
     return Number(sum(each.number for each in some), any(each.estimated for each in some))
 

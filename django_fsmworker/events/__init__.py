@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from django_fsmworker.events.intervening import (
+    acancel_event,
+    aretry_event,
+    cancel_event,
+    retry_event,
+)
 from django_fsmworker.events.submission import Submission
 from django_fsmworker.events.submitting import (
-    acancel_event,
     asubmit_event,
     asubmit_events,
-    cancel_event,
     submit_event,
     submit_events,
 )
@@ -15,9 +19,11 @@ from django_fsmworker.events.submitting import (
 __all__ = [
     "Submission",
     "acancel_event",
+    "aretry_event",
     "asubmit_event",
     "asubmit_events",
     "cancel_event",
+    "retry_event",
     "submit_event",
     "submit_events",
 ]

@@ -18,6 +18,8 @@ from django.db.models import QuerySet
 from django_fsmworker.events.endings import Wait, end, fail, pending, postpone, wake_rows
 from django_fsmworker.events.line import ASKED_FOR_LATER, Line, has_failed
 from django_fsmworker.events.overrun import Overrun
+from django_fsmworker.events.reading import read_fired
+from django_fsmworker.events.refusing import SENTENCES
 from django_fsmworker.events.senders import Sender, senders_of
 from django_fsmworker.events.user_code import Surrounding, UserCode
 from django_fsmworker.exceptions import GraphError, Refusal, Retry, TimeoutError, TryAgainLater
@@ -49,20 +51,12 @@ PENDING, DELIVERED, DISCARDED, FAILED = (
 
 # Seconds after which no further event is begun in a transaction: the rows are locked meanwhile.
 BUDGET = 1.0
-MOST_READ = 500
 MOST_TRIES = 3
 HELD_WAIT = 5.0
 LAPSE_SLACK = 0.5
 # Until an event that its row does not take is tried again, if nothing moves the row: half as long
 # as it has waited already, in these bounds. Conditions may look at other rows.
 SHORTEST_WAIT, LONGEST_WAIT = 5.0, 3600.0
-
-SENTENCES: dict[Refusal, str] = {
-    "unknown_event": "The graph declares no such event.",
-    "source_state": "It is not taken in the state {state}.",
-    "condition": "What it needs is not true of the row, which is in the state {state}.",
-    "permission": "Its sender is not allowed to send it in the state {state}.",
-}
 
 
 Move = tuple[Any, Event]  # a row, by its key, and what moves it
@@ -134,7 +128,7 @@ class Delivery:
         self._moved: list[tuple[Any, Event, EventTransition]] = []
         self._revoked: list[Any] = []
         self._senders: dict[int, Sender] = {}
-        self._revokes = self._partial = False
+        self._revokes = False
         self._locked_at: float | None = None
 
     def _deliver(self) -> None:
@@ -192,7 +186,11 @@ class Delivery:
         now: datetime = max(row.fsm_now for row in rows.values())
         self._now, self._locked_at = now, time.monotonic()
         grouped: defaultdict[tuple[int, str], list[Event]] = defaultdict(list)
-        for event in self._read([number for number, _ in rows], now):
+        for event in self._claimed.values():
+            if event.fires_at > now and (event.row_hash, event.row) in rows:  # made due by hand
+                self._waits[event.pk] = Wait((event.fires_at - now).total_seconds())
+        events, partial = read_fired(self._alias, self._label, rows, now)
+        for event in events:
             grouped[event.row_hash, event.row].append(event)
         return [
             Line(
@@ -202,33 +200,11 @@ class Delivery:
                 now,
                 ordered=self._graph.event_order == "row",
                 alone=self._alone,
-                partial=self._partial,
+                partial=partial,
             )
             for name, events in grouped.items()
             if name in rows  # not that of another row with the same hash
         ]
-
-    def _read(self, hashes: list[int], now: datetime) -> list[Event]:
-        """The events of these rows that have fired, in order; not all, if they are very many."""
-        fired = pending(self._alias).filter(
-            model=self._label, row_hash__in=hashes, fires_at__lte=now
-        )
-        fired = fired.order_by("row_hash", "fires_at", "pk")
-        events = list(fired[:MOST_READ])
-        self._partial = len(events) == MOST_READ
-        if not self._partial:
-            return events
-        # The rows behind are left for another time, and so may be a part of the last one's events.
-        last = events[-1].row_hash
-        whole = [event for event in events if event.row_hash != last]
-        part = [event for event in events if event.row_hash == last]
-        if whole:
-            self._partial = False
-            return whole
-        if any(event.state_claim or (event.state_next or now) <= now for event in part):
-            return part
-        # All of them wait. Only those behind them can do anything.
-        return list(fired.filter(state_next__lte=now)[:MOST_READ])
 
     def _refresh(self, lines: Sequence[Line]) -> None:
         """Read rows again that may have changed; one that is gone takes no further events."""

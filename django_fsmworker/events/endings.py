@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
+from django.db.models.functions import Least
 
 from django_fsmworker.models.entering import columns_entering
 from django_fsmworker.models.event import Event, EventStates
@@ -80,12 +81,16 @@ def postpone(alias: str, waits: Mapping[int, Wait]) -> None:
 
 
 def release(alias: str, events: Sequence[Event]) -> None:
-    """Free events that this process has claimed, and not tried; they are due as they were."""
+    """Free events that this process has claimed, and not tried; they are due as they were.
+
+    A renewal of the claim has put that off.
+    """
     by_claim: defaultdict[int | None, list[int]] = defaultdict(list)
     for event in events:
         by_claim[event.state_claim].append(event.pk)
     for claim, keys in by_claim.items():
-        pending(alias).filter(pk__in=keys, state_claim=claim).update(**FREE)
+        claimed = pending(alias).filter(pk__in=keys, state_claim=claim)
+        claimed.update(state_next=Least("state_next", DatabaseNow()), **FREE)
 
 
 def fail(alias: str, key: int, failures: int, wait: float) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django_fsmworker.events.refusing import sentences_of
 from django_fsmworker.models.event import Event
 from django_fsmworker.store.fence import taken_over
 
@@ -18,17 +19,17 @@ ASKED_FOR_LATER = "Its action asked for another try later."
 class Line:
     """The events of ``row``, which is locked, as they were read at ``now`` by the database's clock.
 
-    ``claimed`` are the keys of those that this process has claimed. An event that has failed is
-    tried ``alone``, so that it spoils no other; the row's other events wait meanwhile, if they are
-    ``ordered``. ``stale``: the row may have changed since it was read. ``partial``: the row
-    has more events, which may have to come first once it has moved.
+    ``claimed`` are those that this process has claimed, by their keys, also of other rows. An event
+    that has failed is tried ``alone``, so that it spoils no other; the row's other events wait
+    meanwhile, if they are ``ordered``. ``stale``: the row may have changed since it was read.
+    ``partial``: the row has more events, which may have to come first once it has moved.
     """
 
     def __init__(
         self,
         row: Any,
         events: Sequence[Event],
-        claimed: Collection[int],
+        claimed: Mapping[int, Event],
         now: datetime,
         *,
         ordered: bool,
@@ -89,7 +90,15 @@ class Line:
             self.finished = True
 
     def held_up(self) -> Iterator[Event]:
-        """The events that were not tried and that no other process has claimed."""
+        """The events that were not tried and that no other process has claimed.
+
+        Those of them, too, that were not read, since they are far behind.
+        """
+        read = {event.pk for event in self.events}
+        name = self.events[0].row_hash, self.events[0].row
+        for event in self._claimed.values() if self.partial else ():
+            if event.pk not in read and (event.row_hash, event.row) == name:
+                yield event
         for event in self.events[self._at :]:
             known = event.pk in self._ended or event.pk in self._waiting
             if event.pk in self._claimed or (event.state_claim is None and not self._rests(event)):
@@ -110,10 +119,13 @@ class Line:
             self._at += 1
 
     def _waits(self, event: Event) -> bool:
-        """Whether the event was not taken the last time, and nothing has happened since."""
+        """Whether the event was not taken the last time, and nothing has happened since.
+
+        Whoever moves the row makes it due, but perhaps a moment later, or never if it is killed
+        then. Until then it must not be overtaken, so the row itself is asked.
+        """
         return (
-            event.reason != ""
-            and event.reason != ASKED_FOR_LATER
+            event.reason in sentences_of(self.row.__dict__["state"])
             and self._rests(event)
             and event.state_failures == 0
         )

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connections, models, router, transaction
+from django.db import connections, models, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker import clock
-from django_fsmworker.events.endings import end_all, pending, wake_rows
 from django_fsmworker.events.submission import Checked, Submission, checked, common, of_row, times
 from django_fsmworker.graph.durations import Duration
-from django_fsmworker.models.event import Event, EventStates
+from django_fsmworker.models.event import Event
 from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
 from django_fsmworker.models.fields import loading
 from django_fsmworker.models.functions import SameMoment
@@ -119,24 +118,6 @@ def submit_for(rows: QuerySet[Any], submission: Submission) -> int:
     if number:
         _hint([one], alias)
     return number
-
-
-def cancel_event(event: int, *, using: str | None = None) -> bool:
-    """Cancel an event that is not delivered yet, in the caller's transaction; whether it was.
-
-    False means that it has come to an end already, or is not there. ``using`` is the alias of its
-    database, by default the one that the routers write events to.
-    """
-    alias = using or router.db_for_write(Event)
-    this = pending(alias).filter(pk=event)
-    row = this.values_list("model", "row_hash").first()
-    if row is None:
-        return False
-    with transaction.atomic(using=alias, savepoint=False):
-        if not end_all(this, EventStates.cancelled.name):
-            return False
-        wake_rows(alias, row[0], [row[1]])  # those that wait for it
-    return True
 
 
 def _write(each: Sequence[Checked], alias: str) -> list[int]:
@@ -262,8 +243,3 @@ async def asubmit_events(
 ) -> list[int]:
     """``submit_events()`` for async code."""
     return await sync_to_async(submit_events)(submissions, using=using)
-
-
-async def acancel_event(event: int, *, using: str | None = None) -> bool:
-    """``cancel_event()`` for async code."""
-    return await sync_to_async(cancel_event)(event, using=using)

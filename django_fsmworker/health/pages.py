@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
 from django_fsmworker.health.server import Answer, Page
 from django_fsmworker.metrics.exposition import metrics_page
-from django_fsmworker.metrics.families import Samples, samples_of
+from django_fsmworker.metrics.families import Samples, added_up, samples_of
 from django_fsmworker.metrics.reports import reports
 from django_fsmworker.runner.processes.supervisor import Supervisor
 from django_fsmworker.runner.stator_runner import StatorRunner
@@ -19,11 +19,16 @@ LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 
 def pages_of(runner: StatorRunner) -> dict[str, Page]:
     """The pages of a process that is a runner, by their addresses."""
-    longest = runner.settings.watchdog_interval
+    return pages_of_all([runner])
+
+
+def pages_of_all(runners: Sequence[StatorRunner]) -> dict[str, Page]:
+    """The pages of a process with several runners: each has to be alive, and ready."""
+    longest = runners[0].settings.watchdog_interval
     return {
-        LIVE: _page(lambda: not_alive(runner.status(), longest)),
-        READY: _page(lambda: not_ready(runner.status(), longest)),
-        METRICS: metrics_page(lambda: {0: samples(runner)}),
+        LIVE: _page(lambda: [s for each in runners for s in not_alive(each.status(), longest)]),
+        READY: _page(lambda: [s for each in runners for s in not_ready(each.status(), longest)]),
+        METRICS: metrics_page(lambda: {0: samples_of_all(runners)}),
     }
 
 
@@ -40,6 +45,11 @@ def samples(runner: StatorRunner) -> Samples:
     """The metrics of a runner at this moment."""
     longest = runner.settings.watchdog_interval
     return samples_of(runner, lambda: not not_ready(runner.status(), longest))
+
+
+def samples_of_all(runners: Sequence[StatorRunner]) -> Samples:
+    """The metrics of all runners of a process at this moment."""
+    return added_up([samples(each) for each in runners])
 
 
 def not_alive(status: RunnerStatus, longest: float) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
 from django.core.management.base import CommandError
+from django.db import connections
 
-from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.discovery import is_kept_in, stator_models
 from django_fsmworker.models.event import is_event
 
 
@@ -30,6 +32,36 @@ def chosen_models(
             + ("every model is excluded." if known else "no installed model has a StateField.")
         )
     return left
+
+
+def databases_named(text: str | None) -> list[str]:
+    """The aliases in a text such as ``a,b``; none for None."""
+    aliases = list(dict.fromkeys(filter(None, (text or "").replace(" ", "").split(","))))
+    for alias in aliases:
+        if alias not in connections:
+            raise CommandError(
+                f"There is no database {alias!r}; DATABASES has {', '.join(connections)}."
+            )
+    return aliases
+
+
+def chosen_by_database(
+    labels: list[str], exclude: list[str], aliases: Sequence[str], *, to_run: bool = False
+) -> dict[str, list[Any]]:
+    """By alias, the models that are chosen and that the routers keep there."""
+    if len(aliases) == 1:
+        return {aliases[0]: chosen_models(labels, exclude, aliases[0], to_run=to_run)}
+    models = chosen_models(labels, exclude, None, to_run=to_run)
+    found = {alias: [each for each in models if is_kept_in(each, alias)] for alias in aliases}
+    for alias, some in found.items():
+        if not some:
+            raise CommandError(f"No model is kept in the database {alias!r}; leave that out.")
+    for model in models if labels else ():
+        if not any(model in some for some in found.values()):
+            raise CommandError(
+                f"{model._meta.label} is kept in none of these databases: {', '.join(aliases)}."
+            )
+    return found
 
 
 def _look_up(label: str, known: dict[str, Any]) -> Any:

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django_fsmworker.models.limits import Pause
 from django_fsmworker.runner.counters import EXPIRED, SUPERSEDED
 from django_fsmworker.runner.measurements import Histograms
 from django_fsmworker.runner.stator_runner import StatorRunner
 from django_fsmworker.runner.status import RunningCheck
 
 Kind = Literal["counter", "gauge", "histogram"]
+Joint = Literal["sum", "max", "min"]
 MODEL, STATE = ("model",), ("model", "state")
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One metric: its name, what kind it is, what it says, and by which labels it is kept."""
+    """One metric: its name, what kind it is, what it says, and by which labels it is kept.
+
+    ``joint`` is what several runners of one process come to.
+    """
 
     name: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
+    joint: Joint = "sum"
 
 
 DEFINITIONS = {
     each.name: each
     for each in (
-        Definition("fsmworker_up", "gauge", "1: the process runs and tells of itself."),
-        Definition("fsmworker_ready", "gauge", "1: the process takes up rows; as /readyz says."),
+        Definition(
+            "fsmworker_up", "gauge", "1: the process runs and tells of itself.", joint="max"
+        ),
+        Definition(
+            "fsmworker_ready", "gauge", "1: the process takes up rows; as /readyz says.",
+            joint="min",
+        ),
         Definition("fsmworker_in_flight", "gauge", "Rows that the process holds."),
         Definition(
             "fsmworker_attempts_total", "counter", "Attempts that were settled.",
@@ -57,7 +68,7 @@ DEFINITIONS = {
         Definition("fsmworker_running", "gauge", "Calls of checks that run.", STATE),
         Definition(
             "fsmworker_longest_running_seconds", "gauge", "For how long the first of them has.",
-            STATE,
+            STATE, "max",
         ),
         Definition(
             "fsmworker_abandoned_threads", "gauge", "Calls that were interrupted and do not end."
@@ -69,7 +80,15 @@ DEFINITIONS = {
         ),
         Definition(
             "fsmworker_oldest_due_seconds", "gauge",
-            "For how long the first of them had waited.", MODEL,
+            "For how long the first of them had waited.", MODEL, "max",
+        ),
+        Definition("fsmworker_paused", "gauge", "1: all rows in the state wait.", STATE, "max"),
+        Definition(
+            "fsmworker_paused_keys", "gauge", "Keys of the state whose rows wait.", STATE
+        ),
+        Definition(
+            "fsmworker_breaker_open", "gauge",
+            "1: the state's breaker is open, or one row is tried.", STATE, "max",
         ),
     )
 }  # fmt: skip
@@ -108,7 +127,56 @@ def samples_of(runner: StatorRunner, ready: Callable[[], bool]) -> Samples:
         samples[name] = numbers(
             ((model._meta.label,), runner.counters.total(counted, model)) for model in runner.stores
         )
-    return {**samples, **_measured(runner)}
+    return {**samples, **_held_back(runner), **_measured(runner)}
+
+
+def _held_back(runner: StatorRunner) -> Samples:
+    """What is paused, as the runner knows; nothing of what is not."""
+    paused: set[tuple[str, str]] = set()
+    breakers: set[tuple[str, str]] = set()
+    keys: Counter[tuple[str, str]] = Counter()
+    for model, state, pause in runner.parts.limiter.pauses.in_force():
+        lane = model._meta.label, state
+        if pause.kind == Pause.Kind.BREAKER:
+            breakers.add(lane)
+        elif pause.digest:
+            keys[lane] += 1
+        else:
+            paused.add(lane)
+    return {
+        "fsmworker_paused": numbers((lane, 1) for lane in paused),
+        "fsmworker_paused_keys": numbers(keys.items()),
+        "fsmworker_breaker_open": numbers((lane, 1) for lane in breakers),
+    }
+
+
+def added_up(some: Sequence[Samples]) -> Samples:
+    """The samples of several runners of one process, as those of one."""
+    if len(some) == 1:
+        return some[0]
+    return {
+        name: _joined(definition, [each for samples in some for each in samples.get(name, [])])
+        for name, definition in DEFINITIONS.items()
+        if any(name in samples for samples in some)
+    }
+
+
+def _joined(definition: Definition, samples: Iterable[Sample]) -> list[Sample]:
+    by_labels: dict[tuple[str, ...], Sample] = {}
+    join: Any = {"sum": lambda a, b: a + b, "max": max, "min": min}[definition.joint]
+    for sample in samples:
+        key = tuple(sample[0])
+        before = by_labels.get(key)
+        if before is None:
+            by_labels[key] = sample
+        elif len(sample) == 2:
+            by_labels[key] = sample[0], join(before[1], sample[1])
+        else:
+            earlier: Any = before
+            pairs = zip(earlier[1], sample[1], strict=True)
+            buckets = [(bound, one + other) for (bound, one), (_, other) in pairs]
+            by_labels[key] = sample[0], buckets, earlier[2] + sample[2]
+    return list(by_labels.values())
 
 
 def numbers(values: Iterable[tuple[tuple[str, ...], Any]]) -> list[Sample]:

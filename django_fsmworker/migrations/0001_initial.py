@@ -268,6 +268,10 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "event",
                 "verbose_name_plural": "events",
+                "permissions": (
+                    ("cancel_event", "Can cancel durable events"),
+                    ("retry_event", "Can have durable events tried again"),
+                ),
                 "indexes": [
                     models.Index(
                         condition=models.Q(("state", "pending")),
@@ -360,6 +364,14 @@ class Migration(migrations.Migration):
                 ("in_flight", models.PositiveIntegerField(default=0, verbose_name="in flight")),
                 ("running", models.JSONField(default=list, verbose_name="running")),
                 ("totals", models.JSONField(default=dict, verbose_name="totals")),
+                (
+                    "pace",
+                    models.JSONField(
+                        default=list,
+                        help_text="Of states with attempts in the last five minutes.",
+                        verbose_name="pace",
+                    ),
+                ),
                 (
                     "wanted",
                     models.CharField(

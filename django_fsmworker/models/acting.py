@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -26,7 +27,7 @@ def act(row: Any, edge: EventTransition, event: EventInfo) -> None:
         return
     action = resolve(row.state_graph, edge.action)
     unsaved.watch(row)
-    if is_coroutine_function(action):
+    if _is_async(getattr(action, "__func__", action)):
         async_to_sync(action)(row, event)
     else:
         action(row, event)
@@ -37,3 +38,14 @@ def act(row: Any, edge: EventTransition, event: EventInfo) -> None:
         )
     if names := unsaved.fields(row):
         row.save(update_fields=names)
+
+
+def _is_async(call: Any) -> bool:
+    """Whether ``call`` is ``async def``; remembered, since every event asks, and it takes long."""
+    try:
+        return _known(call)
+    except TypeError:  # an object without a hash
+        return is_coroutine_function(call)
+
+
+_known = lru_cache(maxsize=1000)(is_coroutine_function)

@@ -95,6 +95,10 @@ class Event(StatorModel):
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
+        permissions = (
+            ("cancel_event", "Can cancel durable events"),
+            ("retry_event", "Can have durable events tried again"),
+        )
         indexes = (
             models.Index(
                 fields=["model", "row_hash", "state", "fires_at", "id"],
@@ -148,6 +152,15 @@ def is_event(model: Any) -> bool:
 def target_of(model: Any) -> Any:
     """The model whose events ``model`` are; any other model itself."""
     return model.state_target or model if is_event(model) else model
+
+
+def record_labels(model: Any) -> tuple[str, str]:
+    """The labels by which records name ``model``, and the model that its rows are events for.
+
+    The latter is empty for a model that is no other's events.
+    """
+    target = model.state_target if is_event(model) else None
+    return declaring_model(model)._meta.label, target._meta.label if target else ""
 
 
 def with_events(models: Iterable[Any]) -> list[Any]:

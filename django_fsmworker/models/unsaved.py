@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Collection
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from types import NoneType
@@ -21,6 +21,7 @@ SEEN = "_state_seen"
 
 
 PLAIN = (NoneType, bool, int, float, str, bytes, Decimal, UUID, date, timedelta, time)
+PLAIN_TYPES = frozenset((*PLAIN, datetime))
 
 
 class Snapshot:
@@ -64,7 +65,12 @@ def _are_equal(one: Any, other: Any) -> bool:
 
 def watch(row: Any) -> None:
     """Remember the values of ``row``'s own fields, under ``SEEN`` in its ``__dict__``."""
-    row.__dict__[SEEN] = {name: Snapshot(value) for name, value in _values(row).items()}
+    row.__dict__[SEEN] = {name: _seen(value) for name, value in _values(row).items()}
+
+
+def _seen(value: Any) -> Any:
+    """What is kept of a value: itself, if nothing can change in it."""
+    return value if type(value) in PLAIN_TYPES else Snapshot(value)
 
 
 def saved(row: Any, names: Collection[str] | None = None) -> None:
@@ -75,7 +81,7 @@ def saved(row: Any, names: Collection[str] | None = None) -> None:
     for field in row._meta.concrete_fields:
         if names is None or field.name in names or field.attname in names:
             if field.attname in row.__dict__:
-                seen[field.attname] = Snapshot(row.__dict__[field.attname])
+                seen[field.attname] = _seen(row.__dict__[field.attname])
 
 
 def fields(row: Any) -> list[str]:
@@ -84,7 +90,13 @@ def fields(row: Any) -> list[str]:
     if not has_key(row):
         return []
     now = _values(row)
-    return sorted(name for name in seen if name in now and not seen[name].is_of(now[name]))
+    return sorted(name for name in seen if name in now and not _is(seen[name], now[name]))
+
+
+def _is(seen: Any, value: Any) -> bool:
+    if isinstance(seen, Snapshot):
+        return seen.is_of(value)
+    return seen is value or _are_equal(seen, value)
 
 
 @cache

@@ -146,6 +146,9 @@ class Worker(models.Model):
     in_flight = models.PositiveIntegerField(_("in flight"), default=0)
     running = models.JSONField(_("running"), default=list)
     totals = models.JSONField(_("totals"), default=dict)
+    pace = models.JSONField(
+        _("pace"), default=list, help_text=_("Of states with attempts in the last five minutes.")
+    )
     wanted = models.CharField(_("wanted"), max_length=10, choices=ORDERS)
     ordered = models.DateTimeField(_("ordered"), null=True, blank=True)
     ordered_by = models.CharField(_("ordered by"), max_length=200, blank=True)

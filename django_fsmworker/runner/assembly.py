@@ -35,7 +35,7 @@ from django_fsmworker.runner.executors.executor import (
 from django_fsmworker.runner.executors.thread_executor import ThreadExecutor
 from django_fsmworker.runner.guards.evaluator import GuardEvaluator
 from django_fsmworker.runner.guards.sweeper import Sweeper
-from django_fsmworker.runner.heartbeat import Heartbeat, Obedience, Report
+from django_fsmworker.runner.heartbeat import Heartbeat, Obedience, Orders, Report
 from django_fsmworker.runner.hints import HintListeners
 from django_fsmworker.runner.housekeeping import Housekeeping
 from django_fsmworker.runner.identity import Identity
@@ -50,6 +50,7 @@ from django_fsmworker.runner.in_flight.revocations import Revocations
 from django_fsmworker.runner.in_flight.shares import Shares
 from django_fsmworker.runner.main_loop import Duty, Wakeup
 from django_fsmworker.runner.measurements import Measurements
+from django_fsmworker.runner.pace import Paces
 from django_fsmworker.runner.settler import OnSettled, RunOn, Settler
 from django_fsmworker.store import Store
 
@@ -72,10 +73,12 @@ class Parts:
         wakeup: Wakeup,
         report: Callable[[], Report],
         obedience: Obedience,
+        orders: Orders,
     ) -> None:
         self._wakeup = wakeup
         worker = identity.id
         self.measurements = Measurements.of(settings)
+        self.paces = Paces()
         self.duty = duty = Duty(on_change=wakeup.set)
         self.outages = outages = OutageTracker(query_timeouts(settings))
         self.query_watchdog = QueryWatchdog(outages)
@@ -165,6 +168,7 @@ class Parts:
             on_settled,
             log,
             self.measurements,
+            self.paces,
         )
 
         models: dict[str, list[Any]] = {}
@@ -179,6 +183,7 @@ class Parts:
             report,
             obedience,
             lambda alias: self.hints.unheard(alias),
+            orders,
         )
         self.hints = HintListeners(
             stores,
@@ -197,7 +202,15 @@ class Parts:
             wakeup.set()
 
         self.housekeeping = Housekeeping(
-            stores, settings, counters, outages, worker, duty, self._may_be_due, on_rescued
+            stores,
+            settings,
+            counters,
+            outages,
+            worker,
+            duty,
+            self._may_be_due,
+            on_rescued,
+            limiter.pauses.ask if self.measurements is not None else None,
         )
 
     def _may_be_due(self, model: Any) -> bool:

@@ -56,13 +56,17 @@ WANTED = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a runner says of itself with a sign of life. Busy: there are rows, or were just now."""
+    """What a runner says of itself with a sign of life. Busy: there are rows, or were just now.
+
+    ``pace`` is told in the database of each model only.
+    """
 
     busy: bool
     stopping: bool
     in_flight: int
     running: list[dict[str, Any]]
     totals: Mapping[str, int]
+    pace: Mapping[Any, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,30 @@ class Obedience:
     resume: Callable[[], None]
     stop: Callable[[], None]
     stacks: Callable[[], str]
+
+
+class Orders:
+    """What a process is told to be, by database; all heartbeats of the process obey all of it."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self.listeners: list[Callable[[], None]] = []
+        """Called when something else is wanted in any of the databases."""
+
+    @property
+    def wanted(self) -> set[str]:
+        """What is wanted in one database at least."""
+        with self._lock:
+            return set(self._wanted.values())
+
+    def note(self, alias: str, wanted: str) -> None:
+        """This is wanted in that database now."""
+        with self._lock:
+            is_news = self._wanted.get(alias) != wanted
+            self._wanted[alias] = wanted
+        for listener in self.listeners if is_news else ():
+            listener()
 
 
 class Heartbeat(threading.Thread):
@@ -93,6 +121,7 @@ class Heartbeat(threading.Thread):
         report: Callable[[], Report],
         obedience: Obedience,
         unheard: Callable[[str], AbstractContextManager[None]],
+        orders: Orders,
     ) -> None:
         super().__init__(name="fsmworker-heartbeat", daemon=True)
         self.health_address = ""
@@ -105,7 +134,7 @@ class Heartbeat(threading.Thread):
         self._unheard = unheard
         self._query_guards = QueryGuards(outages, models)
         self._registered: set[str] = set()
-        self._wanted: dict[str, str] = {}
+        self._orders = orders
         self._stacks: dict[str, tuple[int, str]] = {}
         self._given: dict[str, int] = {}
         self._began = time.monotonic()
@@ -197,6 +226,7 @@ class Heartbeat(threading.Thread):
             "in_flight": report.in_flight,
             "running": report.running,
             "totals": dict(report.totals),
+            "pace": [each for model in self._models[alias] for each in report.pace.get(model, ())],
             "heartbeat": DatabaseNow(),
             "expires": DatabaseLater(self._settings.heartbeat_timeout),
         }
@@ -214,7 +244,7 @@ class Heartbeat(threading.Thread):
                 self._give_way()
             self._register(alias, values)
             return
-        self._wanted[alias] = orders["wanted"]
+        self._orders.note(alias, orders["wanted"])
         self._ask_for_stacks(alias, orders["stacks_wanted"])
 
     def _register(self, alias: str, values: dict[str, Any]) -> None:
@@ -234,7 +264,7 @@ class Heartbeat(threading.Thread):
                 if not is_event(each)  # whoever runs rows delivers their events
             },
             versions=VERSIONS,
-            options=asdict(settings),
+            options={**asdict(settings), "databases": identity.databases},
             started=DatabaseLater(-lived),
             wanted=WANTED[values["status"]],
             **values,
@@ -248,7 +278,7 @@ class Heartbeat(threading.Thread):
             update_fields=columns,
         )
         self._registered.add(alias)
-        self._wanted[alias] = record.wanted
+        self._orders.note(alias, record.wanted)
         self._given[alias] = record.stacks_given
 
     def _give_way(self) -> None:
@@ -275,7 +305,7 @@ class Heartbeat(threading.Thread):
 
     def _obey(self) -> None:
         """Do what is wanted in any of the databases; to stop goes before to suspend."""
-        wanted = set(self._wanted.values())
+        wanted = self._orders.wanted
         if WorkerStatus.STOPPED in wanted:
             if not self._stop_ordered:
                 self._stop_ordered = True

@@ -65,6 +65,7 @@ class Housekeeping(threading.Thread):
         duty: Duty | None = None,
         may_be_due: Callable[[Any], bool] = lambda model: False,
         on_rescued: Callable[[Any], None] = lambda model: None,
+        look_at_pauses: Callable[[Store], None] | None = None,
     ) -> None:
         super().__init__(name="fsmworker-housekeeping", daemon=True)
         tables = one_a_table(stores)
@@ -76,6 +77,7 @@ class Housekeeping(threading.Thread):
         self._worker = worker
         self._duty = duty or Duty()
         self._may_be_due = may_be_due
+        self._look_at_pauses = look_at_pauses
         self._stopped = threading.Event()
         self._query_guards = QueryGuards(outages, (store.alias for store in stores.values()))
         self._connections: ThreadConnections | None = None
@@ -187,6 +189,7 @@ class Housekeeping(threading.Thread):
             self._next_summary = now + SUMMARY_INTERVAL
             self._try(self.write_summaries)
             self._try(self._drop_orphans)
+            self._try(self._ask_for_pauses)
         if now >= self._next_purge:
             self._next_purge = now + PURGE_INTERVAL
             self._try(self._purge)
@@ -213,6 +216,12 @@ class Housekeeping(threading.Thread):
     def _delete_expired(self, alias: str) -> None:
         if self._duty.may_claim(alias):
             self.expirer.delete_expired(alias)
+
+    def _ask_for_pauses(self, alias: str) -> None:
+        """Learn what is paused also while nothing is due, where somebody can ask for it."""
+        if self._look_at_pauses is not None:
+            for store in {store for _, store in self._stores_of(alias)}:
+                self._look_at_pauses(store)
 
     def _drop_orphans(self, alias: str) -> None:
         """Look at the next records, and drop those whose rows are gone."""

@@ -21,18 +21,22 @@ LONGEST_HOST = 64
 class Identity:
     """The identity of one runner.
 
-    ``incarnation`` is a random number: it tells this process from another one with the same id.
+    ``databases`` are the aliases of all in which it runs rows. ``incarnation`` is a random number:
+    it tells this process from another one with the same id.
     """
 
     id: str
     name: str
     host: str
     pid: int
+    databases: tuple[str, ...] = ()
     incarnation: int = field(default_factory=lambda: secrets.randbits(62))
 
 
-def identity_of(models: Iterable[Any], settings: RunnerSettings, number: int = 0) -> Identity:
-    """The identity of a runner of ``models``; ``number`` is that among several of one command.
+def identity_of(
+    models: Iterable[Any], settings: RunnerSettings, databases: Iterable[str]
+) -> Identity:
+    """The identity of a runner of ``models`` in ``databases``.
 
     Without ``worker_id`` the id is ``<name>.<64 random bits>@<host>``, so that two processes differ
     also where every container has the same name and the same process id.
@@ -42,8 +46,8 @@ def identity_of(models: Iterable[Any], settings: RunnerSettings, number: int = 0
     if settings.worker_id is None:
         own = f"{name}.{secrets.token_hex(8)}@{host[:LONGEST_HOST]}"
     else:
-        own = f"{settings.worker_id}.{number}" if number else settings.worker_id
-    return Identity(own, name, host, os.getpid())
+        own = settings.worker_id
+    return Identity(own, name, host, os.getpid(), tuple(sorted(set(databases))))
 
 
 def name_of(models: Iterable[Any]) -> str:

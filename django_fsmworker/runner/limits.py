@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.runner.counters import Counters
 from django_fsmworker.store import Ending
 
 LOOK_INTERVAL = 1.0
@@ -16,20 +16,23 @@ FAILURES = (Ending.FAILED, Ending.OVERRAN)
 
 
 class Limits:
-    """Looks once a second at the most whether a limit of the settings is reached."""
+    """Looks once a second at the most whether a limit of the settings is reached.
 
-    def __init__(self, settings: RunnerSettings, counters: Counters) -> None:
+    ``total`` tells what the process has counted under a name.
+    """
+
+    def __init__(self, settings: RunnerSettings, total: Callable[[str], int]) -> None:
         self._tasks = settings.max_tasks
         self._failures = settings.max_failures
         self._memory = settings.max_memory
-        self._counters = counters
+        self._total = total
         self._next = 0.0
 
     @classmethod
-    def of(cls, settings: RunnerSettings, counters: Counters) -> Limits | None:
+    def of(cls, settings: RunnerSettings, total: Callable[[str], int]) -> Limits | None:
         """The limits in the settings; None if there are none."""
         given = (settings.max_tasks, settings.max_failures, settings.max_memory)
-        return cls(settings, counters) if any(given) else None
+        return cls(settings, total) if any(given) else None
 
     def reached(self) -> str | None:
         """What is reached, in words; None if nothing is, or it is not time to look."""
@@ -41,11 +44,11 @@ class Limits:
 
     def _look(self) -> str | None:
         if self._tasks is not None:
-            tasks = sum(self._counters.total(each) for each in Ending)
+            tasks = sum(self._total(each) for each in Ending)
             if tasks >= self._tasks:
                 return f"max_tasks ({tasks} of {self._tasks} attempts)"
         if self._failures is not None:
-            failures = sum(self._counters.total(each) for each in FAILURES)
+            failures = sum(self._total(each) for each in FAILURES)
             if failures >= self._failures:
                 return f"max_failures ({failures} of {self._failures} failed attempts)"
         if self._memory is not None:

@@ -34,6 +34,10 @@ logger = logger_for(__name__)
 MOST_COUNTED = 1000
 
 
+class Unreachable(ConfigurationError):
+    """A database did not answer for as long as a runner waits for it at its start."""
+
+
 def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> list[Any]:
     """``models``, or all with a state graph; ``ConfigurationError`` if there is none.
 
@@ -118,7 +122,7 @@ def wait_for_databases(
             except (OperationalError, InterfaceError) as error:
                 discard(connections[store.alias])
                 if time.monotonic() + wait > end:
-                    raise ConfigurationError(
+                    raise Unreachable(
                         f"The database {store.alias!r} cannot be reached ({_one_line(error)}); "
                         f"start it, or correct DATABASES[{store.alias!r}]."
                     ) from error

@@ -26,6 +26,7 @@ from django_fsmworker.runner.in_flight.queues import Item, ResultQueue, WorkQueu
 from django_fsmworker.runner.in_flight.revocations import Revocations
 from django_fsmworker.runner.main_loop import Duty
 from django_fsmworker.runner.measurements import Measurements
+from django_fsmworker.runner.pace import Paces
 from django_fsmworker.store import Ending, Outcome, Store
 from django_fsmworker.store.errors import is_refusal
 from django_fsmworker.store.failures import outlived, take_back_death
@@ -67,6 +68,7 @@ class Settler(threading.Thread):
         on_settled: Sequence[OnSettled],
         log: AttemptLog | None = None,
         measurements: Measurements | None = None,
+        paces: Paces | None = None,
     ) -> None:
         super().__init__(name="fsmworker-settler", daemon=True)
         self._in_flight = in_flight
@@ -79,6 +81,7 @@ class Settler(threading.Thread):
         self._on_settled = on_settled
         self._log = log or AttemptLog(worker)
         self._measurements = measurements
+        self._paces = paces
         self._query_guards = QueryGuards(outages)
         self._mismatches = outages.mismatches
         self._not_before: dict[Any, float] = {}
@@ -248,8 +251,9 @@ class Settler(threading.Thread):
             left -= number
             if not left:
                 break
-        if self._measurements is not None:
-            self._measurements.settled(model, pairs)
+        for counted in (self._paces, self._measurements):
+            if counted is not None:
+                counted.settled(model, pairs)
         if failed:
             self._log.failed(failed)
         signals = signals_of(model, outcomes, store.alias)

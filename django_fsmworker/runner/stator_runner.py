@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
@@ -17,19 +18,32 @@ from django_fsmworker.runner import preflight
 from django_fsmworker.runner.assembly import Parts
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.connections import own_connections
-from django_fsmworker.runner.heartbeat import Obedience, Report
+from django_fsmworker.runner.heartbeat import Obedience, Orders, Report
 from django_fsmworker.runner.hooks import Hooks
-from django_fsmworker.runner.identity import identity_of
+from django_fsmworker.runner.identity import Identity, identity_of
 from django_fsmworker.runner.in_flight.attempts import WHOLE
 from django_fsmworker.runner.limits import Limits
 from django_fsmworker.runner.main_loop import Liveness, Wakeup, Watchdog
 from django_fsmworker.runner.stacks import stacks
-from django_fsmworker.runner.status import RunnerStatus, report_of, status_of
+from django_fsmworker.runner.status import RunnerStatus, report_of, status_of, together
 from django_fsmworker.store import stores_for
 
 logger = logger_for(__name__)
 
 GUARD_PATIENCE = 5.0
+
+
+@dataclass(slots=True)
+class OneWorker:
+    """What runners have in common that are one process: they are one worker in the registry.
+
+    An order that one of them finds in its database is obeyed by all ``runners``, and what they do
+    is added up.
+    """
+
+    identity: Identity
+    orders: Orders = field(default_factory=Orders)
+    runners: list[StatorRunner] = field(default_factory=list)
 
 
 class StatorRunner:
@@ -40,6 +54,7 @@ class StatorRunner:
     where routers write them. ``on_stall`` is called when the main loop has not come round for
     ``watchdog_interval`` seconds; ``on_progress`` replaces the liveness file. ``on_limit`` is
     called once when a limit such as ``max_tasks`` is reached; by default the runner stops then.
+    ``worker`` is what the runners of several databases have in common in one process.
 
     A runner works on any thread and touches no signal handler. One object runs once. Raises
     ``ConfigurationError`` for settings that are wrong, and if there is nothing to run.
@@ -59,6 +74,7 @@ class StatorRunner:
         on_stall: Callable[[], None] = lambda: None,
         on_progress: Callable[[], None] | None = None,
         on_limit: Callable[[], None] | None = None,
+        worker: OneWorker | None = None,
         **options: Any,
     ) -> None:
         options.setdefault("deadline", task_deadline)
@@ -72,11 +88,13 @@ class StatorRunner:
         )
         models = preflight.models_to_run(models, database)
         self.stores = stores_for(models, database)
-        identity = identity_of(self.stores, self.settings)
+        aliases = [store.alias for store in self.stores.values()]
+        self._one = worker or OneWorker(identity_of(self.stores, self.settings, aliases))
+        identity = self._one.identity
         self.worker, self.worker_name = identity.id, identity.name
         self.counters = Counters()
         self.too_many_abandoned = self.limit_reached = False
-        self._limits = Limits.of(self.settings, self.counters)
+        self._limits = Limits.of(self.settings, self._total)
         self._on_limit = on_limit or self.stop
         self.rounds = 0
         self._progressed_at: float | None = None
@@ -94,6 +112,7 @@ class StatorRunner:
             self._wake,
             self._report,
             obedience,
+            self._one.orders,
         )
         self.hints = self.parts.hints
         self._watchdog = Watchdog(self.settings.watchdog_interval, on_stall)
@@ -190,8 +209,17 @@ class StatorRunner:
     def health_address(self, address: str) -> None:
         self.parts.heartbeat.health_address = address
 
-    def _report(self) -> Report:
+    def _own_report(self) -> Report:
         return report_of(self.parts, self.counters, stopping=self._stopping)
+
+    def _report(self) -> Report:
+        return together(self._own_report(), (each._own_report() for each in self._others()))
+
+    def _others(self) -> list[StatorRunner]:
+        return [each for each in self._one.runners if each is not self]
+
+    def _total(self, name: str) -> int:
+        return sum(each.counters.total(name) for each in (self, *self._others()))
 
     def _suspend(self) -> None:
         """Take up nothing more, and give back what has not started; what runs goes on."""

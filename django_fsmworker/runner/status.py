@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django_fsmworker.runner.assembly import Parts
@@ -138,7 +139,20 @@ def report_of(parts: Parts, counters: Counters, *, stopping: bool) -> Report:
             for check in longest
         ],
         totals={name: counters.total(name) for name in NAMES},
+        pace=parts.paces.report(),
     )
+
+
+def together(own: Report, others: Iterable[Report]) -> Report:
+    """What a runner says of itself where others are the same worker: numbers of all of them."""
+    running, totals = list(own.running), Counter(own.totals)
+    in_flight = own.in_flight
+    for each in others:
+        running += each.running
+        in_flight += each.in_flight
+        totals.update(each.totals)
+    running.sort(key=lambda check: -check["seconds"])
+    return replace(own, running=running[:MOST_REPORTED], in_flight=in_flight, totals=totals)
 
 
 def _executor(parts: Parts, *, is_async: bool) -> ExecutorStatus:

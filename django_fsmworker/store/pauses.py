@@ -33,6 +33,16 @@ class Paused:
     left: float | None
     on_trial: bool
 
+    def is_about(self, label: str, state: str, target: str) -> bool:
+        """Whether it stops rows of this model in this state, of one key at least.
+
+        Events wait with the model that they are for (``target``, empty for other rows) where all
+        of that is paused: one state of it, or one key, does not concern them.
+        """
+        if self.model in ("", label):
+            return self.state in ("", state)
+        return self.model == target and not (self.state or self.digest)
+
 
 @dataclass(frozen=True, slots=True)
 class PauseRequest:

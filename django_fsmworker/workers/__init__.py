@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django_fsmworker.models.worker import LOST, RunningRows, WorkerStatus
-from django_fsmworker.workers.directory import all, get, living, lost, purge, serving
+from django_fsmworker.workers.directory import all, databases_of, get, living, lost, purge, serving
 from django_fsmworker.workers.workers import Workers
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "WorkerStatus",
     "Workers",
     "all",
+    "databases_of",
     "get",
     "living",
     "lost",

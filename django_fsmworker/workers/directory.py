@@ -6,12 +6,17 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db import router
+from django.db import connections, router
 
 from django_fsmworker.models.discovery import stator_models
+from django_fsmworker.models.event import is_event, target_of
+from django_fsmworker.models.functions import DatabaseLater
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.worker import Worker
 from django_fsmworker.workers.workers import Workers
+
+# Seconds since the last sign of life of workers that tell where rows are.
+HEARD_WITHIN = 86400.0
 
 
 def get(worker_id: str, *, databases: Iterable[str] | None = None) -> Worker:
@@ -73,6 +78,40 @@ def serving(model: Any, *, databases: Iterable[str] | None = None) -> Workers:
     return Workers(worker for worker in living(databases=databases) if label in worker.served)
 
 
+def databases_of(models: Iterable[Any]) -> dict[Any, list[str]]:
+    """By model, the databases with rows of it, as far as known here; the one written to first.
+
+    Beside that one there may be others, in which a worker that is on record, and was heard of
+    within a day, runs rows of the model.
+    """
+    known: dict[str, tuple[set[str], set[str]]] = {}
+
+    def in_database(alias: str) -> tuple[set[str], set[str]]:
+        if alias not in known:
+            known[alias] = _databases_and_labels(alias)
+        return known[alias]
+
+    found: dict[Any, list[str]] = {}
+    for model in models:
+        own: str = router.db_for_write(target_of(model))
+        label = declaring_model(model)._meta.label
+        others = sorted(in_database(own)[0] & set(connections) - {own})
+        found[model] = [own] + [
+            alias for alias in others if is_event(model) or label in in_database(alias)[1]
+        ]
+    return found
+
+
+def _databases_and_labels(alias: str) -> tuple[set[str], set[str]]:
+    """Where the workers on record in a database run rows, and the models that they run there."""
+    recent = Worker.objects.using(alias).filter(expires__gt=DatabaseLater(-HEARD_WITHIN))
+    databases, labels = set[str](), set[str]()
+    for options, served in recent.values_list("options", "served"):
+        databases.update(options.get("databases", ()))
+        labels.update(served)
+    return databases, labels
+
+
 def purge(older_than: timedelta, *, databases: Iterable[str] | None = None) -> int:
     """Delete records of workers that stopped or were lost longer ago than that; their number."""
     return sum(Worker.objects.using(alias).purge(older_than) for alias in _aliases(databases))
@@ -85,6 +124,8 @@ def _found(databases: Iterable[str] | None, **filters: str) -> Workers:
         for record in Worker.objects.using(alias).filter(**filters).with_now():
             other = latest.get(record.pk)
             record.databases = (*(other.databases if other else ()), alias)
+            if other is not None:  # each record names what is run in its own database
+                record.served = other.served = {**other.served, **record.served}
             if other is None or record.age < other.age:
                 latest[record.pk] = record
             else:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,10 +26,11 @@ class RunnerEnded(Exception):
 
 @dataclass
 class Runners:
-    """`number` runners of ``testapp.File``, with `settings` in their environment."""
+    """`number` runners of the files, with `settings` in their environment; or as `options` say."""
 
     number: int
     settings: dict[str, str] = field(default_factory=dict)
+    options: Sequence[str] = OPTIONS
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -82,7 +84,7 @@ class Runners:
         return ended
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "testapp.child", "runstator", *OPTIONS]
+        command = [sys.executable, "-m", "testapp.child", "runstator", *self.options]
         with places.runner_log().open("ab") as log:
             return subprocess.Popen(
                 command,

@@ -170,6 +170,114 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
+            name="TradeOrder",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state_changed",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        default=django.utils.timezone.now,
+                        editable=False,
+                    ),
+                ),
+                (
+                    "state_next",
+                    models.DateTimeField(
+                        blank=True,
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        null=True,
+                    ),
+                ),
+                ("state_lease", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "state_failures",
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("open", "open"),
+                            ("partially_filled", "partially_filled"),
+                            ("held", "held"),
+                            ("filled", "filled"),
+                            ("cancelled", "cancelled"),
+                            ("expired", "expired"),
+                        ],
+                        db_default="open",
+                        default="open",
+                        editable=False,
+                        max_length=100,
+                    ),
+                ),
+                ("customer", models.CharField(max_length=150, verbose_name="customer")),
+                ("quantity", models.PositiveIntegerField(verbose_name="quantity")),
+                ("price", models.PositiveIntegerField(default=1, verbose_name="price")),
+                (
+                    "filled",
+                    models.PositiveIntegerField(default=0, editable=False, verbose_name="filled"),
+                ),
+                (
+                    "paid",
+                    models.PositiveIntegerField(default=0, editable=False, verbose_name="paid"),
+                ),
+            ],
+            options={
+                "verbose_name": "order of a trade",
+                "verbose_name_plural": "orders of trades",
+                "permissions": (("approve_tradeorder", "Can hold and approve orders"),),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state_next__isnull", False)),
+                        fields=["state", "state_next"],
+                        name="testapp_tradeorder_8681da_due",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Booking",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("fill", "fill"),
+                            ("refused", "refused fill"),
+                            ("payment", "payment"),
+                            ("paid_back", "paid back"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("amount", models.PositiveIntegerField()),
+                ("event", models.BigIntegerField(null=True)),
+                ("by", models.CharField(blank=True, max_length=150)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="bookings",
+                        to="testapp.tradeorder",
+                    ),
+                ),
+            ],
+        ),
+        migrations.CreateModel(
             name="Endpoint",
             fields=[
                 (

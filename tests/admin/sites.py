@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import path
 
 from django_fsmworker.admin import (
+    EventAdmin,
     FailureRecordAdmin,
     StatorLogAdmin,
     StatorModelAdmin,
@@ -17,7 +18,7 @@ from django_fsmworker.admin import (
     WorkerAdmin,
 )
 from django_fsmworker.admin.mixin import StatorModelAdminMixin
-from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord, Worker
+from django_fsmworker.models import Event, FailureRecord, StatorLog, TransitionRecord, Worker
 from testapp.models import Order
 from tests.app.models import (
     Account,
@@ -72,6 +73,7 @@ class PartAdmin(StatorModelAdmin):
 lives = admin.AdminSite(name="lives")
 lives.register([Account, BasicModel, Delivery, Purchase, TextKey], StatorModelAdmin)
 lives.register(Order, OrderAdmin)
+lives.register(Event, EventAdmin)
 lives.register(FailureRecord, FailureRecordAdmin)
 lives.register(StatorLog, StatorLogAdmin)
 lives.register(TransitionRecord, TransitionRecordAdmin)

@@ -11,9 +11,11 @@ from django.db import connection, connections
 from django_fsmworker import clock
 from django_fsmworker.diagnosis import doctor
 from django_fsmworker.diagnosis.doctor import examine
+from django_fsmworker.models import Event
+from django_fsmworker.pauses import pause
 from django_fsmworker.store.statistics import Finding
 from django_fsmworker.testing import travel
-from tests.app.models import Noop
+from tests.app.models import Account, Noop
 from tests.command.conftest import Ended
 from tests.database.rows import PAST, put
 
@@ -83,6 +85,22 @@ class TestAnyDatabase:
         assert found("not_run").sentence == (
             "A row of tests.Noop in the state new has been due for 1 h, and 1 are due in all: no "
             "runner serves the model, or too few do."
+        )
+
+    def test_rows_that_are_paused_are_not_complained_of(self) -> None:
+        put(Noop.objects.create(), state_next=PAST)
+        pause(Noop, "new")
+
+        assert "not_run" not in codes()
+
+    def test_events_that_nobody_delivers(self) -> None:
+        Account.objects.create().state_submit("nothing")
+        put(Event.objects.get(), state_next=PAST)
+
+        (finding,) = [each for each in examine([Event], "default") if each.code == "not_run"]
+
+        assert finding.remedy == (
+            "Start 'manage.py runstator' for the models that they are for, or more of them."
         )
 
     @pytest.mark.sqlite

@@ -21,7 +21,8 @@ def test_list_tells_who_there_is(stator: Stator) -> None:
     on_record("one")
     on_record("two", silent=31, host="there")
 
-    listed = stator("workers", "--json", "list").data
+    listed = stator("workers", "list", "--json").data
+    assert stator("workers", "--json", "list").data == listed
 
     assert [(each["id"], each["state"], each["host"]) for each in listed] == [
         ("one", "ready", "here"),

@@ -466,7 +466,7 @@ class TestNotTaken:
     def test_more_of_them_than_are_read_at_once(
         self, row: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("django_fsmworker.events.delivery.MOST_READ", 3)
+        monkeypatch.setattr("django_fsmworker.events.reading.MOST_READ", 3)
         for _ in range(5):
             row.state_submit("melt")
         book(row, 1)

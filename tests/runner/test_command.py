@@ -192,7 +192,7 @@ class TestOptionsReachTheRunner:
 
             def stop(self, timeout: float | None = None) -> None: ...
 
-        monkeypatch.setattr("django_fsmworker.runner.processes.process.StatorRunner", Recorder)
+        monkeypatch.setattr("django_fsmworker.runner.processes.group.StatorRunner", Recorder)
         run(
             "tests.Noop", "-c", "3", "--async-concurrency", "50", "--concurrency-per-model", "2",
             "-r", "7", "--deadline", "8", "--lease", "9", "--drain-timeout", "0",

@@ -236,3 +236,24 @@ class TestTrouble:
         assert ended() == 4
         assert len(set(Event.objects.values_list("state_changed", flat=True))) == 4
         assert runner.counters.total("moved") == 4
+
+
+class TestOrder:
+    def test_none_overtakes_another_while_checks_move_their_rows(
+        self, start_runner: Start, eventually: Eventually, monkeypatch: Any
+    ) -> None:
+        """What comes between the settling of a row and the waking of its events, too."""
+        monkeypatch.setitem(CHECKS, "brief", lambda row: "open")
+        rows = Account.objects.bulk_create(Account(mode="brief") for _ in range(4))
+        start_runner(Account)
+        for number in range(60):
+            for row in rows:
+                if number % 5 == 0:
+                    row.state_submit("check")  # to a state that does not take what follows
+                row.state_submit("book", {"number": number})
+
+        waiting = Event.objects.filter(state="pending")
+        eventually(lambda: not waiting.exists(), 60)
+        for row in rows:
+            booked = row.entries.order_by("pk").values_list("number", flat=True)
+            assert list(booked) == list(range(60))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 
 from django_fsmworker import clock, exceptions
-from django_fsmworker.models import Pause
+from django_fsmworker.models import Event, Pause
 from django_fsmworker.pauses import pause, paused, resume
-from tests.app.models import Delivery, Endpoint, Noop, Parcel, parcels
+from tests.app.models import Account, Delivery, Endpoint, Noop, Parcel, parcels
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import due_in, failure, fresh
 
@@ -91,6 +92,25 @@ class TestByHand:
         eventually(lambda: fresh(row).state == "sent")
         assert Pause.objects.get().lifted_by == "bob"
 
+    def test_it_is_obeyed_within_two_seconds_also_without_hints(
+        self, start_runner: Start, eventually: Any
+    ) -> None:
+        start_runner(Parcel, hints=False)
+        row = parcel()
+        eventually(lambda: fresh(row).state == "sent")
+
+        pause(Parcel)
+        until, found = time.monotonic() + 2, []
+        while time.monotonic() < until:  # rows come and go all the time
+            found.append(parcel())
+            time.sleep(0.05)
+        late = parcel()
+        resume_at = time.monotonic() + 0.5
+        eventually(lambda: time.monotonic() > resume_at)
+        assert fresh(late).state == "plain"
+        resume(Parcel)
+        eventually(lambda: {fresh(row).state for row in [*found, late]} == {"sent"})
+
     def test_rows_run_when_it_is_over(
         self, start_runner: Start, eventually: Any, travel: Travel
     ) -> None:
@@ -150,6 +170,54 @@ class TestByHand:
             pause(Parcel, "plain", key=1)
         with pytest.raises(ValueError, match="A state or a key belongs to a model"):
             pause(key=1)
+
+
+class TestOfEvents:
+    """They wait where the whole model is paused that they are for."""
+
+    @pytest.mark.parametrize("what", [Account, Event, None])
+    def test_they_rest_with_their_model_and_go_on(self, what: Any) -> None:
+        Account.objects.create().state_submit("nothing")
+        pause(what, reason="the bank moves house")
+
+        one_pass(Account)
+        event = Event.objects.get()
+        assert event.state == "pending"
+        assert event.state_explain().reasons[0].code == "paused"
+        resume(what)
+        one_pass(Account)
+        assert fresh(event).state == "delivered"
+
+    def test_they_are_delivered_once_it_is_lifted(
+        self, start_runner: Start, eventually: Any
+    ) -> None:
+        pause(Account)
+        Account.objects.create().state_submit("nothing")
+        runner = start_runner(Account)
+        eventually(lambda: runner.runner.parts.limiter.pauses)
+        assert Event.objects.get().state == "pending"
+
+        resume(Account)
+
+        eventually(lambda: Event.objects.get().state == "delivered")
+
+    def test_they_go_on_beside_a_state_that_rests(self) -> None:
+        Account.objects.create().state_submit("nothing")
+        pause(Account, "open")
+        event = Event.objects.get()
+        assert "paused" not in event.state_explain().codes
+
+        one_pass(Account)
+
+        assert fresh(event).state == "delivered"
+
+    def test_they_go_on_beside_another_model_that_rests(self) -> None:
+        Account.objects.create().state_submit("nothing")
+        pause(Noop)
+
+        one_pass(Account, Noop)
+
+        assert Event.objects.get().state == "delivered"
 
 
 class TestByACheck:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker import workers
+from django_fsmworker import clock, workers
 from django_fsmworker.exceptions import WorkerUnavailable
 from django_fsmworker.models import Worker
-from tests.app.models import Noop, Trouble
+from tests.app.models import Letter, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.held_check import HeldCheck
+from tests.runner.test_mismatches import renamed, said
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,8 +38,17 @@ def registered(start_runner: Start, eventually: Eventually) -> Start:
     return start
 
 
+def slow(row: Trouble) -> str:
+    time.sleep(0.1)
+    return "done"
+
+
 def state_of(embedded: Embedded) -> str:
-    return workers.get(embedded.runner.worker_id).state
+    return state_of_id(embedded.runner.worker_id)
+
+
+def state_of_id(worker_id: str) -> str:
+    return workers.get(worker_id).state
 
 
 class TestRecord:
@@ -74,6 +84,33 @@ class TestRecord:
         assert worker.totals["moved"] == 1, done
         held_check.released.set()
         runner.stop()
+
+    def test_says_how_fast_its_checks_are(
+        self, registered: Start, eventually: Eventually, mode: Callable[..., None]
+    ) -> None:
+        mode("slow", slow)
+        Trouble.objects.bulk_create(Trouble(mode="slow") for _ in range(3))
+        Letter.objects.bulk_create(Letter(pause=0.1) for _ in range(4))
+
+        worker_id = registered(Trouble, Letter, heartbeat_interval=0.05).runner.worker_id
+        rows = eventually(
+            lambda: (
+                Trouble.objects.filter(state="done").count() == 3
+                and Letter.objects.filter(state="done").count() == 4
+                and [each for each in workers.get(worker_id).pace if each["state"] == "flying"]
+            )
+        )
+
+        found = {(each["model"], each["state"]): each for each in workers.get(worker_id).pace}
+        assert rows
+        for lane, number in (
+            (("tests.Trouble", "new"), 3),
+            (("tests.Letter", "new"), 4),
+            (("tests.Letter", "flying"), 4),
+        ):
+            assert sum(found[lane]["times"].values()) == number
+            assert min(map(float, found[lane]["times"])) > 0.1
+            assert found[lane]["per_minute"] >= number
 
     def test_of_one_that_ended_says_so(self, registered: Start) -> None:
         embedded = registered(Noop)
@@ -121,6 +158,38 @@ class TestRecord:
         assert workers.purge(timedelta(hours=2)) == 0
         assert workers.purge(timedelta(minutes=30)) == 1
         assert [each.id for each in workers.all()] == [living.runner.worker_id]
+
+
+class TestSignsOfLife:
+    def test_are_given_while_every_check_blocks(
+        self, registered: Start, held_check: HeldCheck, eventually: Eventually
+    ) -> None:
+        Trouble.objects.create(mode="held")
+        worker_id = registered(Trouble, concurrency=1, heartbeat_interval=0.05).runner.worker_id
+        eventually(lambda: held_check.begun)
+        before = workers.get(worker_id).heartbeat
+
+        eventually(lambda: workers.get(worker_id).heartbeat > before)
+
+        assert state_of_id(worker_id) == "ready"
+
+    def test_one_that_can_give_none_stops_claiming_before_others_call_it_lost(
+        self, registered: Start, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "django_fsmworker")
+        runner = registered(Noop, heartbeat_interval=0.2, heartbeat_timeout=6).runner
+        expires = workers.get(runner.worker_id).expires
+
+        with renamed(Worker._meta.db_table):
+            eventually(lambda: runner.status().unknown_to == ("default",), 20)
+            assert clock.now() < expires
+            row = Noop.objects.create()
+            eventually(lambda: said(caplog, "silent"))
+            assert Noop.objects.get(pk=row.pk).state == "new"
+
+        eventually(lambda: Noop.objects.get(pk=row.pk).state == "done")
+        assert runner.status().unknown_to == ()
+        eventually(lambda: len(said(caplog, "silent")) == len(said(caplog, "heard")) == 1)
 
 
 class TestNames:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -13,22 +13,28 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError
 from django.utils import autoreload
 
 from django_fsmworker import conf
 from django_fsmworker.early_signals import end_on_sigterm
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.health.pages import pages_of, pages_of_supervisor, samples
+from django_fsmworker.health.pages import pages_of_all, pages_of_supervisor, samples_of_all
 from django_fsmworker.health.server import HealthServer, HealthThread
-from django_fsmworker.management.labels import chosen_models
+from django_fsmworker.management.labels import (
+    chosen_by_database,
+    chosen_models,
+    databases_named,
+)
 from django_fsmworker.metrics.reports import Reporter
 from django_fsmworker.runner.measurements import can_be_shown
 from django_fsmworker.runner.processes.exit_codes import ExitCode
+from django_fsmworker.runner.processes.group import RunnerGroup
 from django_fsmworker.runner.processes.process import run_process
 from django_fsmworker.runner.processes.supervised import Supervised
 from django_fsmworker.runner.processes.supervisor import Supervisor
-from django_fsmworker.runner.stator_runner import StatorRunner
+
+Models = Mapping[str | None, Sequence[Any]]
 
 LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
@@ -92,7 +98,10 @@ class Command(BaseCommand):
             ),
         )  # fmt: skip
         parser.add_argument("--once", action="store_true", help="the same as --run-for 0")
-        parser.add_argument("--database", help="the database alias (default: as routers say)")
+        parser.add_argument(
+            "--database", metavar="ALIAS[,ALIAS…]",
+            help="the databases whose rows are run (default: as routers say)",
+        )  # fmt: skip
         parser.add_argument(
             "--deadline", type=duration, metavar="SECONDS", help="how long one check may take"
         )
@@ -171,11 +180,7 @@ class Command(BaseCommand):
             raise CommandError("--once is --run-for 0; give one of them.")
         if reload and (once or run_for is not None):
             raise CommandError("--reload runs forever; leave out --once and --run-for.")
-        if database is not None and database not in connections:
-            raise CommandError(
-                f"There is no database {database!r}; DATABASES has {', '.join(connections)}."
-            )
-        models = chosen_models(labels, exclude, database, to_run=True)
+        models = self._models(labels, exclude, database)
         self._configure_logging(verbosity)
         known = conf.RunnerSettings.names()
         own = {name: options[name] for name in options if name in known and name != "processes"}
@@ -187,9 +192,17 @@ class Command(BaseCommand):
             self._supervise(settings, run_for)
         if reload:
             # The reloader owns the main thread and ends the other one with the process.
-            autoreload.run_with_reloader(self._run, models, database, None, own, False)
+            autoreload.run_with_reloader(self._run, models, None, own, False)
         else:
-            self._run(models, database, run_for, own, True)
+            self._run(models, run_for, own, True)
+
+    @staticmethod
+    def _models(labels: list[str], exclude: list[str], database: str | None) -> Models:
+        """By database, the models to run; under None where it is left to routers."""
+        aliases = databases_named(database)
+        if not aliases:
+            return {None: chosen_models(labels, exclude, None, to_run=True)}
+        return dict(chosen_by_database(labels, exclude, aliases, to_run=True).items())
 
     def _settings_of_a_supervisor(
         self, options: Mapping[str, Any], processes: int | None
@@ -223,19 +236,20 @@ class Command(BaseCommand):
             sys.exit(supervisor.run())
 
     @contextmanager
-    def _serving_health(self, runner: StatorRunner) -> Iterator[None]:
+    def _serving_health(self, runners: RunnerGroup) -> Iterator[None]:
         """Serve the pages on health of this process, unless its supervisor does."""
-        settings = runner.settings
+        settings = runners.settings
         if settings.health_port is None:
             yield
             return
         if self.supervised:
-            runner.health_address = f"http://{settings.health_host}:{settings.health_port}"
-            with self._reporting(runner, self.supervised.reports):
+            runners.health_address = f"http://{settings.health_host}:{settings.health_port}"
+            with self._reporting(runners, self.supervised.reports):
                 yield
             return
-        server = HealthServer(settings.health_host, settings.health_port, pages_of(runner))
-        runner.health_address = server.address
+        pages = pages_of_all(runners.runners)
+        server = HealthServer(settings.health_host, settings.health_port, pages)
+        runners.health_address = server.address
         thread = HealthThread(server)
         thread.start()
         try:
@@ -244,12 +258,12 @@ class Command(BaseCommand):
             thread.stop()
 
     @contextmanager
-    def _reporting(self, runner: StatorRunner, folder: str) -> Iterator[None]:
+    def _reporting(self, runners: RunnerGroup, folder: str) -> Iterator[None]:
         """Report the metrics of this process to its supervisor, if that serves them."""
         if not folder or not can_be_shown():
             yield
             return
-        reporter = Reporter(Path(folder), lambda: samples(runner))
+        reporter = Reporter(Path(folder), lambda: samples_of_all(runners.runners))
         reporter.start()
         try:
             yield
@@ -258,16 +272,14 @@ class Command(BaseCommand):
 
     def _run(
         self,
-        models: list[Any],
-        database: str | None,
+        models: Models,
         run_for: float | None,
         options: dict[str, Any],
         main_thread: bool,
     ) -> None:
         try:
-            runner = run_process(
+            runners = run_process(
                 models,
-                database,
                 run_for,
                 options,
                 self.supervised,
@@ -276,16 +288,19 @@ class Command(BaseCommand):
             )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
-        if runner.too_many_abandoned:
+        if runners.too_many_abandoned:
             self.stderr.write(
-                f"More than {runner.settings.max_abandoned} checks did not end and hold their "
+                f"More than {runners.settings.max_abandoned} checks did not end and hold their "
                 f"threads; the runner ends so that its supervisor starts a fresh one."
             )
             sys.exit(ExitCode.TOO_MANY_ABANDONED)
-        if runner.limit_reached and not self.supervised:
-            self.stdout.write(f"stopped: {runner.counters}")
+        for (alias, _), runner in zip(models.items(), runners.runners, strict=True):
+            if len(models) > 1:
+                self.stdout.write(f"stopped ({alias}): {runner.counters}")
+            else:
+                self.stdout.write(f"stopped: {runner.counters}")
+        if runners.limit_reached and not self.supervised:
             sys.exit(ExitCode.LIMIT_REACHED)
-        self.stdout.write(f"stopped: {runner.counters}")
 
     def _configure_logging(self, verbosity: int) -> None:
         """Show this package's log here, unless the project has decided where it goes."""

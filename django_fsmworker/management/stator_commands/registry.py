@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django_fsmworker.management.stator_commands.doctor import Doctor
+from django_fsmworker.management.stator_commands.events import EventsSubcommand
 from django_fsmworker.management.stator_commands.explain import Explain
 from django_fsmworker.management.stator_commands.graph import Graph
 from django_fsmworker.management.stator_commands.pauses import ListPauses, PauseRows, ResumeRows
@@ -27,6 +28,7 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     UnparkRows,
     MoveRows,
     CancelRows,
+    EventsSubcommand,
     PauseRows,
     ResumeRows,
     ListPauses,

@@ -38,7 +38,7 @@ def selected_rows(model: Any, options: dict[str, Any]) -> StatorQuerySet[Any]:
     if word:
         rows = getattr(rows, word)()
     if keys:
-        rows = rows.filter(with_keys(model, [_key(model, key) for key in keys]))
+        rows = rows.filter(with_keys(model, [key_named(model, key) for key in keys]))
     for each in filters:
         rows = _filtered(rows, each)
     if options["limit"] is not None:
@@ -49,13 +49,14 @@ def selected_rows(model: Any, options: dict[str, Any]) -> StatorQuerySet[Any]:
 def row_with_key(model: Any, key: str, options: dict[str, Any]) -> Any:
     """The row with that key, as the command line has it."""
     rows: QuerySet[Any] = QuerySet(model, using=alias_of(model, options))
-    row = rows.filter(pk=_key(model, key)).first()
+    row = rows.filter(pk=key_named(model, key)).first()
     if row is None:
         raise CommandError(f"There is no {model._meta.label} with the key {key}.")
     return row
 
 
-def _key(model: Any, text: str) -> Any:
+def key_named(model: Any, text: str) -> Any:
+    """The key of a row of ``model`` that the command line has as ``text``."""
     try:
         return key_from(model, text)
     except (ValueError, TypeError, ValidationError):

@@ -11,8 +11,13 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandError
 from django.db import connections, router
 
-from django_fsmworker.management.labels import chosen_models
+from django_fsmworker.management.labels import (
+    chosen_by_database,
+    chosen_models,
+    databases_named,
+)
 from django_fsmworker.management.output import Output
+from django_fsmworker.workers import databases_of
 
 
 class ExitCode(IntEnum):
@@ -43,6 +48,16 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("label", metavar="app.Model", help="the model that declares the state")
 
 
+def add_action(actions: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """An action of a subcommand, after whose name ``--json`` and ``--database`` may stand, too."""
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=what, description=what)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    parser.add_argument(
+        "--database", metavar="ALIAS", default=argparse.SUPPRESS, help="the database"
+    )
+    return parser
+
+
 def add_labels(parser: argparse.ArgumentParser) -> None:
     """Any number of models."""
     parser.add_argument(
@@ -57,9 +72,17 @@ def model_of(options: dict[str, Any]) -> Any:
 
 
 def places_of(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    """The models that ``add_labels()`` has read, each with the alias of its database."""
-    models = chosen_models(options["labels"], [], options["database"])
-    return [(model, alias_of(model, options)) for model in models]
+    """The models that ``add_labels()`` has read, each with the alias of a database.
+
+    There may be several of one model: those that ``--database`` names, or the one to which routers
+    write it, and those in which a worker on record runs it.
+    """
+    aliases = databases_named(options["database"])
+    if aliases:
+        found = chosen_by_database(options["labels"], [], aliases)
+        return [(model, alias) for alias, models in found.items() for model in models]
+    models = chosen_models(options["labels"], [], None)
+    return [(model, alias) for model, some in databases_of(models).items() for alias in some]
 
 
 def alias_of(model: Any, options: dict[str, Any]) -> str:

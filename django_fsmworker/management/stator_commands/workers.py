@@ -12,8 +12,14 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from django_fsmworker import workers
+from django_fsmworker.management.labels import databases_named
 from django_fsmworker.management.output import Output
-from django_fsmworker.management.stator_commands.subcommand import ExitCode, Subcommand, login
+from django_fsmworker.management.stator_commands.subcommand import (
+    ExitCode,
+    Subcommand,
+    add_action,
+    login,
+)
 from django_fsmworker.models import Worker
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.event import is_event
@@ -35,22 +41,22 @@ class WorkersSubcommand(Subcommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        listed = actions.add_parser("list", help="all workers on record")
+        listed = add_action(actions, "list", "all workers on record")
         _add_choice(listed)
         listed.add_argument("--living", action="store_true", help="only those that run")
-        stats = actions.add_parser("stats", help="numbers of workers and of attempts, by name")
+        stats = add_action(actions, "stats", "numbers of workers and of attempts, by name")
         _add_choice(stats)
-        shown = actions.add_parser("show", help="everything on record about a worker")
+        shown = add_action(actions, "show", "everything on record about a worker")
         shown.add_argument("id", metavar="ID", help="its id")
-        actions.add_parser("health", help=f"end with {ExitCode.FOUND:d} if a model has no worker")
+        add_action(actions, "health", f"end with {ExitCode.FOUND:d} if a model has no worker")
         for order in ORDERS:
-            own = actions.add_parser(order, help=f"tell workers to {order}")
+            own = add_action(actions, order, f"tell workers to {order}")
             _add_target(own)
             own.add_argument("--by", default=login(), help="who does it (default: this login)")
             own.add_argument("--reason", default="", help="why; it is put on record")
-        stacks = actions.add_parser("stacks", help="show the stacks of workers' threads")
+        stacks = add_action(actions, "stacks", "show the stacks of workers' threads")
         _add_target(stacks)
-        purge = actions.add_parser("purge", help="delete records of stopped and lost workers")
+        purge = add_action(actions, "purge", "delete records of stopped and lost workers")
         purge.add_argument(
             "--older-than", type=_age, default=timedelta(days=1), metavar="AGE",
             help="since their last sign of life: 90s, 30m, 12h, 7d (default: 1d)",
@@ -108,7 +114,7 @@ class WorkersSubcommand(Subcommand):
         served = {label for each in working if each.state == "ready" for label in each.served}
         unserved = [
             model._meta.label
-            for model in stator_models(options["database"])
+            for model in _models(options)
             if model._meta.label not in served and not is_event(model)
         ]
         out.data({"living": len(working), "unserved": unserved})
@@ -164,7 +170,13 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _databases(options: dict[str, Any]) -> list[str] | None:
-    return None if options["database"] is None else [options["database"]]
+    return databases_named(options["database"]) or None
+
+
+def _models(options: dict[str, Any]) -> list[Any]:
+    aliases = databases_named(options["database"])
+    found = [model for alias in aliases for model in stator_models(alias)]
+    return list(dict.fromkeys(found)) if aliases else stator_models(None)
 
 
 def _chosen(options: dict[str, Any]) -> workers.Workers:

@@ -42,6 +42,8 @@ class Attempt:
 
     ``began`` and ``steps`` count from the claim on, through all states in which the row ran on.
 
+    ``started`` and ``ended`` are those of the call of the check, which a batch shares.
+
     ``is_async``: the check runs on an event loop, and not on a thread of its own. ``share``: how
     much of a slot the row takes, in parts of ``WHOLE``. ``suspect``: the row's lease had lapsed, so
     the process that held it may have died of the row. All three are asked for again and again.
@@ -82,6 +84,7 @@ class Attempt:
     noted: bool = False
     stale: bool = False
     trace_id: str = ""
+    ended: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -176,6 +179,7 @@ class Batch:
     overran: bool = False
     cancelled: bool = False
     trace_id: str = ""
+    ended: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     among_few: ClassVar[bool] = False  # suspects with known deaths share no call
     alone: ClassVar[bool] = False
@@ -263,6 +267,7 @@ def finish(work: Work) -> bool:
         try:
             with work.lock:
                 work.finished = True
+                work.ended = time.monotonic()
                 if work.overran or work.cancelled:
                     set_async_exc(threading.get_ident(), NOTHING)
             return work.overran or work.cancelled

@@ -85,6 +85,7 @@ class ResultRouter:
             return
         outcomes: Any = repeat(None) if result is None else result
         for attempt, outcome in zip(batch.attempts, outcomes, strict=False):
+            attempt.started, attempt.ended = batch.started, batch.ended
             attempt.finished = batch.finished
             self._settle((attempt, outcome))
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django_fsmworker.models.event import record_labels
 from django_fsmworker.models.indexes import key_attribute
-from django_fsmworker.models.limits import key_digest
+from django_fsmworker.models.limits import Pause, key_digest
 from django_fsmworker.runner.in_flight.attempts import Attempt, Work, attempts_of
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.pauses import Paused
@@ -24,8 +25,9 @@ class PauseBook:
     def __init__(self, stores: Mapping[Any, Store], patience: float) -> None:
         self._stores = stores
         self._patience = max(patience, ASK_EVERY)
-        self._labels = {model._meta.label: model for model in stores}
+        self._labels = {model: record_labels(model) for model in stores}
         self._found: dict[str, list[Paused]] = {}
+        self._found_at: dict[str, float] = {}
         aliases = {store.alias for store in stores.values()}
         self._asked = dict.fromkeys(aliases, float("-inf"))
         self._ends = dict.fromkeys(aliases, float("inf"))
@@ -64,13 +66,28 @@ class PauseBook:
         """Ask a database which pauses of its models are in force."""
         alias, asked = store.alias, time.monotonic()
         self._doubted.discard(alias)
-        labels = [each._meta.label for each, own in self._stores.items() if own is store]
-        found = store.pauses(labels)
+        here = [model for model, own in self._stores.items() if own is store]
+        found = store.pauses({label for model in here for label in self._labels[model]})
         ends = [each.left for each in found if each.left is not None and each.left > 0]
         with self._lock:
-            self._found[alias], self._asked[alias] = found, asked
+            self._found[alias], self._found_at[alias] = found, asked
+            self._asked[alias] = asked
             self._ends[alias] = asked + min(ends, default=float("inf"))
             self._work_out()
+
+    def in_force(self) -> list[tuple[Any, str, Paused]]:
+        """By model and state, what was found when the databases were last asked, and is not over.
+
+        Those of breakers stay until they are lifted.
+        """
+        now, found = time.monotonic(), []
+        with self._lock:
+            for alias, pauses in self._found.items():
+                for each in pauses:
+                    over = each.left is not None and self._found_at[alias] + each.left <= now
+                    if each.kind == Pause.Kind.BREAKER or not over:
+                        found += [(*lane, each) for lane in self._lanes_of(alias, each)]
+        return found
 
     def note(self, model: Any, outcomes: Iterable[Outcome]) -> None:
         """Stop at once what checks here have asked to be paused; called when that is written."""
@@ -126,10 +143,10 @@ class PauseBook:
         self.version += 1
 
     def _lanes_of(self, alias: str, pause: Paused) -> Iterable[tuple[Any, str]]:
-        for label, model in self._labels.items():
-            if pause.model in ("", label) and self._stores[model].alias == alias:
+        for model, (label, target) in self._labels.items():
+            if self._stores[model].alias == alias:
                 for state in model.state_graph.states:
-                    if pause.state in ("", state):
+                    if pause.is_about(label, state, target):
                         yield model, state
 
 

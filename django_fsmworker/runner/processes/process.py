@@ -11,29 +11,29 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.interpreter_tuning import collecting_seldom, switching_soon
 from django_fsmworker.runner.main_loop import Liveness
 from django_fsmworker.runner.processes.exit_codes import ExitCode
+from django_fsmworker.runner.processes.group import RunnerGroup
 from django_fsmworker.runner.processes.signals import stopping_on_signals
 from django_fsmworker.runner.processes.supervised import Supervised
 from django_fsmworker.runner.processes.systemd import ServiceManager
-from django_fsmworker.runner.stator_runner import StatorRunner
 
 # How many seconds longer than its drain a process may take that has lost its supervisor.
 LONGER = 60.0
 
 
 def run_process(
-    models: Sequence[Any],
-    database: str | None,
+    models: Mapping[str | None, Sequence[Any]],
     run_for: float | None,
     options: Mapping[str, Any],
     supervised: Supervised | None,
     *,
     main_thread: bool = True,
-    around: Callable[[StatorRunner], AbstractContextManager[None]] = lambda runner: nullcontext(),
-) -> StatorRunner:
-    """Run a runner with these ``options`` until it ends; a main loop that stalls ends the process.
+    around: Callable[[RunnerGroup], AbstractContextManager[None]] = lambda runners: nullcontext(),
+) -> RunnerGroup:
+    """Run runners of these ``models``, by database, until they end.
 
-    Without ``main_thread`` signals and the interpreter's settings are left alone. It runs inside
-    the context that ``around`` returns. Raises ``ConfigurationError``.
+    A main loop that stalls ends the process. Without ``main_thread`` signals and the interpreter's
+    settings are left alone. They run inside the context that ``around`` returns. Raises
+    ``ConfigurationError``.
     """
     manager = ServiceManager()
     if supervised:
@@ -46,29 +46,29 @@ def run_process(
         }
     elif manager.listens:
         options = {**options, "on_progress": _telling(manager, options.get("liveness_file"))}
-    runner = StatorRunner(models, database=database, on_stall=_exit_stalled, **options)
+    runners = RunnerGroup(models, on_stall=_exit_stalled, **options)
     if supervised:
-        supervised.watch(runner.stop, 2 * runner.settings.drain_timeout + LONGER)
+        supervised.watch(runners.stop, 2 * runners.settings.drain_timeout + LONGER)
 
     def stop() -> None:
         manager.stopping()
-        runner.stop()
+        runners.stop()
 
     if main_thread:
         patient = supervised is not None
         with (
             stopping_on_signals(stop, patient=patient),
-            around(runner),
+            around(runners),
             switching_soon(),
             collecting_seldom(),
         ):
-            runner.run(run_for)
+            runners.run(run_for)
     else:
-        with around(runner):
-            runner.run(run_for)
-    if supervised and runner.ordered_to_stop:
+        with around(runners):
+            runners.run(run_for)
+    if supervised and runners.ordered_to_stop:
         supervised.stop_for_good()
-    return runner
+    return runners
 
 
 def _own_id(options: Mapping[str, Any], number: int) -> str | None:

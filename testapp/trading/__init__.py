@@ -1,0 +1,1 @@
+"""``python -m testapp orders N``: events of several processes, runners that die, and sums."""
