@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_fsmworker.admin.bulk_actions import BulkActionAdmin
 from django_fsmworker.admin.columns import StateColumns
 from django_fsmworker.admin.filters import DueFilter, StateFilter
 from django_fsmworker.admin.mixin import StatorModelAdmin, StatorModelAdminMixin
@@ -13,6 +14,7 @@ from django_fsmworker.admin.records import (
 from django_fsmworker.admin.workers import WorkerAdmin
 
 __all__ = [
+    "BulkActionAdmin",
     "DueFilter",
     "FailureRecordAdmin",
     "StateColumns",

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import path
 
 from django_fsmworker.admin import (
+    BulkActionAdmin,
     FailureRecordAdmin,
     StatorLogAdmin,
     StatorModelAdmin,
@@ -17,7 +18,7 @@ from django_fsmworker.admin import (
     WorkerAdmin,
 )
 from django_fsmworker.admin.mixin import StatorModelAdminMixin
-from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord, Worker
+from django_fsmworker.models import BulkAction, FailureRecord, StatorLog, TransitionRecord, Worker
 from testapp.models import Order
 from tests.app.models import (
     Account,
@@ -57,6 +58,15 @@ class OtherRecords(FailureRecordAdmin):
     using = "other"
 
 
+class TenantAdmin(StatorModelAdmin):
+    """Who visits it sees the rows of his own session only."""
+
+    state_action_limit = 1
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(owner=request.user.get_username())
+
+
 class ReadOnly(StatorModelAdmin):
     state_read_only = True
 
@@ -68,6 +78,7 @@ lives.register(FailureRecord, FailureRecordAdmin)
 lives.register(StatorLog, StatorLogAdmin)
 lives.register(TransitionRecord, TransitionRecordAdmin)
 lives.register(Worker, WorkerAdmin)
+lives.register(BulkAction, BulkActionAdmin)
 
 elsewhere = admin.AdminSite(name="elsewhere")
 elsewhere.register(BasicModel, ElsewhereAdmin)
@@ -81,6 +92,10 @@ mixed.register(FailureRecord, FailureRecordAdmin)
 shown = admin.AdminSite(name="shown")
 shown.register(BasicModel, ReadOnly)
 
+tenants = admin.AdminSite(name="tenants")
+tenants.register(Purchase, TenantAdmin)
+tenants.register(BulkAction, BulkActionAdmin)
+
 # No page for failure records.
 bare = admin.AdminSite(name="bare")
 bare.register([BasicModel, Noop], StatorModelAdmin)
@@ -92,5 +107,8 @@ kinds.register(FailureRecord, FailureRecordAdmin)
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    *(path(f"{site.name}/", site.urls) for site in (lives, elsewhere, mixed, bare, kinds, shown)),
+    *(
+        path(f"{site.name}/", site.urls)
+        for site in (lives, elsewhere, mixed, bare, kinds, shown, tenants)
+    ),
 ]
