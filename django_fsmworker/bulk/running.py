@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from django_fsmworker.bulk.batches import BATCH, Tally, write_batch
 from django_fsmworker.bulk.freezing import NotFrozen, thaw
 from django_fsmworker.bulk.verbs import VERBS, BulkVerb
+from django_fsmworker.events.overrun import DEADLINE
 from django_fsmworker.exceptions import NotAllowed, TryAgainLater, UnknownState
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models.bulk_action import BulkAction, BulkActionStates
@@ -37,8 +38,11 @@ PENDING, RUNNING, DONE, FAILED = (
     BulkActionStates.failed.name,
 )
 
+# Keys that are read at once, for several batches: to find them may take a look at many rows.
+AHEAD = 10_000
+
 # What no further try would change.
-FOR_GOOD = (LookupError, NotAllowed, NotFrozen, UnknownState, ValidationError)
+FOR_GOOD = (NotAllowed, NotFrozen, UnknownState, ValidationError)
 
 
 class Superseded(Exception):
@@ -101,13 +105,16 @@ class _Work:
             return DONE
         end = key(self._action.end)
         cursor = key(self._action.cursor) if self._action.cursor else None
-        until = time.monotonic() + BUDGET
+        alias, ahead = self._store.alias, list[Any]()
+        until = time.monotonic() + min(BUDGET, DEADLINE.get() / 4)
         while True:
-            batch = partial(self._batch, verb, model, query, tally, cursor, end)
-            cursor, is_last = patiently(self._store.alias, batch)
-            if is_last:
+            ahead = ahead or keys_after(model, alias, query, cursor, end, AHEAD)
+            if not ahead:
                 self._log(tally)
                 return DONE
+            keys, ahead = ahead[:BATCH], ahead[BATCH:]
+            patiently(alias, partial(self._batch, verb, model, query, tally, keys))
+            cursor = keys[-1]
             if time.monotonic() >= until:
                 raise TryAgainLater(0.0)
 
@@ -117,30 +124,27 @@ class _Work:
         model: Any,
         query: FrozenQuery,
         tally: Tally,
-        cursor: Any,
-        end: Any,
-    ) -> tuple[Any, bool]:
-        """One transaction; the key that it has come to, and whether nothing is behind it."""
-        alias = self._store.alias
+        keys: list[Any],
+    ) -> None:
+        """One transaction, with what was done to the rows and how far that has come."""
         with self._store.transaction():
-            keys = keys_after(model, alias, query, cursor, end, BATCH)
-            if not keys:
-                return cursor, True
             new = Tally(tally.done, {why: list(each) for why, each in tally.skipped.items()})
-            new.add(write_batch(verb, model, alias, keys, query))
+            new.add(write_batch(verb, model, self._store.alias, keys, query))
             self._write(
                 cursor=str(keys[-1]), done=new.done, left_out=new.left_out, skipped=new.skipped
             )
         tally.done, tally.skipped = new.done, new.skipped
-        return keys[-1], False
 
     def _found(self) -> tuple[BulkVerb, Any, FrozenQuery]:
         """What is to be done, to the rows of which model, found by which query."""
         action = self._action
-        model = apps.get_model(action.listed)
-        verb = VERBS[action.verb](
-            model, action.subject, self._user(), action.reason, action.context
-        )
+        try:
+            model, kind = apps.get_model(action.listed), VERBS[action.verb]
+        except LookupError as error:
+            raise NotFrozen(
+                f"This version does not know how to {action.verb} rows of {action.listed}."
+            ) from error
+        verb = kind(model, action.subject, self._user(), action.reason, action.context)
         return verb, model, thaw(action.rows)
 
     def _user(self) -> Any:

@@ -22,11 +22,7 @@ from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.stator_model import StatorModel
 
 KEPT = timedelta(days=30)
-_TRIED: dict[str, Any] = {
-    "max_attempts": 5,
-    "backoff": exponential(base=1, cap=60),
-    "deadline": 60,
-}
+_TRIED: dict[str, Any] = {"max_attempts": 5, "backoff": exponential(base=1, cap=60)}
 
 
 class BulkActionStates(StateGraph):

@@ -326,6 +326,27 @@ class TestFailing:
         assert action.state == "failed"
         assert "vanished" in action.note
 
+    @pytest.mark.parametrize("column", ["verb", "listed"])
+    def test_what_this_version_does_not_know(self, column):
+        start("retry", BasicModel.objects.all())
+        BulkAction.objects.update(**{column: "tests.Vanished"})
+
+        action = finish(BulkAction.objects.get())
+
+        assert action.state == "failed"
+        assert action.note.startswith("This version does not know how to")
+
+    def test_a_count_that_fails_is_done_without(self, monkeypatch):
+        parked(2)
+        start("retry", BasicModel.objects.all())
+        monkeypatch.setattr(running, "number_in", lambda *args: 1 / 0)
+        action = BulkAction.objects.get()
+        step(action, raise_failures=False)
+
+        action = finish(action)
+
+        assert (action.state, action.matched, action.done) == ("done", None, 2)
+
     def test_what_was_raised_is_on_record(self, monkeypatch):
         parked(1)
         start("retry", BasicModel.objects.all())
