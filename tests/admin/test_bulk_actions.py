@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock
 from django_fsmworker.admin import StatorModelAdmin
@@ -74,6 +76,22 @@ class TestStarting:
         assert BasicModel.objects.parked().count() == 3
         assert finish().done == 3
         assert not BasicModel.objects.parked().exists()
+
+    def test_to_start_it_takes_as_many_queries_for_any_number_of_rows(
+        self, admin_client, parked, few
+    ):
+        asked = []
+        for _ in range(2):
+            with CaptureQueriesContext(connection) as queries:
+                admin_client.post(
+                    f"{URL}?due=parked", confirmed("retry", parked[0], select_across="1")
+                )
+            asked.append(len(queries))
+            BasicModel.objects.bulk_create(BasicModel() for _ in range(200))
+            BasicModel.objects.update(state_next=None, state_failures=5)
+
+        assert BulkAction.objects.count() == 2
+        assert asked[0] == asked[1] < 20
 
     def test_it_takes_a_permission_of_its_own(self, visitor, parked, few):
         client = visitor(*MAY)
