@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin import AdminSite
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -19,7 +20,7 @@ from django_fsmworker.admin.filters import ModelFilter, StateFilter
 from django_fsmworker.admin.formatting import StyledPart, change_url, model_of, reason_of
 from django_fsmworker.admin.records import RecordAdmin
 from django_fsmworker.bulk.starting import RESUMED_FROM, STOPPED_FROM, resume, stop
-from django_fsmworker.bulk.verbs import WHY
+from django_fsmworker.bulk.verbs import LABELS, WHY
 from django_fsmworker.exceptions import NotAllowed
 from django_fsmworker.models import BulkAction
 
@@ -44,6 +45,7 @@ class BulkPanel:
     """What the template shows on top of the page of a bulk action."""
 
     action: BulkAction
+    label: Any
     seen: int
     percent: int | None
     reasons: tuple[Any, ...]
@@ -125,7 +127,7 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
             self.log_change(request, action, order)
             said = gettext("Done: %(what)s.")
             messages.success(request, said % {"what": ORDERS[order][2]})
-        page = change_url(self.admin_site, request, BulkAction, action.pk)
+        page = bulk_action_url(self.admin_site, request, action)
         return HttpResponseRedirect(page or "../../")
 
     def _may_run(self, request: HttpRequest) -> bool:
@@ -137,6 +139,7 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
         failure = action.failure
         return BulkPanel(
             action,
+            LABELS.get(action.verb, action.verb),
             seen,
             _percent(seen, action.matched),
             action.state_explain().reasons if goes_on else (),
@@ -170,6 +173,15 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
             for order, (_act, states, label) in ORDERS.items()
             if action.state in states
         ]
+
+
+def bulk_action_url(site: AdminSite, request: HttpRequest, action: BulkAction) -> str | None:
+    """The page of one in ``site``; None if there is none, as for one of another database."""
+    page = change_url(site, request, BulkAction, action.pk)
+    if page is None:
+        return None
+    shown: str = site.get_model_admin(BulkAction).get_queryset(request).db
+    return page if shown == action._state.db else None
 
 
 def progress_of(action: BulkAction) -> str:

@@ -15,27 +15,18 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import workers
-from django_fsmworker.admin.formatting import change_url, reason_of
+from django_fsmworker.admin.bulk_actions import bulk_action_url
+from django_fsmworker.admin.formatting import reason_of
 from django_fsmworker.admin.preview import Preview, preview
 from django_fsmworker.admin.row_page import RowPagePart
 from django_fsmworker.bulk.batches import act_now
 from django_fsmworker.bulk.freezing import NotFrozen
 from django_fsmworker.bulk.starting import start
-from django_fsmworker.bulk.verbs import VERBS, BulkVerb, subjects
+from django_fsmworker.bulk.verbs import LABELS, VERBS, BulkVerb, subjects
 from django_fsmworker.exceptions import NotAllowed, UnknownState
-from django_fsmworker.models.bulk_action import BulkAction, bulk_actions_of, offer_bulk_actions
+from django_fsmworker.models.bulk_action import bulk_actions_of, offer_bulk_actions
 from django_fsmworker.models.keys import declaring_model
 
-LABELS = {
-    "retry": _("Retry now"),
-    "park": _("Park"),
-    "unpark": _("Unpark"),
-    "cancel": _("Cancel"),
-    "send": _("Send an event"),
-    "move": _("Move to a state"),
-    "force": _("Force into a state"),
-    "restart": _("Restart in a state"),
-}
 NEED_A_REASON = ("park", "force", "restart")
 
 Action = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
@@ -157,7 +148,7 @@ class SelectionActions(RowPagePart):
             described=self._state_described(request),
         )
         messages.success(request, gettext("The runners do it: %(action)s.") % {"action": action})
-        page = change_url(self.admin_site, request, BulkAction, action.pk)
+        page = bulk_action_url(self.admin_site, request, action)
         return HttpResponseRedirect(page) if page else None
 
     def _state_described(self, request: HttpRequest) -> str:

@@ -239,6 +239,19 @@ VERBS: dict[str, type[BulkVerb]] = {
 }
 
 
+LABELS = {
+    "retry": _("Retry now"),
+    "park": _("Park"),
+    "unpark": _("Unpark"),
+    "cancel": _("Cancel"),
+    "send": _("Send an event"),
+    "move": _("Move to a state"),
+    "force": _("Force into a state"),
+    "restart": _("Restart in a state"),
+}
+"""What people read of each."""
+
+
 def subjects(model: Any, name: str) -> list[tuple[str, Any]]:
     """The events or states that the verb of this name can be about, each with its label."""
     graph = declaring_model(model).state_graph

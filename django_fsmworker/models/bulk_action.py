@@ -29,7 +29,8 @@ class BulkActionStates(StateGraph):
     """The life of a bulk action; one that was stopped, or has failed, can go on where it was."""
 
     pending = State(label=_("pending"), force_initial=True, **_TRIED)
-    running = State(label=_("running"), **_TRIED)
+    # Each takes a thread for seconds: most of them are to be left to rows.
+    running = State(label=_("running"), share=0.25, **_TRIED)
     stopped = State(label=_("stopped"), manual=True)
     failed = State(label=_("failed"), manual=True)
     done = State(label=_("done"), delete_after=KEPT)

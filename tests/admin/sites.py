@@ -84,6 +84,13 @@ elsewhere = admin.AdminSite(name="elsewhere")
 elsewhere.register(BasicModel, ElsewhereAdmin)
 elsewhere.register(FailureRecord, OtherRecords)
 
+
+class OtherBulkActions(BulkActionAdmin):
+    using = "other"
+
+
+elsewhere.register(BulkAction, OtherBulkActions)
+
 # Rows of another database, records of the default one.
 mixed = admin.AdminSite(name="mixed")
 mixed.register(BasicModel, ElsewhereAdmin)

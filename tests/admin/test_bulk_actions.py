@@ -126,6 +126,21 @@ class TestStarting:
         other.refresh_from_db()
         assert other.state == "held"
 
+    @pytest.mark.parametrize(("site", "shown"), [("elsewhere", True), ("mixed", False)])
+    def test_rows_of_another_database(self, admin_client, make_row, few, site, shown):
+        rows = [make_row(using="other", state_next=None, state_failures=5) for _ in range(2)]
+
+        answer = admin_client.post(
+            f"/{site}/tests/basicmodel/", confirmed("retry", *rows), follow=True
+        )
+
+        action = BulkAction.objects.using("other").get()
+        page = f"/elsewhere/django_fsmworker/bulkaction/{action.pk}"
+        assert (answer.redirect_chain[-1][0] == f"{page}/change/") is shown
+        assert said(answer) == [f"The runners do it: retry tests.BasicModel {action.pk}."]
+        admin_client.post(f"{page}/state/stop/")
+        assert BulkAction.objects.using("other").get().state == "stopped"
+
     def test_a_request_without_a_token_is_refused(self, admin_user, parked, few):
         client = Client(enforce_csrf_checks=True)
         client.force_login(admin_user)
