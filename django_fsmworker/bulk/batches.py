@@ -52,23 +52,32 @@ class Tally:
 
 
 def write_batch(
-    verb: BulkVerb, model: Any, alias: str, keys: Sequence[Any], query: FrozenQuery | None = None
+    verb: BulkVerb,
+    model: Any,
+    alias: str,
+    keys: Sequence[Any],
+    query: FrozenQuery | None = None,
+    *,
+    skip_locked: bool = False,
 ) -> Tally:
     """Do it to those of these rows to which it applies; within the caller's transaction.
 
-    ``keys`` are primary keys of ``model``. With ``query``, rows that it finds no more are left out.
+    ``keys`` are primary keys of ``model``. With ``query``, rows that it finds no more are left out;
+    with ``skip_locked`` those that somebody else has locked, where the database can do that.
     """
     tally = Tally()
     rows: QuerySet[Any] = QuerySet(model, using=alias)
     chosen = rows.filter(pk__in=keys)
-    present = {key for some in lockable(chosen) for _, key in _locked(some)}
+    present = {key for some in lockable(chosen) for _, key in _locked(some, skip_locked)}
+    absent = [key for key in keys if key not in present]
+    busy = set(rows.filter(pk__in=absent).values_list("pk", flat=True)) if absent else set()
     # Everything is looked at under the lock: what was seen before it may be past.
     matching = present if query is None else still_matching(model, alias, query, keys) & present
     found = chosen.annotate(fsm_why=verb.why()).values_list("pk", "fsm_why")
     why = dict(found)
     for key in keys:
         if key not in present:
-            tally.skip("gone", [key])
+            tally.skip("locked" if key in busy else "gone", [key])
         elif key not in matching:
             tally.skip("changed", [key])
         elif why[key]:
@@ -80,9 +89,9 @@ def write_batch(
     return tally
 
 
-def _locked(rows: QuerySet[Any]) -> list[tuple[str, Any]]:
+def _locked(rows: QuerySet[Any], skip: bool) -> list[tuple[str, Any]]:
     """State and key: with the state first, a key of several columns is no riddle to the lock."""
-    return list(locked(rows).values_list("state", "pk"))
+    return list(locked(rows, skip).values_list("state", "pk"))
 
 
 def act_now(verb: BulkVerb, rows: QuerySet[Any], keys: Iterable[Any]) -> Tally:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+from django.db import DatabaseError
 from django.db.models import QuerySet
 
 from django_fsmworker.bulk.batches import BATCH, Tally, write_batch
@@ -25,6 +26,7 @@ from django_fsmworker.models.bulk_action import BulkAction, BulkActionStates
 from django_fsmworker.models.locking import patiently
 from django_fsmworker.store import Store, store_for
 from django_fsmworker.store.bulk_rows import FrozenQuery, keys_after, number_in
+from django_fsmworker.store.errors import is_refusal
 
 logger = logger_for(__name__)
 
@@ -106,17 +108,48 @@ class _Work:
         end = key(self._action.end)
         cursor = key(self._action.cursor) if self._action.cursor else None
         alias, ahead = self._store.alias, list[Any]()
+        size = 1 if self._is_careful else BATCH
         until = time.monotonic() + min(BUDGET, DEADLINE.get() / 4)
         while True:
             ahead = ahead or keys_after(model, alias, query, cursor, end, AHEAD)
             if not ahead:
                 self._log(tally)
                 return DONE
-            keys, ahead = ahead[:BATCH], ahead[BATCH:]
-            patiently(alias, partial(self._batch, verb, model, query, tally, keys))
+            keys, ahead = ahead[:size], ahead[size:]
+            self._write_batch(verb, model, query, tally, keys)
             cursor = keys[-1]
             if time.monotonic() >= until:
                 raise TryAgainLater(0.0)
+
+    @property
+    def _is_careful(self) -> bool:
+        """Whether the last check has failed: maybe of one row, which is to be found."""
+        return bool(self._action.state_failures)
+
+    def _write_batch(
+        self, verb: BulkVerb, model: Any, query: FrozenQuery, tally: Tally, keys: list[Any]
+    ) -> None:
+        """A batch; if the database refuses a row that stands alone, that is left out."""
+        try:
+            patiently(self._store.alias, partial(self._batch, verb, model, query, tally, keys))
+        except DatabaseError as error:
+            if not (self._is_careful and is_refusal(error)):
+                raise
+            logger.warning(
+                "Bulk action %s leaves out %s %s, which the database refuses to write: %s",
+                self._action.pk,
+                model._meta.label,
+                keys[0],
+                error,
+                extra={"action": "bulk_refused", "model": self._action.model, "pk": keys[0]},
+            )
+            tally.skip("refused", keys)
+            self._note(tally, keys[-1])
+
+    def _note(self, tally: Tally, cursor: Any) -> None:
+        """Write how far it has come."""
+        counts = {"done": tally.done, "left_out": tally.left_out, "skipped": tally.skipped}
+        self._write(cursor=str(cursor), **counts)
 
     def _batch(
         self,
@@ -129,10 +162,9 @@ class _Work:
         """One transaction, with what was done to the rows and how far that has come."""
         with self._store.transaction():
             new = Tally(tally.done, {why: list(each) for why, each in tally.skipped.items()})
-            new.add(write_batch(verb, model, self._store.alias, keys, query))
-            self._write(
-                cursor=str(keys[-1]), done=new.done, left_out=new.left_out, skipped=new.skipped
-            )
+            alias, careful = self._store.alias, self._is_careful
+            new.add(write_batch(verb, model, alias, keys, query, skip_locked=careful))
+            self._note(new, keys[-1])
         tally.done, tally.skipped = new.done, new.skipped
 
     def _found(self) -> tuple[BulkVerb, Any, FrozenQuery]:

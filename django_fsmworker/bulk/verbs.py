@@ -36,6 +36,8 @@ WHY = {
     "already": _("It is in that state already."),
     "changed": _("It changed meanwhile, and matches the filters no more."),
     "gone": _("It was deleted meanwhile."),
+    "locked": _("Somebody else had it locked for a long time."),
+    "refused": _("The database refuses to write it; the log says why."),
 }
 """The reasons to leave a row out."""
 

@@ -18,8 +18,8 @@ class SlowBulkConfig(AppConfig):
 
         write = running.write_batch
 
-        def slowly(*args: Any) -> Any:
-            tally = write(*args)
+        def slowly(*args: Any, **options: Any) -> Any:
+            tally = write(*args, **options)
             time.sleep(0.02)
             return tally
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db.models import QuerySet
 
+from django_fsmworker import clock
 from django_fsmworker.bulk.starting import start, stop
 from django_fsmworker.management.labels import chosen_models
 from django_fsmworker.models import BulkAction, Worker
 from django_fsmworker.models.bulk_action import bulk_actions_of, offer_bulk_actions
 from django_fsmworker.models.event import events_of
 from django_fsmworker.runner import StatorRunner, preflight
-from tests.app.models import Account, Chain, Expiring, Loose, Noop
+from tests.app.models import Account, Chain, Expiring, Loose, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,6 +93,41 @@ def test_it_is_heard_of_at_once_and_stopped(
     assert stopped.cursor == str(
         Account.objects.order_by("pk").values_list("pk", flat=True)[stopped.done - 1]
     )
+
+
+def test_a_row_that_the_database_refuses_is_left_out(
+    start_runner: Callable[..., Embedded], eventually: Callable[..., Any], caplog: Any
+) -> None:
+    offer_bulk_actions(Trouble)
+    rows = [Trouble.objects.create(value=value).pk for value in (1, 13, 2)]
+    Trouble.objects.update(state_next=clock.now() + timedelta(days=1))
+    start("force", Trouble.objects.all(), "done")
+
+    start_runner(Trouble)
+
+    eventually(lambda: the_action().state == "done")
+    assert (the_action().done, the_action().skipped) == (2, {"refused": [1, [str(rows[1])]]})
+    assert Trouble.objects.filter(state="done").count() == 2
+    assert f"leaves out tests.Trouble {rows[1]}" in caplog.text
+
+
+@pytest.mark.postgresql
+@pytest.mark.mysql
+def test_a_row_that_stays_locked_is_left_out(
+    start_runner: Callable[..., Embedded],
+    eventually: Callable[..., Any],
+    locked: Callable[[Any], Any],
+) -> None:
+    row, other = Account.objects.create(), Account.objects.create()
+    start("force", Account.objects.all(), "frozen")
+
+    with locked(row):
+        start_runner(Account, deadline=1)
+        eventually(lambda: the_action().state == "done", 30)
+
+    assert (the_action().done, the_action().skipped) == (1, {"locked": [1, [str(row.pk)]]})
+    other.refresh_from_db()
+    assert other.state == "frozen"
 
 
 def test_rows_are_run_beside_it(
