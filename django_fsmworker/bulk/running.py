@@ -187,7 +187,7 @@ class _Work:
 
         users = get_user_model()
         user = users._base_manager.filter(pk=self._action.by_pk).first()
-        if user is None or not user.is_active:
+        if user is None or not getattr(user, "is_active", True):
             raise NotFrozen(f"{self._action.by}, who has started it, is no active user any more.")
         return user
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.graph.backoff import exponential
-from django_fsmworker.models.companions import companion_of
+from django_fsmworker.models.companions import companion, companion_of
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.fields import StateField
 from django_fsmworker.models.keys import declaring_model
@@ -51,6 +51,7 @@ class BulkActionStates(StateGraph):
         return engine().run_bulk(action)
 
 
+@companion
 class BulkAction(StatorModel):
     """One thing that is done to all rows that matched a filter, by the runners of these rows.
 

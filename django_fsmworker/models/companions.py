@@ -7,11 +7,21 @@ model for its part of that table.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.apps.registry import Apps
 
 from django_fsmworker.models.keys import declaring_model
+
+Records = TypeVar("Records")
+
+_companions: list[type] = []
+
+
+def companion(records: type[Records]) -> type[Records]:
+    """Declare the model ``records`` to be one of those that go with the rows of others."""
+    _companions.append(records)
+    return records
 
 
 @cache
@@ -39,9 +49,9 @@ def companion_of(records: Any, target: Any) -> Any:
 
 def is_companion(model: Any) -> bool:
     """Whether ``model`` is one of such records, of all models or of one."""
-    return hasattr(model, "state_target")
+    return issubclass(model, tuple(_companions))
 
 
 def target_of(model: Any) -> Any:
     """The model with whose rows ``model`` goes; any other model itself."""
-    return getattr(model, "state_target", None) or model
+    return model.state_target or model if is_companion(model) else model

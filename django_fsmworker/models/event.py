@@ -14,7 +14,7 @@ from django_fsmworker.conf import EventSettings
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.graph.backoff import exponential
-from django_fsmworker.models.companions import companion_of
+from django_fsmworker.models.companions import companion, companion_of
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
 from django_fsmworker.models.fields import StateField
@@ -58,6 +58,7 @@ class EventStates(StateGraph):
         return engine().deliver(events)
 
 
+@companion
 class Event(StatorModel):
     """A durable event of one row, from ``submit_event()`` to its end.
 

@@ -14,6 +14,7 @@ from django_fsmworker.bulk.starting import start, stop
 from django_fsmworker.management.labels import chosen_models
 from django_fsmworker.models import BulkAction, Worker
 from django_fsmworker.models.bulk_action import bulk_actions_of, offer_bulk_actions
+from django_fsmworker.models.companions import is_companion, target_of
 from django_fsmworker.models.event import events_of
 from django_fsmworker.runner import StatorRunner, preflight
 from tests.app.models import Account, Chain, Expiring, Loose, Noop, Trouble
@@ -46,6 +47,12 @@ class TestWhoRunsThem:
 
     def test_not_those_of_a_model_for_which_nothing_offers_any(self) -> None:
         assert bulk_actions_of(Loose) not in preflight.models_to_run([Loose])
+
+    def test_a_model_is_none_of_them_for_a_column_of_its_own(self) -> None:
+        own = type("Own", (), {"state_target": None, "state_lane_key": None})
+
+        assert not is_companion(own)
+        assert target_of(own) is own
 
     def test_not_those_of_an_excluded_model(self) -> None:
         chosen = preflight.models_to_run(chosen_models([], ["tests.Account"], None, to_run=True))
