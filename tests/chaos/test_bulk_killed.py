@@ -81,8 +81,12 @@ def test_a_million_rows_are_retried_by_one_button(
     admin_client.get(url)
 
     began = time.perf_counter()
+    asked = admin_client.post(url, {**posted, "index": "0", "confirmed": []})
+    seen = time.perf_counter() - began
+    began = time.perf_counter()
     answer = admin_client.post(url, posted)
     took = time.perf_counter() - began
+    assert "of the first 10000" in asked.text
     assert answer.status_code == 302
     process = start_process("runstator", "tests.BasicModel", "--lease=5")
     began = time.monotonic()
@@ -100,8 +104,9 @@ def test_a_million_rows_are_retried_by_one_button(
     action = the_action()
     with capsys.disabled():
         print(
-            f"\nbulk on {vendor}: {number} rows, answered in {took * 1000:.0f} ms, done in "
+            f"\nbulk on {vendor}: {number} rows, preview in {seen * 1000:.0f} ms, "
+            f"answered in {took * 1000:.0f} ms, done in "
             f"{time.monotonic() - began:.0f} s; {action.done} written, {action.skipped}"
         )
     assert (action.matched, action.done, action.left_out) == (number, number, 0)
-    assert took < 0.5
+    assert max(seen, took) < 0.5
