@@ -63,6 +63,9 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
     he has started. To stop and to resume takes the permission to run them.
     """
 
+    state_read_only = False
+    """Whether these pages only show: no buttons, and 403 for who posts all the same."""
+
     list_display = ("started", "verb", "subject", "model", "by", "shown_state", "shown_progress")
     list_filter = (StateFilter, ModelFilter)
     ordering = ("-pk",)
@@ -108,7 +111,7 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
 
     def order_view(self, request: HttpRequest, object_id: str, order: str) -> HttpResponse:
         """Stop or resume one, and go back to its page."""
-        if order not in ORDERS or not self._may_run(request):
+        if order not in ORDERS or not self._may_order(request):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -132,6 +135,9 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
 
     def _may_run(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_fsmworker.run_bulkaction")
+
+    def _may_order(self, request: HttpRequest) -> bool:
+        return not self.state_read_only and self._may_run(request)
 
     def _panel(self, request: HttpRequest, action: BulkAction) -> BulkPanel:
         goes_on = action.state in STOPPED_FROM
@@ -164,7 +170,7 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
         ]
 
     def _orders(self, request: HttpRequest, action: BulkAction) -> list[tuple[Any, str]]:
-        if not self._may_run(request):
+        if not self._may_order(request):
             return []
         name = "admin:django_fsmworker_bulkaction_order"
         site = self.admin_site.name

@@ -99,6 +99,13 @@ mixed.register(FailureRecord, FailureRecordAdmin)
 shown = admin.AdminSite(name="shown")
 shown.register(BasicModel, ReadOnly)
 
+
+class ReadOnlyBulkActions(BulkActionAdmin):
+    state_read_only = True
+
+
+shown.register(BulkAction, ReadOnlyBulkActions)
+
 tenants = admin.AdminSite(name="tenants")
 tenants.register(Purchase, TenantAdmin)
 tenants.register(BulkAction, BulkActionAdmin)

@@ -322,6 +322,12 @@ class TestItsPage:
         assert "/state/stop/" not in page.text
         assert order(client, action, "stop").status_code == 403
 
+    def test_pages_that_only_show(self, admin_client, action):
+        page = f"/shown/django_fsmworker/bulkaction/{action.pk}"
+
+        assert "/state/stop/" not in admin_client.get(f"{page}/change/").text
+        assert admin_client.post(f"{page}/state/stop/").status_code == 403
+
     def test_who_may_only_run_them_sees_his_own(self, visitor, action):
         client = visitor("django_fsmworker.run_bulkaction")
         start("retry", BasicModel.objects.all(), by=User.objects.get(username="visitor"))
