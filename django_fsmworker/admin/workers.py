@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import workers
-from django_fsmworker.admin.dashboard import failure_groups, model_parts, worker_lines
+from django_fsmworker.admin.dashboard import bulk_actions, failure_groups, model_parts, worker_lines
 from django_fsmworker.admin.formatting import StyledPart, reason_of
 from django_fsmworker.admin.records import RecordAdmin
 from django_fsmworker.exceptions import WorkerUnavailable
@@ -69,6 +69,7 @@ class WorkerAdmin(StyledPart, RecordAdmin):
             "orders": ORDERS,
             "failures": failure_groups(self.admin_site) if may_see_failures else [],
             "pauses": paused(),
+            "bulk_actions": bulk_actions(self.admin_site, request),
             "rates": REFRESH,
             "refresh": int(chosen) if chosen in map(str, REFRESH) else None,
             "order_url": self._dashboard,
