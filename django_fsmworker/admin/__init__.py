@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_fsmworker.admin.bulk_actions import BulkActionAdmin
 from django_fsmworker.admin.columns import StateColumns
 from django_fsmworker.admin.events import EventAdmin
 from django_fsmworker.admin.filters import DueFilter, StateFilter
@@ -14,6 +15,7 @@ from django_fsmworker.admin.records import (
 from django_fsmworker.admin.workers import WorkerAdmin
 
 __all__ = [
+    "BulkActionAdmin",
     "DueFilter",
     "EventAdmin",
     "FailureRecordAdmin",

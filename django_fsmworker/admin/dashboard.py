@@ -16,14 +16,14 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from django_fsmworker import workers
-from django_fsmworker.admin.formatting import ago, duration
+from django_fsmworker.admin.formatting import ago, change_url, duration
 from django_fsmworker.admin.graph_page import graph_url_name
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
-from django_fsmworker.models import FailureRecord, StatorModel, Worker
-from django_fsmworker.models.event import is_event
+from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.keys import declaring_model
 
-MOST_GROUPS, MOST_STOPPED = 20, 10
+MOST_GROUPS, MOST_STOPPED, MOST_BULK_ACTIONS = 20, 10, 10
 ORDERS_TAKEN = {"ready": ("suspend", "stop"), "suspended": ("resume", "stop")}
 """By a worker's state; in any other it takes none."""
 
@@ -100,7 +100,7 @@ def model_parts(
     for model, model_admin in sorted(site._registry.items(), key=lambda each: each[0]._meta.label):
         if not issubclass(model, StatorModel) or model._meta.proxy:
             continue
-        if is_event(model) or not model_admin.has_view_or_change_permission(request):
+        if is_companion(model) or not model_admin.has_view_or_change_permission(request):
             continue
         alias = model_admin.get_queryset(request).db
         url = _list_of(site, model)
@@ -152,6 +152,15 @@ def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> 
         FailureGroup(**each, url=_listing(listed, each), verbs=verbs(each["model"]))
         for each in groups
     ]
+
+
+def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction, str | None]]:
+    """The bulk actions that are not done, the latest first, with their pages; one query."""
+    if not request.user.has_perm("django_fsmworker.view_bulkaction"):
+        return []
+    actions: QuerySet[BulkAction] = QuerySet(BulkAction, using=router.db_for_read(BulkAction))
+    left = actions.exclude(state="done").defer("rows").order_by("-pk")[:MOST_BULK_ACTIONS]
+    return [(each, change_url(site, request, BulkAction, each.pk)) for each in left]
 
 
 def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:

@@ -18,9 +18,12 @@ from django_fsmworker.admin.columns import badge
 from django_fsmworker.admin.formatting import StyledPart, reason_of
 from django_fsmworker.admin.row_events import RowEvents, events_of_row
 from django_fsmworker.admin.row_map import row_map
-from django_fsmworker.admin.row_verbs import PERMISSIONS, Verb, carry_out, verbs
+from django_fsmworker.admin.row_verbs import BUTTONS, PERMISSIONS, Verb, carry_out, verbs
 from django_fsmworker.admin.timeline import Step, timeline
 from django_fsmworker.exceptions import NotAllowed, UnknownState
+from django_fsmworker.logs import logger_for
+
+logger = logger_for(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class RowPagePart(StyledPart):
 
     def has_state_permission(self, request: HttpRequest, verb: str, row: Any = None) -> bool:
         """Whether this user may use ``verb`` on ``row``, or on any: ``"retry"``, ``"park"``,
-        ``"unpark"``, ``"cancel"``, ``"send"`` or ``"move"``.
+        ``"unpark"``, ``"cancel"``, ``"send"`` or ``"move"``; in the list also ``"force"`` and
+        ``"restart"``.
 
         It takes the model's change permission and one of this app: see the page on the admin.
         """
@@ -91,7 +95,7 @@ class RowPagePart(StyledPart):
             return self._get_obj_does_not_exist_redirect(  # type: ignore[no-any-return, attr-defined]
                 request, self.opts, object_id
             )
-        if verb not in PERMISSIONS or not self.has_state_permission(request, verb, row):
+        if verb not in BUTTONS or not self.has_state_permission(request, verb, row):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -116,6 +120,8 @@ class RowPagePart(StyledPart):
             messages.error(request, str(unknown))
         except ObjectDoesNotExist:
             messages.error(request, gettext("The row is gone."))
+        except Exception as error:  # of the event's own action, or of a receiver of a signal
+            self._state_failed(request, row, verb, subject, error)
         else:
             what = " ".join(filter(None, (verb, subject)))
             if not done:
@@ -124,6 +130,22 @@ class RowPagePart(StyledPart):
             said = f"{what}: {reason}" if reason else what
             self.log_change(request, row, said)
             messages.success(request, gettext("Done: %(what)s.") % {"what": what})
+
+    def _state_failed(
+        self, request: HttpRequest, row: Any, verb: str, subject: str, error: Exception
+    ) -> None:
+        """Say what was raised; the log has the traceback."""
+        what = " ".join(filter(None, (verb, subject)))
+        logger.exception(
+            "What a button of %s %s does has failed: %s.",
+            row._meta.label,
+            row.pk,
+            what,
+            extra={"action": "button_failed", "model": row._meta.label, "pk": row.pk},
+        )
+        said = gettext("%(what)s failed: %(error)s")
+        told = f"{type(error).__name__}: {error}"
+        messages.error(request, said % {"what": what, "error": told})
 
     def _state_form(self, request: HttpRequest, row: Any, verb: str, subject: str) -> Any:
         """The event's form, filled in if it was shown before; None where it has none."""

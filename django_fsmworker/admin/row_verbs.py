@@ -22,8 +22,13 @@ PERMISSIONS = {
     "cancel": "cancel_row",
     "send": "send_event",
     "move": "move_row",
+    "force": "force_row",
+    "restart": "force_row",
 }
 """The permission, of this app, that each verb takes besides the model's own change permission."""
+
+BUTTONS = tuple(name for name in PERMISSIONS if name not in ("force", "restart"))
+"""The verbs that a row's page has buttons for."""
 
 OPERATIONS: dict[str, tuple[type[Operation], Any, Any]] = {
     "retry": (Retry, _("Retry now"), _("It is due already, or a runner holds it.")),

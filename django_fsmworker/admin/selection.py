@@ -2,89 +2,162 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from django_fsmworker import workers
+from django_fsmworker.admin.bulk_actions import bulk_action_url
 from django_fsmworker.admin.formatting import reason_of
+from django_fsmworker.admin.preview import Preview, preview
 from django_fsmworker.admin.row_page import RowPagePart
-from django_fsmworker.admin.row_verbs import OPERATIONS
-from django_fsmworker.models.operating import number_of, operate
+from django_fsmworker.bulk.batches import act_now
+from django_fsmworker.bulk.freezing import NotFrozen
+from django_fsmworker.bulk.starting import start
+from django_fsmworker.bulk.verbs import LABELS, VERBS, BulkVerb, subjects
+from django_fsmworker.exceptions import NotAllowed, UnknownState
+from django_fsmworker.models.bulk_action import bulk_actions_of, offer_bulk_actions
+from django_fsmworker.models.keys import declaring_model
+
+NEED_A_REASON = ("park", "force", "restart")
+
+Action = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
+
+
+def _action(name: str, description: Any) -> Action:
+    """The action of the list that does the verb of that name."""
+
+    def act(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        answer: HttpResponse | None = self._state_selected(request, queryset, name)
+        return answer
+
+    act.__name__ = f"state_{name}_rows"
+    act.__doc__ = f"``{name}`` for rows of the list."
+    described: Action = admin.action(act, description=description, permissions=[f"state_{name}"])
+    return described
+
+
+def _permission(name: str) -> Callable[[Any, HttpRequest], bool]:
+    """Whether the list offers that verb; Django looks for it by its name."""
+
+    def may(self: Any, request: HttpRequest) -> bool:
+        if VERBS[name].takes and not subjects(self.model, name):
+            return False  # there is nothing to choose from
+        return bool(self.has_state_permission(request, name))
+
+    return may
 
 
 class SelectionActions(RowPagePart):
     """Actions of the list; each first says to how many rows it applies, and asks for a reason."""
 
-    state_action_limit = 10_000
-    """The most rows that one action takes: it is done within the request."""
+    state_action_limit = 500
+    """The most rows on which an action is done within the request; the runners do it on more."""
 
-    actions: Any = ("state_retry_rows", "state_park_rows", "state_unpark_rows", "state_cancel_rows")
+    actions: Any = tuple(f"state_{name}_rows" for name in LABELS)
 
-    @admin.action(description=_("Retry now"), permissions=["state_retry"])
-    def state_retry_rows(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Make the rows due now."""
-        return self._state_selected(request, queryset, "retry")
+    state_retry_rows = _action("retry", _("Retry now"))
+    state_park_rows = _action("park", _("Park"))
+    state_unpark_rows = _action("unpark", _("Unpark"))
+    state_cancel_rows = _action("cancel", _("Cancel what runs"))
+    state_send_rows = _action("send", _("Send an event"))
+    state_move_rows = _action("move", _("Move to a state"))
+    state_force_rows = _action("force", _("Force into a state"))
+    state_restart_rows = _action("restart", _("Restart in a state"))
 
-    @admin.action(description=_("Park"), permissions=["state_park"])
-    def state_park_rows(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Keep the rows from being run."""
-        return self._state_selected(request, queryset, "park")
+    has_state_retry_permission = _permission("retry")
+    has_state_park_permission = _permission("park")
+    has_state_unpark_permission = _permission("unpark")
+    has_state_cancel_permission = _permission("cancel")
+    has_state_send_permission = _permission("send")
+    has_state_move_permission = _permission("move")
+    has_state_force_permission = _permission("force")
+    has_state_restart_permission = _permission("restart")
 
-    @admin.action(description=_("Unpark"), permissions=["state_unpark"])
-    def state_unpark_rows(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """Make parked rows due again."""
-        return self._state_selected(request, queryset, "unpark")
+    def __init__(self, model: Any, admin_site: Any) -> None:
+        super().__init__(model, admin_site)
+        if not self.state_read_only:
+            offer_bulk_actions(model)
 
-    @admin.action(description=_("Cancel what runs"), permissions=["state_cancel"])
-    def state_cancel_rows(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """End the checks that run on the rows."""
-        return self._state_selected(request, queryset, "cancel")
-
-    def has_state_retry_permission(self, request: HttpRequest) -> bool:
-        """Whether the list offers to retry rows."""
-        return self.has_state_permission(request, "retry")
-
-    def has_state_park_permission(self, request: HttpRequest) -> bool:
-        """Whether the list offers to park rows."""
-        return self.has_state_permission(request, "park")
-
-    def has_state_unpark_permission(self, request: HttpRequest) -> bool:
-        """Whether the list offers to unpark rows."""
-        return self.has_state_permission(request, "unpark")
-
-    def has_state_cancel_permission(self, request: HttpRequest) -> bool:
-        """Whether the list offers to cancel what runs."""
-        return self.has_state_permission(request, "cancel")
+    def has_bulk_action_permission(self, request: HttpRequest) -> bool:
+        """Whether this user may have runners act on more rows than one request does."""
+        return request.user.has_perm("django_fsmworker.run_bulkaction")
 
     def _state_selected(
         self, request: HttpRequest, queryset: QuerySet[Any], name: str
     ) -> HttpResponse | None:
         """The page that asks; once that is confirmed None, so that Django shows the list."""
-        matched = queryset.order_by()[: self.state_action_limit + 1].count()
-        if matched > self.state_action_limit:
-            said = gettext(
-                "More than %(limit)d rows match, which is more than one request does. Choose fewer "
-                "with the filters, or use manage.py stator."
-            )
-            messages.error(request, said % {"limit": self.state_action_limit})
-            return None
-        reason = reason_of(request)
-        if "confirmed" not in request.POST:
-            return self._state_preview(request, queryset, name, matched)
-        if name == "park" and not reason:
-            said = gettext("Give a reason to park them for: it is put on record.")
+        choices, subject = subjects(self.model, name), request.POST.get("subject", "")
+        if choices and subject not in dict(choices):
+            return self._state_ask_rows(request, name, choices=choices)
+        confirmed, reason = "confirmed" in request.POST, reason_of(request)
+        form = self._state_form_of(name, subject, request.POST if confirmed else None)
+        verb = VERBS[name](self.model, subject, request.user, reason)
+        if not confirmed or (form is not None and not form.is_valid()):
+            return self._state_preview(request, queryset, name, verb, form)
+        if name in NEED_A_REASON and not reason:
+            said = gettext("Give a reason: it is put on record.")
+            if name == "park":
+                said = gettext("Give a reason to park them for: it is put on record.")
             messages.error(request, said)
-            return self._state_preview(request, queryset, name, matched)
-        operation = OPERATIONS[name][0](self.model, request.user, reason)
-        done = operate(operation, queryset)
-        self._state_say(request, name, done, matched - done)
+            return self._state_preview(request, queryset, name, verb, form)
+        verb.context = form.cleaned_data if form is not None else {}
+        try:
+            verb.refuse()
+            return self._state_act(request, queryset, name, verb)
+        except NotAllowed as refused:
+            messages.error(request, refused.user_message)
+        except (NotFrozen, TypeError, UnknownState, ValueError) as error:
+            messages.error(request, str(error))
         return None
+
+    def _state_act(
+        self, request: HttpRequest, queryset: QuerySet[Any], name: str, verb: BulkVerb
+    ) -> HttpResponse | None:
+        """Do it now if it is for few rows; otherwise have the runners do it, and show how far."""
+        most = self.state_action_limit
+        keys = set(queryset.order_by().values_list("pk", flat=True)[: most + 1])
+        if len(keys) <= most:
+            written: Any = queryset.all()
+            written._for_write = True
+            tally = act_now(verb, written.using(written.db), keys)
+            self._state_say(request, name, tally.done, tally.left_out)
+            return None
+        if not self.has_bulk_action_permission(request):
+            said = gettext(
+                "More than %(limit)d rows match, which is more than one request does, and you "
+                "have not the permission to start bulk actions. Choose fewer with the filters."
+            )
+            messages.error(request, said % {"limit": most})
+            return None
+        action = start(
+            name,
+            queryset,
+            verb.subject,
+            by=request.user,
+            reason=verb.reason,
+            context=verb.context,
+            described=self._state_described(request),
+        )
+        messages.success(request, gettext("The runners do it: %(action)s.") % {"action": action})
+        page = bulk_action_url(self.admin_site, request, action)
+        return HttpResponseRedirect(page) if page else None
+
+    def _state_described(self, request: HttpRequest) -> str:
+        """What people read of the rows that were chosen."""
+        if request.POST.get("select_across") != "1":
+            number = len(request.POST.getlist(ACTION_CHECKBOX_NAME))
+            return gettext("%(number)d selected rows") % {"number": number}
+        asked = [f"{name}={value}" for name, value in request.GET.items() if name not in ("p", "o")]
+        return ", ".join(asked) or gettext("all rows")
 
     def _state_say(self, request: HttpRequest, name: str, done: int, left: int) -> None:
         said = ngettext(
@@ -93,33 +166,66 @@ class SelectionActions(RowPagePart):
             done,
         )
         level = messages.SUCCESS if done else messages.WARNING
-        verb = OPERATIONS[name][1]
-        self.message_user(request, said % {"verb": verb, "count": done, "left": left}, level)
+        said %= {"verb": LABELS[name], "count": done, "left": left}
+        self.message_user(request, said, level)
+
+    def _state_form_of(self, name: str, subject: str, data: Any) -> Any:
+        """The form of an event that has one; of several edges' that of the first."""
+        if name != "send":
+            return None
+        states = declaring_model(self.model).state_graph.states.values()
+        for edge in (edge for state in states for edge in state.events.get(subject, ())):
+            if edge.form is not None:
+                form = import_string(edge.form) if isinstance(edge.form, str) else edge.form
+                return form(data)
+        return None
 
     def _state_preview(
-        self, request: HttpRequest, queryset: QuerySet[Any], name: str, matched: int
+        self, request: HttpRequest, queryset: QuerySet[Any], name: str, verb: BulkVerb, form: Any
     ) -> HttpResponse:
-        kind, label, why = OPERATIONS[name]
-        number = number_of(kind(self.model), queryset)
-        question = ngettext(
-            "It applies to %(count)d of the %(matched)d rows chosen.",
-            "It applies to %(count)d of the %(matched)d rows chosen.",
-            number,
-        ) % {"count": number, "matched": matched}
-        if number < matched:
-            question += " " + gettext(
-                "The others are left out, since it cannot be done in their state, or: %(why)s"
-            ) % {"why": why}
+        seen = preview(queryset, verb)
+        return self._state_ask_rows(
+            request, name, seen, form, warning=self._state_warning(request, queryset, seen)
+        )
+
+    def _state_warning(self, request: HttpRequest, queryset: QuerySet[Any], seen: Preview) -> Any:
+        """That nobody would do it; empty if the request does, or a runner."""
+        if seen.looked_at <= self.state_action_limit:
+            return ""
+        served = bulk_actions_of(self.model)._meta.label
+        if workers.serving(served):
+            return ""
+        said = gettext("No living runner would do it now. Start one: manage.py runstator %(label)s")
+        return said % {"label": declaring_model(self.model)._meta.label}
+
+    def _state_ask_rows(
+        self,
+        request: HttpRequest,
+        name: str,
+        seen: Preview | None = None,
+        form: Any = None,
+        *,
+        choices: Any = (),
+        warning: Any = "",
+    ) -> HttpResponse:
         kept = [("action", f"state_{name}_rows")]
         kept += [("select_across", request.POST.get("select_across", "0"))]
         kept += [(ACTION_CHECKBOX_NAME, key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
+        subject = request.POST.get("subject", "")
+        if not choices and subject:
+            kept.append(("subject", subject))
+        label = f"{LABELS[name]}: {subject}" if subject else LABELS[name]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": label,
-            "question": question,
+            "question": seen.sentence if seen else gettext("Which one?"),
+            "lines": seen.lines if seen else (),
+            "choices": choices,
+            "warning": warning,
             "kept": kept,
-            "label": label,
+            "form": form,
+            "label": gettext("Go on") if choices else label,
             "reason": request.POST.get("reason", ""),
             "back": request.get_full_path(),
         }

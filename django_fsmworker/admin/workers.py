@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker import workers
 from django_fsmworker.admin.dashboard import (
     FailureGroup,
+    bulk_actions,
     failure_groups,
     model_parts,
     worker_lines,
@@ -82,6 +83,7 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
             "verbs": OPERATIONS,
             "pauses": [(each, each._state.db, ago(each.since)) for each in pauses],
             "may_lift": self.may_lift(request),
+            "bulk_actions": bulk_actions(self.admin_site, request),
             "rates": REFRESH,
             "refresh": int(chosen) if chosen in map(str, REFRESH) else None,
             "order_url": self._dashboard,

@@ -17,8 +17,9 @@ from django_fsmworker.diagnosis.situation import Situation
 from django_fsmworker.diagnosis.wording import when
 from django_fsmworker.diagram.conditions import condition_text
 from django_fsmworker.graph.durations import span
+from django_fsmworker.models.bulk_action import BulkAction
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.entering import is_revoked
-from django_fsmworker.models.event import is_event
 from django_fsmworker.models.explanation import Reason
 from django_fsmworker.models.fields import failures_of, is_parked_by_hand, life_ends
 from django_fsmworker.store.fence import taken_over
@@ -285,8 +286,8 @@ def unserved(of: Situation) -> Iterator[Reason]:
     """It is due, and nobody runs rows of its model."""
     if not (of.state and of.state.automatic) or of.is_held:
         return
-    label = of.row.model if is_event(of.model) else of.model._meta.label
-    serving = workers.serving(label, databases=[of.store.alias])
+    label = of.row.model if is_companion(of.model) else of.model._meta.label
+    serving = workers.serving(_served_as(of, label), databases=[of.store.alias])
     ready = [worker for worker in serving if worker.state == workers.WorkerStatus.READY]
     if ready:
         return
@@ -301,6 +302,11 @@ def unserved(of: Situation) -> Iterator[Reason]:
         {"workers": [worker.id for worker in serving]},
         blocks=False,
     )
+
+
+def _served_as(of: Situation, label: str) -> str:
+    """What a worker's record calls it, that runs such rows: who runs rows delivers their events."""
+    return f"{of.model._meta.label}[{label}]" if issubclass(of.model, BulkAction) else label
 
 
 def failing(of: Situation) -> Iterator[Reason]:

@@ -9,8 +9,8 @@ from django.apps import apps
 from django.core.management.base import CommandError
 from django.db import connections
 
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import is_kept_in, stator_models
-from django_fsmworker.models.event import is_event
 
 
 def chosen_models(
@@ -21,7 +21,7 @@ def chosen_models(
     With ``database`` there are only those that the routers keep in it. Events are none of those
     ``to_run``: they go with the models that they are for.
     """
-    found = [each for each in stator_models(database) if not (to_run and is_event(each))]
+    found = [each for each in stator_models(database) if not (to_run and is_companion(each))]
     known = {model._meta.label_lower: model for model in found}
     wanted = [_look_up(label, known) for label in labels] or list(known.values())
     unwanted = [_look_up(label, known) for label in exclude]

@@ -121,6 +121,7 @@ class Migration(migrations.Migration):
                     ("cancel_row", "Can cancel what runs on rows"),
                     ("send_event", "Can send events to rows"),
                     ("move_row", "Can move rows to declared states"),
+                    ("force_row", "Can force rows into states, and restart them"),
                 ),
                 "indexes": [
                     models.Index(fields=["model", "resolved"], name="fsmworker_failure_open")
@@ -528,6 +529,117 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         fields=("model", "state", "digest", "slot"), name="fsmworker_permit_slot"
                     )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="BulkAction",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state_changed",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        default=django.utils.timezone.now,
+                        editable=False,
+                    ),
+                ),
+                (
+                    "state_next",
+                    models.DateTimeField(
+                        blank=True,
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        null=True,
+                    ),
+                ),
+                ("state_lease", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "state_failures",
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "pending"),
+                            ("running", "running"),
+                            ("stopped", "stopped"),
+                            ("failed", "failed"),
+                            ("done", "done"),
+                        ],
+                        db_default="pending",
+                        default="pending",
+                        editable=False,
+                        max_length=100,
+                    ),
+                ),
+                ("model", models.CharField(max_length=200, verbose_name="model")),
+                ("listed", models.CharField(editable=False, max_length=200)),
+                ("verb", models.CharField(max_length=20, verbose_name="verb")),
+                (
+                    "subject",
+                    models.CharField(
+                        blank=True, default="", max_length=100, verbose_name="event or state"
+                    ),
+                ),
+                (
+                    "context",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        encoder=django.core.serializers.json.DjangoJSONEncoder,
+                        verbose_name="context",
+                    ),
+                ),
+                ("rows", models.TextField(editable=False)),
+                ("described", models.TextField(blank=True, default="", verbose_name="filter")),
+                ("by", models.CharField(blank=True, default="", max_length=255, verbose_name="by")),
+                ("by_pk", models.CharField(editable=False, max_length=255, null=True)),
+                (
+                    "reason",
+                    models.CharField(blank=True, default="", max_length=500, verbose_name="reason"),
+                ),
+                ("started", models.DateTimeField(verbose_name="started")),
+                ("matched", models.BigIntegerField(blank=True, null=True, verbose_name="matched")),
+                ("done", models.BigIntegerField(default=0, verbose_name="done")),
+                ("left_out", models.BigIntegerField(default=0, verbose_name="left out")),
+                (
+                    "skipped",
+                    models.JSONField(blank=True, default=dict, verbose_name="left out because"),
+                ),
+                ("cursor", models.TextField(blank=True, default="", editable=False)),
+                ("end", models.TextField(blank=True, default="", editable=False)),
+                ("note", models.TextField(blank=True, default="", verbose_name="note")),
+            ],
+            options={
+                "verbose_name": "bulk action",
+                "verbose_name_plural": "bulk actions",
+                "permissions": (("run_bulkaction", "Can start, stop and resume bulk actions"),),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state_next__isnull", False)),
+                        fields=["state", "model", "state_next"],
+                        name="django_fsmworker_bu_0f07e3_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("state__in", ["pending", "running"]), ("state_next__isnull", True)
+                        ),
+                        fields=["state"],
+                        name="django_fsmwork_687129_stranded",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state__in", ["done"])),
+                        fields=["state", "state_changed"],
+                        name="django_fsmworker_b20127_expiry",
+                    ),
                 ],
             },
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_fsmworker.models.bulk_action import BulkAction
 from django_fsmworker.models.event import Event
 from django_fsmworker.models.explanation import Explanation, Reason
 from django_fsmworker.models.fields import (
@@ -20,6 +21,7 @@ from django_fsmworker.models.worker import Worker
 
 __all__ = [
     "Bucket",
+    "BulkAction",
     "Event",
     "EventOffer",
     "Explanation",

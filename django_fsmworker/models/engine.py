@@ -92,6 +92,12 @@ class Engine(Protocol):
     def deliver(self, events: list[Any]) -> list[Any]:
         """Deliver claimed events, and those before them; an answer of the check for each."""
 
+    def begin_bulk(self, action: Any) -> Any:
+        """See how many rows a bulk action is for; the answer of its check."""
+
+    def run_bulk(self, action: Any) -> Any:
+        """Do a bulk action to some of its rows; the answer of its check."""
+
     def wake_events(self, model: Any, keys: Iterable[Any], using: str) -> None:
         """Make the events due that wait for these rows of ``model``."""
 

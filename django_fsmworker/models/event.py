@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
-from functools import cache
 from typing import Any, ClassVar
 
-from django.apps.registry import Apps
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
@@ -17,6 +14,7 @@ from django_fsmworker.conf import EventSettings
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.graph.backoff import exponential
+from django_fsmworker.models.companions import companion, companion_of
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
 from django_fsmworker.models.fields import StateField
@@ -61,6 +59,7 @@ class EventStates(StateGraph):
         return engine().deliver(events)
 
 
+@companion
 class Event(StatorModel):
     """A durable event of one row, from ``submit_event()`` to its end.
 
@@ -121,37 +120,14 @@ class Event(StatorModel):
         return self.max_attempts
 
 
-@cache
 def events_of(target: Any) -> Any:
-    """The events of the rows of ``target``, as a model of their own: a runner's lane is a model's.
-
-    It is a proxy that no registry of Django's knows.
-    """
-    owner = declaring_model(target)
-    if owner is not target:
-        return events_of(owner)
-    label = owner._meta.label
-    meta = type("Meta", (), {"proxy": True, "app_label": "django_fsmworker", "apps": Apps()})
-    return type(
-        f"Event[{label}]",
-        (Event,),
-        {
-            "__module__": __name__,
-            "Meta": meta,
-            "state_target": owner,
-            "state_lane_key": ("model", label),
-        },
-    )
+    """The events of the rows of ``target``, as a model of their own."""
+    return companion_of(Event, target)
 
 
 def is_event(model: Any) -> bool:
     """Whether ``model`` is ``Event``, or the events of one model."""
     return issubclass(model, Event)
-
-
-def target_of(model: Any) -> Any:
-    """The model whose events ``model`` are; any other model itself."""
-    return model.state_target or model if is_event(model) else model
 
 
 def record_labels(model: Any) -> tuple[str, str]:
@@ -161,12 +137,6 @@ def record_labels(model: Any) -> tuple[str, str]:
     """
     target = model.state_target if is_event(model) else None
     return declaring_model(model)._meta.label, target._meta.label if target else ""
-
-
-def with_events(models: Iterable[Any]) -> list[Any]:
-    """``models``, and the events of each whose graph declares any."""
-    own = [model for model in models if not is_event(model)]
-    return own + [events_of(model) for model in own if model.state_graph.triggers]
 
 
 def hash_of(row: str, key: Any) -> int:

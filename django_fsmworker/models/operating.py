@@ -297,7 +297,7 @@ def operate(operation: Operation, rows: QuerySet[Any]) -> int:
     rows = rows.using(written.db)
     number = 0
     for some in batches(rows):
-        number += len(patiently(rows.db, partial(_operate, operation, some, None)))
+        number += len(patiently(rows.db, partial(operate_together, operation, some, None)))
     if number:
         operation.tell(rows.db)
         _log(operation, f"{number} rows of {operation.model._meta.label}", None)
@@ -321,7 +321,7 @@ def operate_on(operation: Operation, instance: Any) -> bool:
     row, own = stored(instance, using), own_claim(instance)
     if operation.ends_checks:
         note_move(instance)  # before anybody can hear of it
-    found = patiently(using, partial(_operate, operation, row, own))
+    found = patiently(using, partial(operate_together, operation, row, own))
     change.read_back()
     name = f"{instance._meta.label} {instance.pk}"
     if not found:
@@ -332,7 +332,9 @@ def operate_on(operation: Operation, instance: Any) -> bool:
     return True
 
 
-def _operate(operation: Operation, rows: QuerySet[Any], own: int | None) -> list[Found]:
+def operate_together(
+    operation: Operation, rows: QuerySet[Any], own: int | None = None
+) -> list[Found]:
     """Lock the rows to which it applies in the order of their keys, and write them."""
     using, model = rows.db, operation.model
     with transaction.atomic(using=using):

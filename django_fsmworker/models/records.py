@@ -71,6 +71,7 @@ class FailureRecord(models.Model):
             ("cancel_row", "Can cancel what runs on rows"),
             ("send_event", "Can send events to rows"),
             ("move_row", "Can move rows to declared states"),
+            ("force_row", "Can force rows into states, and restart them"),
         )
 
     def __str__(self) -> str:

@@ -261,7 +261,7 @@ class Heartbeat(threading.Thread):
             served={
                 each._meta.label: fingerprint(each.state_graph)
                 for each in self._models[alias]
-                if not is_event(each)  # whoever runs rows delivers their events
+                if not is_event(each)  # who runs rows delivers their events
             },
             versions=VERSIONS,
             options={**asdict(settings), "databases": identity.databases},

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.models.event import is_event
+from django_fsmworker.models.companions import is_companion
 
 LONGEST_NAME = 60
 LONGEST_HOST = 64
@@ -52,7 +52,7 @@ def identity_of(
 
 def name_of(models: Iterable[Any]) -> str:
     """A name that is the same for all runners of the same models: their labels."""
-    labels = sorted(model._meta.label_lower for model in models if not is_event(model))
+    labels = sorted(model._meta.label_lower for model in models if not is_companion(model))
     name = "+".join(labels)
     if len(name) <= LONGEST_NAME:
         return name

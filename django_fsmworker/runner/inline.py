@@ -13,6 +13,7 @@ from django.apps import apps
 from django.db import DatabaseError, router
 from django.db.models import QuerySet
 
+from django_fsmworker.bulk.running import begin, run
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.diagnosis.explaining import explain
 from django_fsmworker.events.delivering import deliver
@@ -124,6 +125,14 @@ class InlineEngine:
             around = around_events(process_name())
             answers |= deliver(store, apps.get_model(label), some, process_name(), around)
         return [answers[event.pk] for event in events]
+
+    def begin_bulk(self, action: Any) -> Any:
+        """See how many rows a bulk action is for; the answer of its check."""
+        return begin(action)
+
+    def run_bulk(self, action: Any) -> Any:
+        """Do a bulk action to some of its rows; the answer of its check."""
+        return run(action)
 
     def wake_events(self, model: Any, keys: Iterable[Any], using: str) -> None:
         """Make the events due that wait for these rows of ``model``."""

@@ -11,10 +11,11 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django_fsmworker.conf import unknown_variables
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.logs import logger_for
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import refuse_children, stator_models
-from django_fsmworker.models.event import is_event, with_events
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.records import RECORDS
+from django_fsmworker.models.served import with_companions
 from django_fsmworker.models.worker import Worker
 from django_fsmworker.runner.database.outages import FIRST_WAIT
 from django_fsmworker.runner.main_loop import Wakeup
@@ -48,12 +49,12 @@ def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> 
     """
     refuse_children(models or ())
     named = stator_models(database) if models is None else models
-    chosen = [declaring_model(model) for model in named if not is_event(model)]
+    chosen = [declaring_model(model) for model in named if not is_companion(model)]
     if not chosen:
         raise ConfigurationError(
             "There is nothing to run: no installed model has a StateField with a graph."
         )
-    return with_events(dict.fromkeys(chosen))
+    return with_companions(dict.fromkeys(chosen))
 
 
 def refuse_transaction(stores: Mapping[Any, Store]) -> None:

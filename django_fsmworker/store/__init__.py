@@ -8,8 +8,8 @@ from typing import Any
 from django.db import connections, router
 
 from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.models.companions import target_of
 from django_fsmworker.models.engine import Dialect
-from django_fsmworker.models.event import target_of
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.store.fence import Ending, Fence, Lane, Outcome, Settled
 from django_fsmworker.store.interface import Store

@@ -16,9 +16,10 @@ from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.graph import State, Transition
+from django_fsmworker.models.companions import target_of
 from django_fsmworker.models.discovery import refuse_children, stator_models
-from django_fsmworker.models.event import target_of, with_events
 from django_fsmworker.models.keys import MOST_KEYS, declaring_model, portions, stored, with_keys
+from django_fsmworker.models.served import with_companions
 from django_fsmworker.models.telling import send_state_changed
 from django_fsmworker.runner.execution.check_run import Errors, refuse_running_loop
 from django_fsmworker.runner.execution.writing import send_after_commit, signals_of
@@ -54,7 +55,7 @@ def run_until_idle(
     """
     _refuse_rows(models)
     refuse_children(models)
-    named = with_events([declaring_model(model) for model in models] or stator_models())
+    named = with_companions([declaring_model(model) for model in models] or stator_models())
     refuse_running_loop(named, "run_until_idle()")
     chosen = {model: using or router.db_for_write(target_of(model)) for model in named}
     attempts = 0

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import connections, router
 
+from django_fsmworker.models.companions import is_companion, target_of
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.models.event import is_event, target_of
 from django_fsmworker.models.functions import DatabaseLater
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.worker import Worker
@@ -97,7 +97,7 @@ def databases_of(models: Iterable[Any]) -> dict[Any, list[str]]:
         label = declaring_model(model)._meta.label
         others = sorted(in_database(own)[0] & set(connections) - {own})
         found[model] = [own] + [
-            alias for alias in others if is_event(model) or label in in_database(alias)[1]
+            alias for alias in others if is_companion(model) or label in in_database(alias)[1]
         ]
     return found
 

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import path
 
 from django_fsmworker.admin import (
+    BulkActionAdmin,
     EventAdmin,
     FailureRecordAdmin,
     StatorLogAdmin,
@@ -18,7 +19,14 @@ from django_fsmworker.admin import (
     WorkerAdmin,
 )
 from django_fsmworker.admin.mixin import StatorModelAdminMixin
-from django_fsmworker.models import Event, FailureRecord, StatorLog, TransitionRecord, Worker
+from django_fsmworker.models import (
+    BulkAction,
+    Event,
+    FailureRecord,
+    StatorLog,
+    TransitionRecord,
+    Worker,
+)
 from testapp.models import Order
 from tests.app.models import (
     Account,
@@ -58,6 +66,15 @@ class OtherRecords(FailureRecordAdmin):
     using = "other"
 
 
+class TenantAdmin(StatorModelAdmin):
+    """Who visits it sees the rows of his own session only."""
+
+    state_action_limit = 1
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(owner=request.user.get_username())
+
+
 class ReadOnly(StatorModelAdmin):
     state_read_only = True
 
@@ -78,10 +95,18 @@ lives.register(FailureRecord, FailureRecordAdmin)
 lives.register(StatorLog, StatorLogAdmin)
 lives.register(TransitionRecord, TransitionRecordAdmin)
 lives.register(Worker, WorkerAdmin)
+lives.register(BulkAction, BulkActionAdmin)
 
 elsewhere = admin.AdminSite(name="elsewhere")
 elsewhere.register(BasicModel, ElsewhereAdmin)
 elsewhere.register(FailureRecord, OtherRecords)
+
+
+class OtherBulkActions(BulkActionAdmin):
+    using = "other"
+
+
+elsewhere.register(BulkAction, OtherBulkActions)
 
 # Rows of another database, records of the default one.
 mixed = admin.AdminSite(name="mixed")
@@ -93,6 +118,17 @@ shown.register(BasicModel, ReadOnly)
 
 part = admin.AdminSite(name="part")
 part.register([Account, BasicModel], PartAdmin)
+
+
+class ReadOnlyBulkActions(BulkActionAdmin):
+    state_read_only = True
+
+
+shown.register(BulkAction, ReadOnlyBulkActions)
+
+tenants = admin.AdminSite(name="tenants")
+tenants.register(Purchase, TenantAdmin)
+tenants.register(BulkAction, BulkActionAdmin)
 
 # No page for failure records.
 bare = admin.AdminSite(name="bare")
@@ -107,6 +143,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     *(
         path(f"{site.name}/", site.urls)
-        for site in (lives, elsewhere, mixed, bare, kinds, part, shown)
+        for site in (lives, elsewhere, mixed, bare, kinds, part, shown, tenants)
     ),
 ]

@@ -203,6 +203,17 @@ class TestVerbs:
         assert inline_parts(asked) == []
         assert (answer.status_code, row.state, row.paid) == (302, "approved", 9)
 
+    def test_what_an_action_raises_is_named_and_logged(self, admin_client, caplog):
+        row = Purchase.objects.create(state="approved", note="before")
+
+        answer = admin_client.post(verb_of(row, "send/act"), follow=True)
+
+        row.refresh_from_db()
+        assert said(answer) == ["send act failed: KeyError: 'call'"]
+        assert row.state == "approved"
+        assert [record.action for record in caplog.records if record.exc_info] == ["button_failed"]
+        assert not LogEntry.objects.exists()
+
     def test_a_row_that_is_gone_leads_back(self, admin_client):
         assert admin_client.post("/lives/tests/basicmodel/77/state/retry/").status_code == 302
 

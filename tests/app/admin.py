@@ -6,6 +6,7 @@ from django.contrib import admin
 
 from django_fsmworker.admin import StatorModelAdmin
 from tests.app.models import (
+    Account,
     BasicModel,
     Chain,
     Delivery,
@@ -21,6 +22,7 @@ from tests.app.models import (
 
 admin.site.register(
     [
+        Account,
         BasicModel,
         Chain,
         Delivery,

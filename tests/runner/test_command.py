@@ -11,15 +11,15 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.models.event import is_event
 from tests.app.models import BasicModel, Noop, Trouble
 from tests.runner.embedded import Embedded
 from tests.runner.rows import fresh
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-KNOWN = ", ".join(sorted(model._meta.label for model in stator_models() if not is_event(model)))
+KNOWN = ", ".join(sorted(model._meta.label for model in stator_models() if not is_companion(model)))
 
 
 def run(*arguments: str) -> str:

@@ -19,8 +19,8 @@ def test_a_due_row_from_its_claim_to_its_settling(start_process: StartProcess) -
     files = files_passed(start_process, "from_claim_to_settling")
 
     assert "store/postgresql/store.py" in files
-    # Two of them ask before a claim whether the fleet has paused the state.
-    assert len(files) <= 27, ", ".join(files)
+    # Two of them ask before a claim whether the fleet has paused the state, and one counts paces.
+    assert len(files) <= 28, ", ".join(files)
 
 
 def test_a_state_that_is_assigned_and_saved(start_process: StartProcess) -> None:

@@ -21,8 +21,8 @@ from django_fsmworker.management.stator_commands.subcommand import (
     login,
 )
 from django_fsmworker.models import Worker
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.models.event import is_event
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ORDERS = ("suspend", "resume", "stop")
@@ -115,7 +115,7 @@ class WorkersSubcommand(Subcommand):
         unserved = [
             model._meta.label
             for model in _models(options)
-            if model._meta.label not in served and not is_event(model)
+            if model._meta.label not in served and not is_companion(model)
         ]
         out.data({"living": len(working), "unserved": unserved})
         for label in unserved:

@@ -147,7 +147,8 @@ class CheckRun(_Run[Outcome]):
         self._builder, self._age, self._caught = builder, age, caught
         self.row, self.state = row, state = builder.row, builder.state
         is_over = state.lifetime_state is not None and outlived(row, state, age)
-        self._too_early = not is_over and too_early(row, state, age)
+        # too_early() itself is called only where it may be so: this is run for every row.
+        self._too_early = not is_over and age < state.start_after and too_early(row, state, age)
         self._outcome: Outcome | None = None
         # A state with ``batch`` has a list of one for its check.
         self.given: Any = row if state.batch is None else [row]

@@ -16,7 +16,7 @@ from django.core.signals import setting_changed
 
 from django_fsmworker.conf import RunnerSettings, imported
 from django_fsmworker.events.user_code import Surrounding
-from django_fsmworker.models.event import is_event
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.runner.execution.attempt_info import AttemptInfo
 from django_fsmworker.runner.execution.spans import Spans
 from django_fsmworker.runner.in_flight.attempts import Work, attempts_of
@@ -47,7 +47,7 @@ class AttemptMiddleware:
 
     def around(self, work: Work) -> Around | None:
         """What is around the call of ``work``; None for the engine's own check of events."""
-        return None if is_event(work.model) else Around(self, work)
+        return None if is_companion(work.model) else Around(self, work)
 
 
 class Around:
@@ -112,7 +112,7 @@ def _manager(name: str, manager: Any) -> Any:
 def around_inline(row: Any, worker: str) -> Around | None:
     """What is around a check that is called without a runner."""
     middleware = _inline(worker)
-    return None if middleware is None or is_event(type(row)) else Around(middleware, None)
+    return None if middleware is None or is_companion(type(row)) else Around(middleware, None)
 
 
 def around_events(worker: str) -> Surrounding:
