@@ -10,7 +10,7 @@ from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.diagnosis.service import Service
 from django_fsmworker.diagnosis.status import StateStatus, status_of
 from django_fsmworker.graph.durations import span
-from django_fsmworker.models.event import is_event
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.store import Store, store_for
 from django_fsmworker.store.statistics import Finding
 
@@ -81,7 +81,7 @@ def _rows(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
             f"{span(each.oldest_due)}, and {each.due} are due in all: no runner serves the model, "
             f"or too few do.",
             "Start 'manage.py runstator' for the models that they are for, or more of them."
-            if is_event(model)
+            if is_companion(model)
             else f"Start 'manage.py runstator {each.model}', or more of them.",
             evidence={"state": each.state, "seconds": each.oldest_due, "due": each.due.number},
         )

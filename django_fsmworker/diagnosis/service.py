@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.event import is_event
 from django_fsmworker.models.keys import declaring_model
@@ -56,8 +57,11 @@ class Service:
         """The number of living workers that take up rows of ``model``.
 
         Whoever runs the rows of a model delivers their events; of all events it is the number for
-        the model that has the fewest.
+        the model that has the fewest. Bulk actions are taken up by workers that have an admin.
         """
+        if is_companion(model) and not is_event(model):
+            part = f"{declaring_model(model)._meta.label}["
+            return sum(any(each.startswith(part) for each in some) for some in self._served)
         labels = self._targets if is_event(model) else {declaring_model(model)._meta.label}
         return min((sum(each in some for some in self._served) for each in labels), default=0)
 

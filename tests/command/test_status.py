@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 from django.db import connection
+from django.utils import timezone
 
 from django_fsmworker import clock
 from django_fsmworker.diagnosis import status
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of
-from django_fsmworker.models import Worker
+from django_fsmworker.models import BulkAction, Worker
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.pauses import pause
@@ -151,6 +152,13 @@ class TestWhoRunsThem:
         assert line_of(stator, "pending", "django_fsmworker.Event")["workers"] == 1
         Worker.objects.filter(pk="one").delete()
         assert line_of(stator, "pending", "django_fsmworker.Event")["workers"] == 0
+
+    def test_bulk_actions_are_run_by_workers_with_an_admin(self, stator: Stator) -> None:
+        BulkAction.objects.create(model="tests.Noop", verb="retry", started=timezone.now())
+        on_record("one", served={"tests.Noop": "", "django_fsmworker.BulkAction[tests.Noop]": ""})
+        on_record("two", served={"tests.Noop": ""})
+
+        assert line_of(stator, "pending", "django_fsmworker.BulkAction")["workers"] == 1
 
     def test_how_fast(self, stator: Stator) -> None:
         told = {"model": "tests.Noop", "state": "new", "per_minute": 30.0}
