@@ -23,7 +23,7 @@ from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.limits import WHOLE_LANE, Pause, key_digest
 from django_fsmworker.store import pauses as store_pauses
 
-__all__ = ["apause", "aresume", "pause", "paused", "resume"]
+__all__ = ["alift", "apause", "aresume", "lift", "pause", "paused", "resume"]
 
 
 def pause(
@@ -99,6 +99,20 @@ def resume(
     return lifted
 
 
+def lift(found: Pause, *, by: Any = None) -> bool:
+    """Lift this very pause, and no other; False if it is over.
+
+    :param found: its record, as ``paused()`` returns it.
+    :param by: who wants it: a user, or a name.
+    """
+    alias = found._state.db or router.db_for_write(Pause)
+    lifted = store_pauses.lift_one(alias, found.pk, "" if by is None else str(by))
+    for each in stator_models(alias):
+        if found.model in ("", each._meta.label):
+            hint_paused(each, alias)
+    return lifted
+
+
 def paused(using: str | None = None) -> list[Pause]:
     """The pauses that are in force, in one database or (None) in each that has a model with a life.
 
@@ -111,6 +125,7 @@ def paused(using: str | None = None) -> list[Pause]:
     ]
 
 
+alift = sync_to_async(lift)
 apause = sync_to_async(pause)
 aresume = sync_to_async(resume)
 

@@ -28,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests marked `long`, too, and the others as long as they may take",
     )
 
+    parser.addoption(
+        "--screenshots",
+        type=Path,
+        metavar="FOLDER",
+        help="where tests/browser/test_looks.py writes its pictures; by default it keeps none",
+    )
+
 
 def pytest_configure() -> None:
     empty_filled_tables_only()

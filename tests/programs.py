@@ -19,7 +19,7 @@ def needed(name: str, found: str | Path | None) -> str:
     """
     if found is not None:
         return str(found)
-    reason = f"{name} is not installed; .ci/run has the names of Debian's packages"
+    reason = f"{name} is not installed; .ci/run tells how it is"
     if name in os.environ.get("REQUIRE_PROGRAMS", "").split(","):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -39,3 +39,19 @@ def faketime() -> str:
 def promtool() -> str:
     """Prometheus' own judgement on rules and expressions; in Debian's package ``prometheus``."""
     return needed("promtool", shutil.which("promtool"))
+
+
+def chromium() -> str:
+    """A browser; Debian's package ``chromium``, or Google's Chrome."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return needed("chromium", next(filter(None, map(shutil.which, names)), None))
+
+
+def axe() -> str:
+    """Deque's judgement on accessibility: ``axe.min.js`` of the npm package ``axe-core``.
+
+    ``AXE_CORE`` is the folder of that package.
+    """
+    folder = os.environ.get("AXE_CORE", "")
+    script = Path(folder, "axe.min.js")
+    return needed("axe-core", script if folder and script.is_file() else None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import clock
@@ -78,10 +78,17 @@ def next_due(row: Any, now: datetime) -> str | SafeString | None:
         return at(gettext("running"), row.state_lease)
     if row.state_next is None:
         return _without_due_time(row)
-    distance = _distance((row.state_next - now).total_seconds())
+    seconds = (row.state_next - now).total_seconds()
+    words = _distance(seconds)
+    failures = failures_of(row)
     if _is_swept(row):  # what is due is only its timeout
-        distance = gettext("when a guard is true, or %(distance)s") % {"distance": distance}
-    return at(distance, row.state_next)
+        words = gettext("when a guard is true, or %(distance)s") % {"distance": words}
+    elif failures:
+        failing = ngettext("failing: %(count)d attempt", "failing: %(count)d attempts", failures)
+        words = f"{failing % {'count': failures}}, {words}"
+    elif seconds >= 1 and _times_out(row):
+        words = gettext("times out %(distance)s") % {"distance": words}
+    return at(words, row.state_next)
 
 
 def _distance(seconds: float) -> str:
@@ -89,7 +96,16 @@ def _distance(seconds: float) -> str:
         return gettext("in %(duration)s") % {"duration": duration(seconds)}
     if seconds > -1:
         return gettext("due now")
-    return gettext("due for %(duration)s") % {"duration": duration(-seconds)}
+    return gettext("overdue %(duration)s") % {"duration": duration(-seconds)}
+
+
+def _times_out(row: Any) -> bool:
+    """Whether it is for the timeout of its state that the row is due, and not for a check."""
+    state = row.state_graph.states.get(row.state)
+    if state is None or state.timeout_after is None:
+        return False
+    timeout = row.state_changed + timedelta(seconds=state.timeout_after)
+    return not state.checked or bool(row.state_next >= timeout)
 
 
 def _without_due_time(row: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,10 @@ from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
 from django_fsmworker import workers
-from django_fsmworker.admin.formatting import change_url, duration
+from django_fsmworker.admin.formatting import ago, change_url, duration
 from django_fsmworker.admin.graph_page import graph_url_name
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
@@ -25,6 +26,9 @@ from django_fsmworker.models.keys import declaring_model
 MOST_GROUPS, MOST_STOPPED, MOST_BULK_ACTIONS = 20, 10, 10
 ORDERS_TAKEN = {"ready": ("suspend", "stop"), "suspended": ("resume", "stop")}
 """By a worker's state; in any other it takes none."""
+
+COUNTED = (("due", "now"), ("running", "running"), ("failing", "failing"), ("parked", "parked"))
+"""The numbers of a line, and what the filter by due time calls their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,14 @@ class Line:
     running: Number
     failing: Number
     parked: Number
+    overdue: float
+    """Seconds since the first of them was due; 0 if none is."""
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The lists of the rows that each of the numbers counts."""
+        joint = "&" if "?" in self.url else "?"
+        return {kind: f"{self.url}{joint}due={due}" for kind, due in COUNTED if self.url}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,13 @@ class FailureGroup:
     first: datetime
     last: datetime
     url: str
+    verbs: tuple[str, ...]
+    """What this user may do to the rows of the group."""
+
+    @property
+    def seen(self) -> tuple[SafeString, SafeString]:
+        """How long ago they failed first and last."""
+        return ago(self.first), ago(self.last)
 
 
 def model_parts(
@@ -114,8 +133,11 @@ def worker_lines(may_order: bool) -> list[WorkerLine]:
     ]
 
 
-def failure_groups(site: AdminSite) -> list[FailureGroup]:
-    """The failures that are not resolved, the most frequent first."""
+def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> list[FailureGroup]:
+    """The failures that are not resolved, the most frequent first.
+
+    ``verbs`` says what may be done to rows of the model of a label.
+    """
     alias = router.db_for_read(FailureRecord)
     records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
     groups = (
@@ -126,7 +148,10 @@ def failure_groups(site: AdminSite) -> list[FailureGroup]:
         .order_by("-number")[:MOST_GROUPS]
     )
     listed = _list_of(site, FailureRecord)
-    return [FailureGroup(**each, url=_with_error(listed, each["error"])) for each in groups]
+    return [
+        FailureGroup(**each, url=_listing(listed, each), verbs=verbs(each["model"]))
+        for each in groups
+    ]
 
 
 def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction, str | None]]:
@@ -149,11 +174,13 @@ def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
         total(each.running for each in found),
         total(each.failing for each in found),
         total(each.parked for each in found),
+        max(oldest, default=0.0),
     )
 
 
-def _with_error(listed: str, error: str) -> str:
-    return f"{listed}?{urlencode({'q': error, 'resolved': 'no'})}" if listed else ""
+def _listing(listed: str, group: Mapping[str, Any]) -> str:
+    asked = {"q": group["error"], "model": group["model"], "resolved": "no"}
+    return f"{listed}?{urlencode(asked)}" if listed else ""
 
 
 def _list_of(site: AdminSite, model: Any) -> str:

@@ -16,7 +16,10 @@ from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+
+from django_fsmworker import clock
 
 UNITS = (
     (86_400, _("%(count)d d")),
@@ -43,6 +46,12 @@ def at(words: str, when: datetime) -> SafeString:
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', when.isoformat(), moment(when), words
     )
+
+
+def ago(when: datetime) -> SafeString:
+    """How long ago that was, by this machine's clock."""
+    passed = duration((clock.now() - when).total_seconds())
+    return at(gettext("%(age)s ago") % {"age": passed}, when)
 
 
 if TYPE_CHECKING:

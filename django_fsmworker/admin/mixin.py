@@ -52,6 +52,7 @@ class StatorModelAdminMixin(StateColumns, GraphPagePart, SelectionActions, RowFa
         """Filters by state and by due time, then those named by the class."""
         own: Any = super().get_list_filter(request)
         named = [each[0] if isinstance(each, tuple | list) else each for each in own]
+        named += [base for each in named if isinstance(each, type) for base in each.__mro__]
         return [*_unnamed(FILTERS, named), *own]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -13,9 +13,18 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import workers
-from django_fsmworker.admin.dashboard import bulk_actions, failure_groups, model_parts, worker_lines
-from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.dashboard import (
+    FailureGroup,
+    bulk_actions,
+    failure_groups,
+    model_parts,
+    worker_lines,
+)
+from django_fsmworker.admin.dashboard_verbs import DashboardVerbs
+from django_fsmworker.admin.formatting import StyledPart, ago, reason_of
 from django_fsmworker.admin.records import RecordAdmin
+from django_fsmworker.admin.row_verbs import OPERATIONS
+from django_fsmworker.admin.trouble import trouble
 from django_fsmworker.exceptions import WorkerUnavailable
 from django_fsmworker.models import Worker
 from django_fsmworker.pauses import paused
@@ -25,7 +34,7 @@ REFRESH = (5, 15, 60)
 
 
 @admin.register(Worker)
-class WorkerAdmin(StyledPart, RecordAdmin):
+class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
     """Records of runners. The address without a filter leads to the dashboard.
 
     To see either takes the permission to view workers, to give orders that to change them.
@@ -59,16 +68,21 @@ class WorkerAdmin(StyledPart, RecordAdmin):
         living = [each.worker for each in lines if each.worker.is_living]
         may_see_failures = request.user.has_perm("django_fsmworker.view_failurerecord")
         chosen = request.GET.get("refresh", "")
+        parts = list(model_parts(self.admin_site, request, living))
+        pauses = paused()
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": gettext("Dashboard"),
             "media": self.media,
-            "parts": list(model_parts(self.admin_site, request, living)),
+            "parts": parts,
+            "trouble": list(trouble(parts, lines, pauses)),
             "workers": lines,
             "orders": ORDERS,
-            "failures": failure_groups(self.admin_site) if may_see_failures else [],
-            "pauses": paused(),
+            "failures": self._failures(request) if may_see_failures else [],
+            "verbs": OPERATIONS,
+            "pauses": [(each, each._state.db, ago(each.since)) for each in pauses],
+            "may_lift": self.may_lift(request),
             "bulk_actions": bulk_actions(self.admin_site, request),
             "rates": REFRESH,
             "refresh": int(chosen) if chosen in map(str, REFRESH) else None,
@@ -93,6 +107,9 @@ class WorkerAdmin(StyledPart, RecordAdmin):
             said = gettext("%(worker)s has been told: %(order)s.")
             messages.success(request, said % {"worker": name, "order": ORDERS[order]})
         return HttpResponseRedirect(self._dashboard)
+
+    def _failures(self, request: HttpRequest) -> list[FailureGroup]:
+        return failure_groups(self.admin_site, lambda label: self.group_verbs(request, label))
 
     def _may_order(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_fsmworker.change_worker")

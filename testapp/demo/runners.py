@@ -84,7 +84,7 @@ class Runners:
         return ended
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "testapp.demo.child", *self.options]
+        command = [sys.executable, "-m", "testapp.child", "runstator", *self.options]
         with places.runner_log().open("ab") as log:
             return subprocess.Popen(
                 command,

@@ -277,4 +277,111 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
+        migrations.CreateModel(
+            name="Endpoint",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=100, unique=True)),
+                (
+                    "behaviour",
+                    models.CharField(
+                        choices=[
+                            ("answers", "answers"),
+                            ("slow", "does not answer"),
+                            ("down", "refuses the connection"),
+                            ("broken", "answers nonsense"),
+                        ],
+                        default="answers",
+                        max_length=10,
+                    ),
+                ),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Webhook",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state_changed",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        default=django.utils.timezone.now,
+                        editable=False,
+                    ),
+                ),
+                (
+                    "state_next",
+                    models.DateTimeField(
+                        blank=True,
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        null=True,
+                    ),
+                ),
+                ("state_lease", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("state_claim", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "state_failures",
+                    models.SmallIntegerField(db_default=0, default=0, editable=False),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "queued"),
+                            ("signed", "signed"),
+                            ("sent", "sent"),
+                            ("held", "held"),
+                            ("confirmed", "confirmed"),
+                            ("given_up", "given_up"),
+                        ],
+                        db_default="queued",
+                        default="queued",
+                        editable=False,
+                        max_length=100,
+                    ),
+                ),
+                ("payload", models.CharField(max_length=200)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="webhooks",
+                        to="testapp.endpoint",
+                    ),
+                ),
+            ],
+            options={
+                "abstract": False,
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state_next__isnull", False)),
+                        fields=["state", "state_next"],
+                        name="testapp_webhook_128772_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("state__in", ["queued", "signed"]), ("state_next__isnull", True)
+                        ),
+                        fields=["state"],
+                        name="testapp_webhoo_e65f82_stranded",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state__in", ["confirmed"])),
+                        fields=["state", "state_changed"],
+                        name="testapp_webhook_4582ee_expiry",
+                    ),
+                ],
+            },
+        ),
     ]

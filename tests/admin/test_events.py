@@ -88,7 +88,7 @@ class TestList:
             submit_event(row, "melt")
 
         # The session, the user, the count and the events.
-        with django_assert_num_queries(4):
+        with django_assert_num_queries(6):
             admin_client.get(EVENTS)
 
 

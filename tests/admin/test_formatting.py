@@ -7,6 +7,7 @@ from django.utils.timezone import override
 
 from django_fsmworker.admin.columns import next_due
 from django_fsmworker.admin.formatting import at, duration
+from testapp.models import Order, Webhook
 from tests.app.models import BasicModel, Delivery
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -56,13 +57,28 @@ class TestNextDue:
         assert due(state_next=NOW) == "due now"
 
     def test_in_the_past(self):
-        assert due(state_next=seconds(-180)) == "due for 3 min"
+        assert due(state_next=seconds(-180)) == "overdue 3 min"
 
     def test_running_while_a_lease_holds(self):
         assert due(state_next=NOW, state_claim=7, state_lease=seconds(9)) == "running"
 
     def test_due_again_once_the_lease_has_lapsed(self):
-        assert due(state_next=seconds(-180), state_claim=7, state_lease=NOW) == "due for 3 min"
+        assert due(state_next=seconds(-180), state_claim=7, state_lease=NOW) == "overdue 3 min"
+
+    @pytest.mark.parametrize(
+        ("due_in", "words"),
+        [(240, "failing: 3 attempts, in 4 min"), (-12, "failing: 3 attempts, overdue 12 s")],
+    )
+    def test_failing(self, due_in, words):
+        assert due(state_next=seconds(due_in), state_failures=3) == words
+
+    def test_a_manual_row_times_out(self):
+        sent = {"state": "sent", "state_changed": NOW, "state_next": seconds(86400)}
+        assert due(Webhook, **sent) == "times out in 24 h"
+
+    @pytest.mark.parametrize(("due_in", "words"), [(30, "in 30 s"), (3600, "times out in 60 min")])
+    def test_a_checked_row_times_out_if_that_is_before_its_next_check(self, due_in, words):
+        assert due(Order, state_changed=NOW, state_next=seconds(due_in)) == words
 
     def test_parked_after_failures(self):
         assert due(state_failures=5) == "parked"
@@ -83,7 +99,8 @@ class TestNextDue:
         assert due(model=Delivery, state="held", state_next=state_next) == words
 
     @pytest.mark.parametrize(
-        ("state_next", "words"), [(None, "parked"), (seconds(300), "in 5 min")]
+        ("state_next", "words"),
+        [(None, "parked"), (seconds(300), "failing: 1 attempt, in 5 min")],
     )
     def test_swept_and_failing(self, state_next, words):
         assert due(Delivery, state="held", state_next=state_next, state_failures=1) == words
@@ -96,4 +113,4 @@ class TestNextDue:
         assert due(state=state) is None
 
     def test_a_state_that_nobody_knows_may_be_due(self):
-        assert due(state="weird", state_next=seconds(-180)) == "due for 3 min"
+        assert due(state="weird", state_next=seconds(-180)) == "overdue 3 min"

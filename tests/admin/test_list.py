@@ -6,12 +6,15 @@ import pytest
 from django.contrib import admin
 
 from django_fsmworker import clock
-from django_fsmworker.admin import StatorModelAdmin
+from django_fsmworker.admin import StateFilter, StatorModelAdmin
+from django_fsmworker.diagnosis import status
 from django_fsmworker.models import FailureRecord, StatorLog
+from django_fsmworker.pauses import pause
+from django_fsmworker.store.statistics import Statistics
 from testapp.models import Order
 from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.admin.sites import lives
-from tests.app.models import BasicModel, BasicStates, Delivery, Noop
+from tests.app.models import BasicModel, BasicStates, Delivery, Noop, Receipt
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +43,7 @@ class TestColumns:
 
         assert cells(page, "shown_state") == ["new"]
         assert cells(page, "shown_age") == ["7 min"]
-        assert cells(page, "shown_due") == ["in 9 min"]
+        assert cells(page, "shown_due") == ["failing: 2 attempts, in 9 min"]
         assert cells(page, "shown_failures") == ["2"]
 
     def test_nothing_to_do_is_the_sites_empty_value(self, admin_client, make_row):
@@ -116,19 +119,73 @@ class TestQueries:
     ):
         self.fill(rows)
 
-        # The session, the user, the count and the rows.
-        with django_assert_num_queries(4):
+        # The session, the user, the count, the rows, and two for how many are in each state.
+        with django_assert_num_queries(6):
             page = admin_client.get(URL)
 
         assert len(cells(page, "shown_due")) == rows
 
 
 class TestStateFilter:
-    def test_it_offers_the_labels_of_all_states(self, admin_client):
-        assert choices(admin_client.get(URL), "state") == [
-            *("All", "new", "slow", "done", "timed_out", "pending_delete", "deleted"),
-            "unknown to this version",
+    def test_it_offers_the_labels_of_all_states_and_how_many_rows_are_there(
+        self, admin_client, make_row
+    ):
+        for state in ("new", "new", "done", "old", "older"):
+            make_row(state=state)
+
+        page = admin_client.get(URL, {"state": "done", "_facets": "True"})
+
+        assert choices(page, "state") == [
+            *("All", "new (2)", "slow (0)", "done (1)", "timed_out (0)", "pending_delete (0)"),
+            *("deleted (0)", "unknown to this version (2)"),
         ]
+
+    def test_it_estimates_the_numbers_of_a_large_table(self, admin_client, make_row, monkeypatch):
+        make_row()
+        monkeypatch.setattr(status, "COUNTED", 0)
+        monkeypatch.setattr(
+            Statistics, "rows_by_state", lambda self, model: ({"new": 9_000_000}, True)
+        )
+        for vendor in Statistics.__subclasses__():
+            monkeypatch.setattr(vendor, "rows_by_state", Statistics.rows_by_state)
+
+        assert choices(admin_client.get(URL), "state")[1:3] == ["new (~9000000)", "slow (~0)"]
+
+    def test_it_shows_no_numbers_of_a_large_part_of_a_table(
+        self, admin_client, make_row, monkeypatch
+    ):
+        """Those of the whole table are not for everybody to see."""
+        make_row()
+        monkeypatch.setattr(status, "COUNTED", 0)
+        own = lives.get_model_admin(BasicModel)
+        monkeypatch.setattr(
+            own, "get_queryset", lambda request: BasicModel.objects.filter(pk__gt=0)
+        )
+
+        assert choices(admin_client.get(URL), "state")[1:3] == ["new", "slow"]
+
+    def test_it_counts_a_row_once_that_a_join_brings_twice(self, admin_client, monkeypatch):
+        row = Delivery.objects.create()
+        Receipt.objects.bulk_create(Receipt(delivery=row) for _ in range(2))
+        own = Delivery.objects.filter(receipts__isnull=False).distinct()
+        monkeypatch.setattr(lives.get_model_admin(Delivery), "get_queryset", lambda request: own)
+
+        assert choices(admin_client.get("/lives/tests/delivery/"), "state")[1] == "pending (1)"
+
+    def test_a_class_of_yours_takes_its_place_and_may_do_without_numbers(
+        self, admin_client, make_row, monkeypatch, django_assert_num_queries
+    ):
+        class Plain(StateFilter):
+            counts = False
+
+        make_row()
+        monkeypatch.setattr(lives.get_model_admin(BasicModel), "list_filter", [Plain])
+        admin_client.get(URL)
+
+        with django_assert_num_queries(4):
+            page = admin_client.get(URL)
+
+        assert choices(page, "state")[1:3] == ["new", "slow"]
 
     def test_it_shows_the_rows_in_the_chosen_state(self, admin_client, make_row):
         make_row()
@@ -147,7 +204,7 @@ class TestStateFilter:
 
         page = admin_client.get(URL, {"state": "old"})
 
-        assert choices(page, "state")[-1] == "old"
+        assert choices(page, "state")[-1] == "old (1)"
         assert keys(page) == [old.pk]
 
 
@@ -201,9 +258,21 @@ class TestDueFilter:
         page = admin_client.get(URL, {"_facets": "True"})
 
         assert choices(page, "due") == [
-            *("All", "Due now (2)", "Overdue (0)", "Running (1)", "Waiting (2)"),
+            *("All", "Due now (2)", "Overdue (0)", "Paused (0)", "Running (1)"),
+            "Waiting (2)",
             *("Nothing to do (1)", "Failing (2)", "Parked (1)", "Stranded (0)"),
         ]
+
+    def test_paused(self, admin_client, make_row, rows):
+        slow = make_row(state="slow", state_next=ago(seconds=-60))
+        assert keys(admin_client.get(URL, {"due": "paused"})) == []
+
+        pause(BasicModel, "slow", reason="rain")
+        assert keys(admin_client.get(URL, {"due": "paused"})) == [slow.pk]
+
+        pause(BasicModel, reason="snow")
+        waiting = [rows[name].pk for name in ("due", "suspect", "waiting", "retried")]
+        assert keys(admin_client.get(URL, {"due": "paused"})) == [*waiting, slow.pk]
 
     def test_rows_that_wait_for_a_guard(self, admin_client):
         """With or without a timeout; the others are where they would be without guards."""

@@ -27,7 +27,7 @@ class TestLife:
         page = admin_client.get(page_of(row))
 
         assert '<span class="fsmworker-badge fsmworker-failing">new</span></div>' in page.text
-        assert ">in 9 min</time>" in page.text
+        assert ">failing: 2 attempts, in 9 min</time>" in page.text
         assert '<div class="readonly">2</div>' in page.text
 
     def test_nothing_of_it_can_be_edited(self, admin_client, make_row):

@@ -1,4 +1,4 @@
-"""``manage.py runstator``, ending also when the process that started it is gone.
+"""A command of ``manage.py``, ending also when the process that started it is gone.
 
 That one holds the other end of standard input; when it ends, in whatever way, the pipe closes.
 """
@@ -22,4 +22,4 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_parent, daemon=True).start()
-    execute_from_command_line(["manage.py", "runstator", *sys.argv[1:]])
+    execute_from_command_line(["manage.py", *sys.argv[1:]])

@@ -1,0 +1,77 @@
+"""What the top of the dashboard says: what needs somebody's attention, or that all is well."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from django_fsmworker import clock
+from django_fsmworker.models import Worker
+from django_fsmworker.pauses import pause
+from tests.app.models import BasicModel
+from tests.workers_on_record import on_record
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+
+PAGE = "/lives/django_fsmworker/worker/stator/"
+
+
+def worker(name: str = "orders.17@box", silent: float = 0) -> Worker:
+    return on_record(name, silent=silent, served={"tests.BasicModel": "digest"})
+
+
+def said(page: Any) -> list[str]:
+    return list(page.context["trouble"])
+
+
+def late(**amount: float) -> Any:
+    return clock.now() - timedelta(**amount)
+
+
+def test_a_fleet_that_is_well(admin_client, make_row):
+    worker()
+    make_row(state_next=late(seconds=5))
+
+    page = admin_client.get(PAGE)
+
+    assert said(page) == []
+    assert "All is well" in page.text
+
+
+def test_rows_that_nobody_runs(admin_client, make_row):
+    make_row(state_next=late(seconds=5))
+
+    page = admin_client.get(PAGE)
+
+    assert said(page) == ["Nobody runs tests.BasicModel; rows that are due: 1."]
+    assert "All is well" not in page.text
+
+
+def test_everything_at_once(admin_client, make_row):
+    worker()
+    worker("orders.18@box", silent=31)
+    make_row(state_next=late(minutes=5))
+    make_row(state_failures=1, state_next=late(minutes=-5))
+    make_row(state_failures=5, state_next=None)
+    pause(BasicModel, "slow")
+
+    assert said(admin_client.get(PAGE)) == [
+        "1 worker is lost.",
+        "Rows of tests.BasicModel have been due for 5 min.",
+        "2 rows fail.",
+        "1 row is parked.",
+        "1 pause is in force.",
+    ]
+
+
+def test_numbers_lead_to_their_rows(admin_client, make_row):
+    make_row(state_failures=1, state_next=late(minutes=-5))
+
+    text = admin_client.get(PAGE).text
+
+    assert 'href="/lives/tests/basicmodel/?state=new&amp;due=failing"' in text
+    assert 'href="/lives/tests/basicmodel/?due=failing"' in text
+    assert "due=parked" not in text

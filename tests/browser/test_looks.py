@@ -1,0 +1,115 @@
+"""The pages in light, in dark, on a phone, without JavaScript, and to those who do not see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_fsmworker.models import FailureRecord
+from testapp.admin_demo.trouble import prepare
+from testapp.models import Webhook
+from tests import programs
+from tests.browser.site import DASHBOARD, NARROW, WIDE, badge, barriers, is_too_wide, section
+
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": WIDE},
+    "dark": {"color_scheme": "dark", "viewport": WIDE},
+    "narrow": {"color_scheme": "light", "viewport": NARROW},
+}
+
+# What the documentation shows.
+PICTURES = {
+    *("dashboard-light", "dashboard-dark", "dashboard-narrow"),
+    *("graph-light", "list-light", "row-light", "row-narrow"),
+}
+
+
+@pytest.fixture
+def trouble(transactional_db, start_runner, eventually) -> Iterator[Webhook]:
+    """A fleet in trouble; a row that fails there."""
+    prepare()
+    start_runner("testapp.Webhook", "testapp.Order")
+    failing = Webhook.objects.filter(endpoint__name="tea.example", state_failures__gt=0)
+    eventually(lambda: failing.count() == 60, 20)
+    eventually(lambda: Webhook.objects.filter(state="sent").count() == 400, 20)
+    errors = FailureRecord.objects.filter(resolved=None, count__gt=0).values("error").distinct()
+    eventually(lambda: errors.count() == 3, 20)
+    row = failing.first()
+    assert row is not None
+    yield row
+
+
+def pages(row: Webhook) -> dict[str, str]:
+    return {
+        "dashboard": DASHBOARD,
+        "list": "/admin/testapp/webhook/?due=failing",
+        "row": f"/admin/testapp/webhook/{row.pk}/change/",
+        "graph": "/admin/testapp/webhook/graph/",
+        "failures": "/admin/django_fsmworker/failurerecord/",
+    }
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_nothing_keeps_anybody_from_using_the_pages(
+    operator, visits, trouble, screenshots: Path | None, look: str
+) -> None:
+    script = Path(programs.axe())
+    found: list[str] = []
+    page = visits.by(operator, bypass_csp=True, **LOOKS[look])
+    for name, address in pages(trouble).items():
+        page.goto(address)
+        if screenshots is not None and f"{name}-{look}" in PICTURES:
+            whole = name == "dashboard" and look != "narrow"
+            page.screenshot(path=screenshots / f"{name}-{look}.png", full_page=whole)
+        found += barriers(page, script)
+        if is_too_wide(page):
+            found.append(f"{name} has to be scrolled to the side")
+    page.goto(DASHBOARD)
+    section(page, "failures").get_by_role("button", name="Retry now").first.click()
+    page.get_by_label("Reason").wait_for()
+    found += barriers(page, script)
+
+    assert found == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_follow_the_colours_of_the_system(operator, visits, trouble, scheme) -> None:
+    page = visits.by(operator, color_scheme=scheme)
+    page.goto(pages(trouble)["row"])
+
+    shade = page.evaluate("getComputedStyle(document.querySelector('.fsmworker-row')).color")
+    lightness = sum(map(int, shade.removeprefix("rgb(").removesuffix(")").split(", "))) / 3
+
+    assert (lightness > 128) == (scheme == "dark")
+
+
+def test_all_is_there_without_javascript(operator, visits, trouble, eventually) -> None:
+    page = visits.by(operator, java_script_enabled=False)
+    page.goto(DASHBOARD)
+    for name in ("models", "workers", "failures", "pauses"):
+        assert section(page, name).count() == 1
+    assert "The warehouse is being moved until noon." in section(page, "pauses").inner_text()
+
+    page.goto(pages(trouble)["row"])
+    page.fill("section.fsmworker-row input[name=reason]", "closed for good")
+    page.get_by_role("button", name="Park", exact=True).click()
+
+    assert badge(page) == "signed"
+    assert "closed for good" in page.inner_text("#content")
+    eventually(lambda: Webhook.objects.parked().filter(pk=trouble.pk).exists())
+
+
+def test_the_page_can_load_itself_again(operator, visits) -> None:
+    page = visits.by(operator)
+    page.goto(DASHBOARD)
+    page.get_by_role("link", name="5 s", exact=True).click()
+
+    with page.expect_navigation(timeout=30_000):
+        pass
+
+    assert page.url.endswith("?refresh=5")
