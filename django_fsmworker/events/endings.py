@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Least
 
@@ -21,6 +22,7 @@ from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.hints import hint_due
 from django_fsmworker.models.keys import MOST_KEYS, portions
+from django_fsmworker.models.locking import locked
 
 LONGEST_REASON = 255
 
@@ -103,7 +105,9 @@ def fail(alias: str, key: int, failures: int, wait: float) -> int:
 def wake_rows(alias: str, label: str, hashes: Sequence[int]) -> int:
     """Make the events due now that have fired and wait for these rows; how many.
 
-    Not those that failed and wait for their next try, nor those that somebody has claimed.
+    Not those that failed and wait for their next try, nor those that somebody has claimed. One that
+    somebody has locked is left to its next try: who moves a row waits for nobody here, and locks of
+    several are taken in one order.
     """
     now, number = DatabaseNow(), 0
     for some in portions(sorted(set(hashes)), MOST_KEYS):
@@ -115,7 +119,13 @@ def wake_rows(alias: str, label: str, hashes: Sequence[int]) -> int:
             state_claim__isnull=True,
             state_failures=0,
         )
-        number += waiting.update(state_next=now)
+        # As usual there is none. (In the caller's transaction it might not be seen without a lock.)
+        if not connections[alias].in_atomic_block and not waiting.exists():
+            continue
+        with transaction.atomic(using=alias, savepoint=False):
+            free = list(locked(waiting, skip=True).values_list("pk", flat=True))
+            for few in portions(free, MOST_KEYS):
+                number += pending(alias).filter(pk__in=few).update(state_next=now)
     if number:
         hint_due(Event, alias, 0.0)
     return number

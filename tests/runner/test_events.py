@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from django_fsmworker.events import Submission, submit_event, submit_events
 from django_fsmworker.exceptions import ConfigurationError
@@ -188,6 +190,29 @@ class TestWhen:
             eventually(lambda: ended() == 1)
         eventually(lambda: ended() == 2)
         assert not Event.objects.exclude(state_failures=0).exists()
+
+    @pytest.mark.postgresql
+    @pytest.mark.mysql
+    def test_an_event_that_somebody_has_locked_holds_up_no_move(
+        self, locked: Any, start_thread: Any, eventually: Eventually
+    ) -> None:
+        """A transaction that cancels an event goes on; meanwhile its row moves."""
+        rows = [Purchase.objects.create() for _ in range(2)]
+        for row in rows:
+            row.state_submit("remark")
+        one_pass(Purchase)
+        later = timezone.now() + timedelta(hours=1)
+        Event.objects.update(state_next=later)
+        taken, free = Event.objects.order_by("pk")
+
+        with locked(taken):
+            moved = start_thread(
+                Purchase.state_transition_queryset, Purchase.objects.order_by("pk"), "held"
+            )
+            eventually(lambda: {fresh(row).state for row in rows} == {"held"})
+            eventually(lambda: fresh(free).state_next < later)
+            assert fresh(taken).state_next == later
+        moved.result()
 
 
 class TestTrouble:
