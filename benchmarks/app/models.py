@@ -43,6 +43,31 @@ class Logged(StatorModel):
     log_transitions = True
 
 
+class LimitedStates(NoopStates):
+    """At most so many at once, of all processes."""
+
+    new = State(limit=4_000)
+
+
+class Limited(StatorModel):
+    """The same, with a limit across the fleet that is never reached."""
+
+    state = StateField(LimitedStates)
+
+
+class KeyedStates(NoopStates):
+    """At most so many of each customer at once, of all processes."""
+
+    new = State(limit=500, limit_by="customer")
+
+
+class Keyed(StatorModel):
+    """The same, with a limit for each of its customers."""
+
+    state = StateField(KeyedStates)
+    customer = models.IntegerField(default=0)
+
+
 class Waiting(StatorModel):
     """The same, in a table that holds many rows of which nothing is to be done."""
 

@@ -21,6 +21,7 @@ from benchmarks.cases import (
     snapshot,
     sqlite,
     submitting,
+    watched,
     wide,
 )
 from benchmarks.cases.case import Case
@@ -36,6 +37,7 @@ CASES: dict[str, Case] = {
         delay.CASE,
         chain.CASE,
         logged.CASE,
+        watched.CASE,
         guards.CASE,
         latency.CASE,
         idle.CASE,
