@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypedDict
 
 from django_fsmworker.exceptions import GraphError
@@ -178,6 +178,11 @@ class Limits:
     def are_asked(self) -> bool:
         """Whether something has to be asked before rows of the state may be claimed."""
         return self.key is not None or self.limit is not None or self.rate is not None
+
+    @property
+    def beyond_a_share(self) -> bool:
+        """Whether there is a limit of the fleet's: a share is one of each process's own."""
+        return replace(self, share=None) != NO_LIMITS
 
     def __bool__(self) -> bool:
         return self != NO_LIMITS

@@ -108,6 +108,11 @@ def bulk_actions_of(target: Any) -> Any:
     return companion_of(BulkAction, target)
 
 
+def is_bulk_action(model: Any) -> bool:
+    """Whether ``model`` is ``BulkAction``, or the bulk actions of one model."""
+    return issubclass(model, BulkAction)
+
+
 def offered_bulk_actions(target: Any) -> list[Any]:
     """That model, in a list, if anything offers bulk actions for ``target``."""
     return [bulk_actions_of(target)] if declaring_model(target) in _offered else []

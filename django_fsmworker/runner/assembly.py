@@ -120,7 +120,7 @@ class Parts:
         capacity = Capacity(settings, in_flight, self.queue, self.prefetch, stores)
         shares = Shares(stores, {False: settings.concurrency, True: settings.async_concurrency})
         if shares.are_shared:
-            ready.shares = shares
+            ready.share(shares)
         intake = Intake(in_flight, self.queue, self.canceller.lost, losses.known)
         self.limiter = limiter = Limiter(stores, settings, in_flight, self._running, worker)
         ready.stops = limiter.stops_work

@@ -112,7 +112,7 @@ class TestShares:
     def queue(self) -> ReadyQueue:
         """Of five slots: where other states are run, too, one state has four."""
         queue = ReadyQueue(None, lambda work: None)
-        queue.shares = Shares([Trouble], {False: 5, True: 0})
+        queue.share(Shares([Trouble], {False: 5, True: 0}))
         return queue
 
     def test_those_that_wait_have_their_turn_before_newer_ones(self, queue: ReadyQueue) -> None:

@@ -52,7 +52,11 @@ class Limiter:
         self.breakers = Breakers(stores, worker)
         self._admission = Admission(self.users, self.pauses, settings.lease)
         self._limited = {
-            model: {name for name, state in model.state_graph.states.items() if state.limits}
+            model: {
+                name
+                for name, state in model.state_graph.states.items()
+                if state.limits.beyond_a_share
+            }
             for model in stores
         }
         self._planned = {

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import repeat
 from typing import Any, Protocol
 
@@ -209,8 +209,13 @@ class ReadyQueue:
         self.closed = False
         self.stops: Callable[[Work], bool] = lambda work: False
         """Whether a call is handed back instead of being started: its rows are paused."""
-        self.shares: Shares | None = None
+        self._shares: Shares | None = None
+        self._shared: Container[int] = ()
         self._beyond_share: dict[Any, deque[Work]] = {}
+
+    def share(self, shares: Shares) -> None:
+        """Let calls wait that would take more than their share of the slots."""
+        self._shares, self._shared = shares, shares.states
 
     def waiting(self, is_async: bool = False) -> int:
         """The number of calls, of sync or of async checks, that are in line."""
@@ -248,9 +253,7 @@ class ReadyQueue:
                 work = self._longest_waiting(work)
             if work is not None and self._may_start(work):
                 self._running.add(work)
-                if self.shares is not None and not (
-                    work.alone or self.shares.allow(work, self._running)
-                ):
+                if id(work.state) in self._shared and self._is_beyond_share(work):
                     self._wait_for_share(work)
                     continue
                 # Looked at once more: whoever revokes a claim does so before looking at what runs.
@@ -270,10 +273,10 @@ class ReadyQueue:
     def done(self, work: Work) -> None:
         """The call has ended, or its thread or slot was given up: another may start instead."""
         self._running.discard(work)
-        if self.shares is not None:
-            self.shares.ended(work)
-            if self._beyond_share:
-                self._offer_next_beyond_share()
+        if self._shares is not None and id(work.state) in self._shared:
+            self._shares.ended(work)
+        if self._beyond_share:
+            self._offer_next_beyond_share()
         if self._cap is not None:
             self._next_of_model(work.model)
         if self._alone is not None:
@@ -314,6 +317,10 @@ class ReadyQueue:
         for work in rest:
             self._give_back(work)
 
+    def _is_beyond_share(self, work: Work) -> bool:
+        assert self._shares is not None
+        return not (work.alone or self._shares.allow(work, self._running))
+
     def _wait_for_share(self, work: Work) -> None:
         """Let the call wait until another has ended: those like it have their share of slots."""
         self._running.discard(work)
@@ -322,7 +329,7 @@ class ReadyQueue:
         if self._few:
             self._leave_few(work)
         with self._changed:
-            if self.shares is not None and self.shares.allow(work, {*self._running.copy(), work}):
+            if self._shares is not None and self._shares.allow(work, {*self._running.copy(), work}):
                 # What stood in its way has ended meanwhile, or was refused at the same moment.
                 self._enqueue(work)
             elif self.closed:
@@ -341,7 +348,7 @@ class ReadyQueue:
 
     def _group(self, work: Work) -> Any:
         """What it waits with: a call of another key, which may have its share, is not behind it."""
-        return _path(work), None if self.shares is None else self.shares.key_of(work)
+        return _path(work), None if self._shares is None else self._shares.key_of(work)
 
     def _offer_next_beyond_share(self) -> None:
         """Something has ended: of each state and key, what waits for its share has another try.

@@ -4,7 +4,7 @@ Three rules, each for sync and async checks apart. A state with ``share=`` never
 several states are run on five slots or more, one state has all of them but one, and where keys take
 turns (``fair_by``) one key three quarters of them, unless its checks come and go: as long as they
 are quick nobody has to wait for a slot. So a state, or a key, whose checks hang leaves slots to the
-others.
+others. Bulk actions, which have a share of their own, take no slot from a runner of one state.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_fsmworker.graph import State
+from django_fsmworker.models.bulk_action import is_bulk_action
 from django_fsmworker.models.indexes import key_attribute
 from django_fsmworker.runner.in_flight.attempts import Work, attempts_of
 
@@ -33,15 +34,18 @@ class Shares:
     def __init__(self, models: Iterable[Any], sizes: Mapping[bool, int]) -> None:
         self._sizes = sizes
         states: list[State] = []
+        takers: list[State] = []
         self._columns: dict[int, str] = {}
         for model in models:
             for state in model.state_graph.states.values():
                 if state.checked:
                     states.append(state)
+                if state.checked and not is_bulk_action(model):
+                    takers.append(state)
                 if state.limits.fair_by is not None:
                     self._columns[id(state)] = key_attribute(model, state.limits.fair_by)
         self._several = {
-            is_async: sum(state.is_async is is_async for state in states) > 1
+            is_async: sum(state.is_async is is_async for state in takers) > 1
             and sizes[is_async] >= FEWEST_SHARED
             for is_async in (False, True)
         }
@@ -57,25 +61,31 @@ class Shares:
             least += [self._of_key(is_async) for is_async in (False, True)]
         # With no more calls than this, none has more than its share.
         self._least = min(least)
-        self.are_shared = any(self._several.values()) or bool(self._strict or self._columns)
+        self.states = frozenset(
+            id(state)
+            for state in states
+            if self._several[state.is_async] or id(state) in {*self._strict, *self._columns}
+        )
+        """The states, by their ``id()``, whose calls have a share; of others nobody asks."""
+        self.are_shared = bool(self.states)
 
     def allow(self, work: Work, running: set[Work]) -> bool:
         """Whether ``work`` may start beside what runs; it is among ``running`` itself."""
         if len(running) <= self._least:
             return True
-        state, now = work.state, time.monotonic()
+        state = work.state
+        strict, column = self._strict.get(id(state)), self._columns.get(id(state))
+        several = strict is None and self._several[work.is_async]
+        now = time.monotonic()
         alike = [each for each in running.copy() if each.state is state and each is not work]
-        strict = self._strict.get(id(state))
         if strict is not None and len(alike) >= strict:
             return False
         if (
-            strict is None
-            and self._several[work.is_async]
+            several
             and len(alike) >= self._size_but_one(work.is_async)
             and self._hang(alike, id(state), now)
         ):
             return False
-        column = self._columns.get(id(state))
         if column is None:
             return True
         key = _key(work, column)
