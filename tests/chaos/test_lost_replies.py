@@ -125,7 +125,7 @@ def test_rows_are_handed_back_once_although_the_reply_is_lost(
     rows = Rows(6, pause=2)  # the first check still runs when the runner stops, the next one waits
     trap = lose(STORE, "hand_back", PARTS[-1])
     runner = start_runner(Chain, concurrency=1, lease=30)
-    eventually(CheckLog.objects.exists)
+    eventually(lambda: CheckLog.objects.exists() and Chain.objects.running().count() > 1)
 
     runner.stop()
 
