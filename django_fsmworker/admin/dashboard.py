@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from django_fsmworker import workers
 from django_fsmworker.admin.formatting import ago, change_url, duration
 from django_fsmworker.admin.graph_page import graph_url_name
+from django_fsmworker.admin.redaction import redacted
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
 from django_fsmworker.models.companions import is_companion
@@ -152,6 +153,12 @@ def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> 
         FailureGroup(**each, url=_listing(listed, each), verbs=verbs(each["model"]))
         for each in groups
     ]
+
+
+def pause_line(pause: Any) -> tuple[Any, str, SafeString, str]:
+    """A pause, its database, how long ago it began, and its reason."""
+    reason = redacted("reason", pause.reason, pause)
+    return pause, pause._state.db, ago(pause.since), reason
 
 
 def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction, str | None]]:

@@ -18,10 +18,11 @@ from django_fsmworker.admin.dashboard import (
     bulk_actions,
     failure_groups,
     model_parts,
+    pause_line,
     worker_lines,
 )
 from django_fsmworker.admin.dashboard_verbs import DashboardVerbs
-from django_fsmworker.admin.formatting import StyledPart, ago, reason_of
+from django_fsmworker.admin.formatting import StyledPart, reason_of
 from django_fsmworker.admin.records import RecordAdmin
 from django_fsmworker.admin.row_verbs import OPERATIONS
 from django_fsmworker.admin.trouble import trouble
@@ -81,7 +82,7 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
             "orders": ORDERS,
             "failures": self._failures(request) if may_see_failures else [],
             "verbs": OPERATIONS,
-            "pauses": [(each, each._state.db, ago(each.since)) for each in pauses],
+            "pauses": [pause_line(each) for each in pauses],
             "may_lift": self.may_lift(request),
             "bulk_actions": bulk_actions(self.admin_site, request),
             "rates": REFRESH,

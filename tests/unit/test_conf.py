@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from django_fsmworker.conf import EventSettings, RunnerSettings
+from django_fsmworker.conf import AdminSettings, EventSettings, RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 
 
@@ -155,7 +155,7 @@ class TestTheDictionary:
         with pytest.raises(ConfigurationError) as caught:
             RunnerSettings.load()
 
-        names = [*RunnerSettings.names(), *EventSettings.names()]
+        names = [*RunnerSettings.names(), *EventSettings.names(), *AdminSettings.names()]
         keys = ", ".join(sorted(name.upper() for name in names))
         assert str(caught.value) == (
             f"settings.FSMWORKER has the unknown key 'CONCURENCY'; the keys are {keys}."
