@@ -168,10 +168,11 @@ def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> 
     ]
 
 
-def pause_line(pause: Any) -> tuple[Any, str, SafeString, str]:
-    """A pause, its database, how long ago it began, and its reason."""
+def pause_line(pause: Any) -> tuple[Any, str, SafeString, str, str]:
+    """A pause, its database, how long ago it began, its key and its reason."""
+    key = redacted("label", pause.key or "", pause)
     reason = redacted("reason", pause.reason, pause)
-    return pause, pause._state.db, ago(pause.since), reason
+    return pause, pause._state.db, ago(pause.since), key, reason
 
 
 def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction, str | None]]:

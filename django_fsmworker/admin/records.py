@@ -166,6 +166,7 @@ class FailureRecordAdmin(LinkedRecordAdmin):
     """Failing rows, the latest first."""
 
     redacted_fields: ClassVar[dict[str, str]] = {"message": "message", "parked_reason": "reason"}
+    """Fields with texts that the setting ``admin_redact`` is asked for, each with its kind."""
 
     list_display = ("model", "linked_row", "state", "error", "count", "last_seen", "resolved")
     list_display_links = ("error",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -44,6 +44,7 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
     list_display = ("id", "name", "host", "pid", "status", "heartbeat", "in_flight")
     list_filter = ("status", "host")
     search_fields = ("id", "name", "host")
+    redacted_fields: ClassVar[dict[str, str]] = {"order_reason": "reason", "stacks": "traceback"}
     ordering = ("-heartbeat",)
 
     def get_urls(self) -> list[Any]:

@@ -12,8 +12,10 @@ from django.utils.safestring import mark_safe
 from django_fsmworker.bulk.starting import start
 from django_fsmworker.events import submit_event
 from django_fsmworker.models import BulkAction, Event
+from django_fsmworker.models.limits import Pause
 from django_fsmworker.pauses import pause
 from tests.admin.pages import cells
+from tests.admin.test_dashboard import worker
 from tests.app.models import Account, BasicModel, Purchase
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -143,10 +145,25 @@ class TestPlaces:
 
         assert page.context["subtitle"] == "(label)"
 
-    def test_the_reason_of_a_pause_on_the_dashboard(self, admin_client):
-        pause(BasicModel, reason=f"for {SECRET}")
+    def test_reason_and_key_of_a_pause_on_the_dashboard(self, admin_client):
+        [held] = pause(BasicModel, "new", reason=f"for {SECRET}", using="default")
+        Pause._base_manager.filter(pk=held.pk).update(key=SECRET)
 
-        assert "for [reason of Pause]" in shown(admin_client, DASHBOARD)
+        text = shown(admin_client, DASHBOARD)
+        posted = {"database": "default", "pause": held.pk}
+        lifted = admin_client.post(f"{DASHBOARD}pauses/lift/", posted, follow=True)
+
+        assert "for [reason of Pause]" in text
+        assert "<td>[label of Pause]</td>" in text
+        assert "[label of Pause]." in lifted.text
+
+    def test_an_orders_reason_and_stacks_of_a_worker(self, admin_client):
+        told = worker(order_reason=f"for {SECRET}", stacks=f"at {SECRET}")
+
+        text = shown(admin_client, page_of(told))
+
+        assert "for [reason of Worker]" in text
+        assert "at [traceback of Worker]" in text
 
     def test_the_page_of_a_bulk_action(self, admin_client, make_row):
         start("retry", BasicModel.objects.all(), reason=f"for {SECRET}", described=f"q={SECRET}")
