@@ -1,4 +1,4 @@
-"""The settings of runners and of events: names, sources, precedence, defaults.
+"""The settings of runners, of events and of the admin: names, sources, precedence, defaults.
 
 The order is: argument (constructor or command line), environment ``FSMWORKER_<NAME>``,
 ``settings.FSMWORKER["<NAME>"]``, the three settings of the ancestor (``STATOR_…``), default.
@@ -101,6 +101,14 @@ def boolean(value: Any) -> bool:
     return _BOOLEANS[str(value).lower()]
 
 
+def dotted_path(value: Any) -> str:
+    """The dotted path of a Python object."""
+    if not isinstance(value, str):
+        raise ValueError
+    [path] = dotted_paths([value])
+    return path
+
+
 def dotted_paths(value: Any) -> tuple[str, ...]:
     """Dotted paths of Python objects, from a sequence of them or a text with commas between."""
     given = value.split(",") if isinstance(value, str) else value
@@ -127,6 +135,7 @@ _EXPECTED: dict[Callable[[Any], Any], str] = {
     id_of_worker: "1 to 160 letters, digits or any of . + : @ - _",
     text: "a text that is not empty",
     boolean: "true or false",
+    dotted_path: "a dotted path",
     dotted_paths: "a list of dotted paths (in the environment: with commas between)",
 }
 
@@ -275,8 +284,20 @@ class EventSettings(Settings):
     """Most bytes of an event's context; default 65536; ``FSMWORKER_MAX_EVENT_CONTEXT``."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdminSettings(Settings):
+    """The settings of the pages in Django's admin.
+
+    Each can be given by the environment variable named here, and in ``settings.FSMWORKER`` under
+    its name in capitals. They are read for each page.
+    """
+
+    admin_redact: str | None = option(None, dotted_path)
+    """Path of the function that redacts texts; default none; ``FSMWORKER_ADMIN_REDACT``."""
+
+
 def _all_names() -> list[str]:
-    return [*RunnerSettings.names(), *EventSettings.names()]
+    return [*RunnerSettings.names(), *EventSettings.names(), *AdminSettings.names()]
 
 
 def imported(path: str, setting: str) -> Callable[..., Any]:

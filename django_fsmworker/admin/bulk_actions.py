@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin import AdminSite
@@ -18,7 +18,8 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker.admin.columns import StateColumns
 from django_fsmworker.admin.filters import ModelFilter, StateFilter
 from django_fsmworker.admin.formatting import StyledPart, change_url, model_of, reason_of
-from django_fsmworker.admin.records import RecordAdmin
+from django_fsmworker.admin.records import RecordAdmin, context_of
+from django_fsmworker.admin.redaction import redacted, redacted_reasons, redactor
 from django_fsmworker.bulk.starting import RESUMED_FROM, STOPPED_FROM, resume, stop
 from django_fsmworker.bulk.verbs import LABELS, WHY
 from django_fsmworker.exceptions import NotAllowed
@@ -68,9 +69,11 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
 
     list_display = ("started", "verb", "subject", "model", "by", "shown_state", "shown_progress")
     list_filter = (StateFilter, ModelFilter)
+    redacted_fields: ClassVar[dict[str, str]] = {"reason": "reason", "described": "context"}
+    readonly_fields = ("shown_context",)
     ordering = ("-pk",)
     fieldsets = (
-        (None, {"fields": ("model", "verb", "subject", "context", "described")}),
+        (None, {"fields": ("model", "verb", "subject", "shown_context", "described")}),
         (_("Why"), {"fields": ("by", "reason", "started")}),
     )
 
@@ -90,6 +93,11 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
         if super().has_view_permission(request):
             return actions
         return actions.filter(by_pk=str(request.user.pk))
+
+    @admin.display(description=_("context"))
+    def shown_context(self, action: BulkAction) -> str:
+        """What is sent with the event, as JSON."""
+        return context_of(action)
 
     @admin.display(description=_("progress"))
     def shown_progress(self, action: BulkAction) -> str:
@@ -142,27 +150,31 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
     def _panel(self, request: HttpRequest, action: BulkAction) -> BulkPanel:
         goes_on = action.state in STOPPED_FROM
         seen = action.done + action.left_out
-        failure = action.failure
+        failure = action.failure if action.state == "failed" else None
+        said = action.note or (failure.message if failure else "")
         return BulkPanel(
             action,
             LABELS.get(action.verb, action.verb),
             seen,
             _percent(seen, action.matched),
-            action.state_explain().reasons if goes_on else (),
-            action.note or (failure.message if failure and action.state == "failed" else ""),
+            redacted_reasons(action.state_explain().reasons, action) if goes_on else (),
+            redacted("message", said, failure or action),
             self._skips(request, action),
             self._orders(request, action),
             REFRESH if goes_on and "refresh" in request.GET else None,
         )
 
     def _skips(self, request: HttpRequest, action: BulkAction) -> list[Skip]:
-        model = model_of(action.listed)
+        model, redact = model_of(action.listed), redactor()
         return [
             Skip(
                 WHY.get(why, why),
                 number,
                 [
-                    (row, model and change_url(self.admin_site, request, model, row))
+                    (
+                        redact("label", str(row), action),
+                        model and change_url(self.admin_site, request, model, row),
+                    )
                     for row in examples
                 ],
             )

@@ -18,6 +18,8 @@ from django.utils.safestring import SafeString
 from django_fsmworker import workers
 from django_fsmworker.admin.formatting import ago, change_url, duration
 from django_fsmworker.admin.graph_page import graph_url_name
+from django_fsmworker.admin.rates import Rates
+from django_fsmworker.admin.redaction import redacted
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
 from django_fsmworker.models.companions import is_companion
@@ -45,6 +47,8 @@ class Line:
     parked: Number
     overdue: float
     """Seconds since the first of them was due; 0 if none is."""
+    per_minute: str
+    """How many attempts end in a minute; empty if none do."""
 
     @property
     def links(self) -> dict[str, str]:
@@ -62,6 +66,8 @@ class ModelPart:
     total: Line
     states: tuple[Line, ...]
     served: bool
+    rates: SafeString | None
+    """A drawing of the attempts a minute in the last two hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ def model_parts(
     site: AdminSite, request: HttpRequest, living: Sequence[Worker]
 ) -> Iterator[ModelPart]:
     """The models with a life in ``site`` that this user may see, with numbers of all their rows."""
+    rates = Rates()
     for model, model_admin in sorted(site._registry.items(), key=lambda each: each[0]._meta.label):
         if not issubclass(model, StatorModel) or model._meta.proxy:
             continue
@@ -106,15 +113,22 @@ def model_parts(
         url = _list_of(site, model)
         found = status_of(model, alias)
         lines = [
-            _line(each.state, f"{url}?{urlencode({'state': each.state})}" if url else "", [each])
+            _line(
+                each.state,
+                f"{url}?{urlencode({'state': each.state})}" if url else "",
+                [each],
+                rates.now(model, alias, [each.state]),
+            )
             for each in found
             if each.rows.number or each.due.number
         ]
         label = declaring_model(model)._meta.label
         served = any(label in worker.served for worker in living)
         graph_url = _address(site, graph_url_name(model))
-        total = _line(label, url, found)
-        yield ModelPart(model._meta.label, graph_url, total, tuple(lines), served)
+        pace = rates.now(model, alias, [each.state for each in found])
+        total = _line(label, url, found, pace)
+        drawn = rates.line(model, alias)
+        yield ModelPart(model._meta.label, graph_url, total, tuple(lines), served, drawn)
 
 
 def worker_lines(may_order: bool) -> list[WorkerLine]:
@@ -154,6 +168,13 @@ def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> 
     ]
 
 
+def pause_line(pause: Any) -> tuple[Any, str, SafeString, str, str]:
+    """A pause, its database, how long ago it began, its key and its reason."""
+    key = redacted("label", pause.key or "", pause)
+    reason = redacted("reason", pause.reason, pause)
+    return pause, pause._state.db, ago(pause.since), key, reason
+
+
 def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction, str | None]]:
     """The bulk actions that are not done, the latest first, with their pages; one query."""
     if not request.user.has_perm("django_fsmworker.view_bulkaction"):
@@ -163,7 +184,7 @@ def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction
     return [(each, change_url(site, request, BulkAction, each.pk)) for each in left]
 
 
-def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
+def _line(name: str, url: str, found: Sequence[StateStatus], pace: str) -> Line:
     oldest = [each.oldest_due for each in found if each.oldest_due is not None]
     return Line(
         name,
@@ -175,6 +196,7 @@ def _line(name: str, url: str, found: Sequence[StateStatus]) -> Line:
         total(each.failing for each in found),
         total(each.parked for each in found),
         max(oldest, default=0.0),
+        pace,
     )
 
 

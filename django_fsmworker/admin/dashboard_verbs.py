@@ -15,6 +15,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext, ngettext
 
 from django_fsmworker.admin.formatting import ModelAdminPart, model_of, reason_of
+from django_fsmworker.admin.redaction import redacted
 from django_fsmworker.admin.row_page import RowPagePart
 from django_fsmworker.admin.row_verbs import OPERATIONS
 from django_fsmworker.models import FailureRecord
@@ -121,7 +122,8 @@ class DashboardVerbs(ModelAdminPart):
         named = request.POST.get("database", ""), request.POST.get("pause", "")
         found = next((each for each in paused() if (each._state.db, str(each.pk)) == named), None)
         if found is not None and lift(found, by=request.user):
-            messages.success(request, gettext("The pause is lifted: %(what)s.") % {"what": found})
+            said = gettext("The pause is lifted: %(what)s.")
+            messages.success(request, said % {"what": redacted("label", str(found), found)})
         else:
             messages.warning(request, gettext("This pause is over."))
         return HttpResponseRedirect(self._back)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.columns import COLUMNS, StateColumns
 from django_fsmworker.admin.filters import LabelledFilter, ModelFilter, StateFilter
-from django_fsmworker.admin.records import LinkedRecordAdmin
+from django_fsmworker.admin.records import LinkedRecordAdmin, context_of
 from django_fsmworker.admin.row_failure import LINES, TRACEBACK, RowFailureLines
 from django_fsmworker.admin.row_page import RowPagePart
 from django_fsmworker.events import cancel_event, retry_event
@@ -56,6 +53,7 @@ class EventAdmin(StateColumns, RowPagePart, RowFailureLines, LinkedRecordAdmin):
     """
 
     state_read_only = True
+    redacted_fields: ClassVar[dict[str, str]] = {"reason": "reason"}
     list_display = (
         "trigger", "model", "linked_row", "shown_state", "fires_at", "shown_due", "shown_failures",
         "by", "reason",
@@ -102,8 +100,7 @@ class EventAdmin(StateColumns, RowPagePart, RowFailureLines, LinkedRecordAdmin):
     @admin.display(description=_("context"))
     def shown_context(self, event: Event) -> str:
         """What was sent with it, as JSON."""
-        text = json.dumps(event.context, cls=DjangoJSONEncoder, indent=2, ensure_ascii=False)
-        return format_html("<pre>{}</pre>", text)
+        return context_of(event)
 
     @admin.action(description=_("Cancel events that wait"), permissions=["cancel_event"])
     def cancel_events(self, request: HttpRequest, queryset: QuerySet[Event]) -> None:

@@ -64,15 +64,16 @@ else:
 
 
 STYLES = ["django_fsmworker/admin.css", "django_fsmworker/diagram.css"]
+SCRIPTS = ["django_fsmworker/shortcuts.js"]
 
 
 class StyledPart(ModelAdminPart):
-    """The style of badges, panels, tables and drawings on the pages of an admin; no script."""
+    """The style of badges, panels, tables and drawings of an admin's pages; keyboard shortcuts."""
 
     @property
     def media(self) -> Media:
-        """Django's own files, and that style."""
-        return super().media + Media(css={"all": STYLES})
+        """Django's own files, that style, and a script that nothing needs."""
+        return super().media + Media(css={"all": STYLES}, js=SCRIPTS)
 
 
 def reason_of(request: HttpRequest) -> str:

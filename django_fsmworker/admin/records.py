@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -13,6 +15,12 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
 from django_fsmworker.admin.formatting import ModelAdmin, change_url, may_see_tracebacks, model_of
+from django_fsmworker.admin.redaction import (
+    is_redacting,
+    redact_fields,
+    redacted,
+    redactor,
+)
 from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.keys import log_digest
 
@@ -22,6 +30,8 @@ class RecordAdmin(ModelAdmin):
 
     using: str | None = None
     """The database whose records are shown; None leaves it to the database routers."""
+    redacted_fields: ClassVar[dict[str, str]] = {}
+    """Fields with texts that the setting ``admin_redact`` is asked for, each with its kind."""
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -33,6 +43,43 @@ class RecordAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ShownRecords
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """Those of the class; a search does not tell what a text contains that is redacted."""
+        own = super().get_search_fields(request)
+        return [each for each in own if not self._is_hidden(each)]
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Nor does a filter in the address."""
+        return not self._is_hidden(lookup) and super().lookup_allowed(lookup, value, request)
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Django's page, of a record whose texts are as they may be shown."""
+        response: Any = super().render_change_form(request, context, *args, **kwargs)
+        record = context.get("original")
+        if record is not None:
+            # The page is rendered after this, and nobody saves the record.
+            redact_fields(record, self.redacted_fields, redactor())
+        return response
+
+    def _is_hidden(self, lookup: str) -> bool:
+        return lookup.partition("__")[0] in self.redacted_fields and is_redacting()
+
+
+class ShownRecords(ChangeList):
+    """Records of a page, whose texts are as they may be shown."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        shown: Any = self.model_admin
+        redact = redactor()
+        for record in self.result_list:
+            redact_fields(record, shown.redacted_fields, redact)
 
 
 @admin.register(StatorLog)
@@ -48,7 +95,7 @@ class StatorLogAdmin(RecordAdmin):
 SEEN = ("count", "deaths", "first_seen", "last_seen", "resolved", "worker")
 
 
-class LinkedRecords(ChangeList):
+class LinkedRecords(ShownRecords):
     """Records of a page, each with the address of its row."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -61,6 +108,12 @@ def link_row(site: admin.AdminSite, request: HttpRequest, record: Any) -> None:
     """Note the address of the record's row, if this user may see it. No query is needed."""
     model = model_of(record.model)
     record.row_url = model and change_url(site, request, model, record.row)
+
+
+def context_of(record: Any) -> str:
+    """The context of an event or of a bulk action, as JSON that may be shown."""
+    text = json.dumps(record.context, cls=DjangoJSONEncoder, indent=2, ensure_ascii=False)
+    return format_html("<pre>{}</pre>", redacted("context", text, record))
 
 
 class LinkedRecordAdmin(RecordAdmin):
@@ -80,13 +133,15 @@ class LinkedRecordAdmin(RecordAdmin):
     @admin.display(description=_("row"), ordering="row")
     def linked_row(self, record: Any) -> str:
         """The row's primary key, linked to its page."""
-        url = getattr(record, "row_url", None)
-        return format_html('<a href="{}">{}</a>', url, record.row) if url else str(record.row)
+        url, label = getattr(record, "row_url", None), redacted("label", str(record.row), record)
+        return format_html('<a href="{}">{}</a>', url, label) if url else label
 
 
 @admin.register(TransitionRecord)
 class TransitionRecordAdmin(LinkedRecordAdmin):
     """The transition log, the latest first."""
+
+    redacted_fields: ClassVar[dict[str, str]] = {"reason": "reason"}
 
     list_display = ("at", "model", "linked_row", "source", "target", "cause", "by", "reason")
     search_fields = ("row",)
@@ -109,6 +164,9 @@ class TransitionRecordAdmin(LinkedRecordAdmin):
 @admin.register(FailureRecord)
 class FailureRecordAdmin(LinkedRecordAdmin):
     """Failing rows, the latest first."""
+
+    redacted_fields: ClassVar[dict[str, str]] = {"message": "message", "parked_reason": "reason"}
+    """Fields with texts that the setting ``admin_redact`` is asked for, each with its kind."""
 
     list_display = ("model", "linked_row", "state", "error", "count", "last_seen", "resolved")
     list_display_links = ("error",)
@@ -141,4 +199,4 @@ class FailureRecordAdmin(LinkedRecordAdmin):
     @admin.display(description=_("traceback"))
     def shown_traceback(self, record: Any) -> str:
         """The traceback as it was printed."""
-        return format_html("<pre>{}</pre>", record.traceback)
+        return format_html("<pre>{}</pre>", redacted("traceback", record.traceback, record))

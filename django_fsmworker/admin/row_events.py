@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from django_fsmworker.admin.columns import badge
 from django_fsmworker.admin.formatting import change_url, moment
+from django_fsmworker.admin.redaction import redactor
 from django_fsmworker.models import Event
 from django_fsmworker.models.event import named
 from django_fsmworker.models.keys import declaring_model, key_of
@@ -52,6 +53,7 @@ def events_of_row(site: AdminSite, request: HttpRequest, row: Any) -> RowEvents 
     found = list(own.defer("context").order_by("-fires_at", "-pk")[:MOST])
     if not found:
         return None
+    redact = redactor()
     lines = [
         EventLine(
             event.trigger,
@@ -59,7 +61,7 @@ def events_of_row(site: AdminSite, request: HttpRequest, row: Any) -> RowEvents 
             badge(event),
             moment(event.fires_at),
             event.by,
-            event.reason,
+            redact("reason", event.reason, event),
         )
         for event in found
     ]

@@ -12,6 +12,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.formatting import ModelAdminPart, change_url, may_see_tracebacks, moment
+from django_fsmworker.admin.redaction import redacted
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.models.keys import key_of, records_of
 
@@ -79,7 +80,9 @@ class RowFailureLines(ModelAdminPart):
     @admin.display(description=_("message"))
     def failure_message(self, row: Any) -> str:
         """The exception's message."""
-        return self._state_failure_text(row, "message")
+        failure = shown_failure(row)
+        text = redacted("message", failure.record.message, failure.record) if failure else ""
+        return text or self.get_empty_value_display()
 
     @admin.display(description=_("seen"))
     def failure_seen(self, row: Any) -> str:
@@ -98,7 +101,9 @@ class RowFailureLines(ModelAdminPart):
         failure = shown_failure(row)
         if failure is None or not failure.traceback:
             return self.get_empty_value_display()
-        return format_html("<pre>{}</pre>", failure.traceback)
+        return format_html(
+            "<pre>{}</pre>", redacted("traceback", failure.traceback, failure.record)
+        )
 
     def _state_failure_text(self, row: Any, field: str) -> str:
         failure = shown_failure(row)

@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 
 from django_fsmworker.admin.columns import badge
 from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.redaction import redacted, redacted_reasons
 from django_fsmworker.admin.row_events import RowEvents, events_of_row
 from django_fsmworker.admin.row_map import row_map
 from django_fsmworker.admin.row_verbs import BUTTONS, PERMISSIONS, Verb, carry_out, verbs
@@ -144,7 +145,7 @@ class RowPagePart(StyledPart):
             extra={"action": "button_failed", "model": row._meta.label, "pk": row.pk},
         )
         said = gettext("%(what)s failed: %(error)s")
-        told = f"{type(error).__name__}: {error}"
+        told = f"{type(error).__name__}: {redacted('message', str(error), row)}"
         messages.error(request, said % {"what": what, "error": told})
 
     def _state_form(self, request: HttpRequest, row: Any, verb: str, subject: str) -> Any:
@@ -161,7 +162,7 @@ class RowPagePart(StyledPart):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": subject,
-            "subtitle": str(row),
+            "subtitle": redacted("label", str(row), row),
             "question": gettext("What %(event)s needs:") % {"event": subject},
             "form": form,
             "label": subject,
@@ -181,7 +182,12 @@ class RowPagePart(StyledPart):
         buttons = [Button(each.label, each.refusal, self._state_url(row, each)) for each in found]
         steps, events = timeline(row), events_of_row(self.admin_site, request, row)
         return RowPanel(
-            badge(row), row_map(row, steps), explanation.reasons, buttons, steps, events
+            badge(row),
+            row_map(row, steps),
+            redacted_reasons(explanation.reasons, row),
+            buttons,
+            steps,
+            events,
         )
 
     def _state_url(self, row: Any, verb: Verb) -> str:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from django_fsmworker.admin.formatting import duration, moment
+from django_fsmworker.admin.redaction import Redact, redactor
 from django_fsmworker.models.fields import StateHistoryField
 from django_fsmworker.models.transition_log import logs_transitions
 
@@ -35,18 +36,19 @@ class Step:
 def timeline(row: Any) -> list[Step]:
     """The latest moves of ``row``, the last one first; a query only where there is a log."""
     if logs_transitions(type(row)):
-        return [_logged(entry) for entry in row.state_log.order_by("-pk")[:LONGEST]]
+        redact = redactor()
+        return [_logged(entry, redact) for entry in row.state_log.order_by("-pk")[:LONGEST]]
     return list(_remembered(row))[: -LONGEST - 1 : -1]
 
 
-def _logged(entry: Any) -> Step:
+def _logged(entry: Any, redact: Redact) -> Step:
     why = " ".join(filter(None, (entry.cause, entry.trigger)))
     return Step(
         at=moment(entry.at),
         source=entry.source,
         target=entry.target,
         after="" if entry.duration is None else duration(entry.duration.total_seconds()),
-        why=f"{why}: {entry.reason}" if entry.reason else why,
+        why=f"{why}: {redact('reason', entry.reason, entry)}" if entry.reason else why,
         by=entry.by,
         worker=entry.worker,
         cause=entry.cause,

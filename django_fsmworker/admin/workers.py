@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -18,10 +18,11 @@ from django_fsmworker.admin.dashboard import (
     bulk_actions,
     failure_groups,
     model_parts,
+    pause_line,
     worker_lines,
 )
 from django_fsmworker.admin.dashboard_verbs import DashboardVerbs
-from django_fsmworker.admin.formatting import StyledPart, ago, reason_of
+from django_fsmworker.admin.formatting import StyledPart, reason_of
 from django_fsmworker.admin.records import RecordAdmin
 from django_fsmworker.admin.row_verbs import OPERATIONS
 from django_fsmworker.admin.trouble import trouble
@@ -43,6 +44,7 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
     list_display = ("id", "name", "host", "pid", "status", "heartbeat", "in_flight")
     list_filter = ("status", "host")
     search_fields = ("id", "name", "host")
+    redacted_fields: ClassVar[dict[str, str]] = {"order_reason": "reason", "stacks": "traceback"}
     ordering = ("-heartbeat",)
 
     def get_urls(self) -> list[Any]:
@@ -81,7 +83,7 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
             "orders": ORDERS,
             "failures": self._failures(request) if may_see_failures else [],
             "verbs": OPERATIONS,
-            "pauses": [(each, each._state.db, ago(each.since)) for each in pauses],
+            "pauses": [pause_line(each) for each in pauses],
             "may_lift": self.may_lift(request),
             "bulk_actions": bulk_actions(self.admin_site, request),
             "rates": REFRESH,

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
-from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.conf import AdminSettings, RunnerSettings, imported
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.hooks import Hooks
@@ -26,6 +26,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
     try:
         refuse_what_is_missing(RunnerSettings.load())
+        refuse_what_the_admin_misses()
     except ConfigurationError as error:
         found.append(Error(str(error), hint="Correct the setting.", id="fsmworker.E008"))
     return found
@@ -35,6 +36,13 @@ def refuse_what_is_missing(settings: RunnerSettings) -> None:
     """Raise ``ConfigurationError`` for what the settings name and cannot be imported."""
     AttemptMiddleware.of(settings, "")
     Hooks.of(settings, None)
+
+
+def refuse_what_the_admin_misses() -> None:
+    """The same for what the settings of the admin name."""
+    path = AdminSettings.load().admin_redact
+    if path is not None:
+        imported(path, "ADMIN_REDACT")
 
 
 def runner_settings() -> RunnerSettings | None:

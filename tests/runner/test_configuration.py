@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.conf import EventSettings, RunnerSettings
+from django_fsmworker.conf import AdminSettings, EventSettings, RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.runner import StatorRunner
 from tests.app.models import Noop
@@ -110,7 +110,7 @@ class TestRefusals:
 
         text = refusal()
 
-        known = [*RunnerSettings.names(), *EventSettings.names()]
+        known = [*RunnerSettings.names(), *EventSettings.names(), *AdminSettings.names()]
         names = ", ".join(sorted(name.upper() for name in known))
         assert text == (
             f"settings.FSMWORKER has the unknown key 'CONCURENCY'; the keys are {names}."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from django_fsmworker.conf import EventSettings, RunnerSettings
+from django_fsmworker.conf import AdminSettings, EventSettings, RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
 
 
@@ -148,6 +148,26 @@ class TestValues:
         assert str(caught.value) == "liveness_file is 5; it has to be the path of a file."
 
 
+class TestTheAdmin:
+    def test_a_function_is_named_by_its_path(self, settings):
+        assert AdminSettings.load().admin_redact is None
+
+        settings.FSMWORKER = {"ADMIN_REDACT": "shop.privacy.redact"}
+
+        assert AdminSettings.load().admin_redact == "shop.privacy.redact"
+
+    @pytest.mark.parametrize("value", ["redact", "a.b,c.d", 3, len])
+    def test_what_is_no_path_is_refused(self, settings, value):
+        settings.FSMWORKER = {"ADMIN_REDACT": value}
+
+        with pytest.raises(ConfigurationError) as caught:
+            AdminSettings.load()
+
+        assert str(caught.value) == (
+            f'settings.FSMWORKER["ADMIN_REDACT"] is {value!r}; it has to be a dotted path.'
+        )
+
+
 class TestTheDictionary:
     def test_an_unknown_key_is_refused(self, settings):
         settings.FSMWORKER = {"CONCURENCY": 5}
@@ -155,7 +175,7 @@ class TestTheDictionary:
         with pytest.raises(ConfigurationError) as caught:
             RunnerSettings.load()
 
-        names = [*RunnerSettings.names(), *EventSettings.names()]
+        names = [*RunnerSettings.names(), *EventSettings.names(), *AdminSettings.names()]
         keys = ", ".join(sorted(name.upper() for name in names))
         assert str(caught.value) == (
             f"settings.FSMWORKER has the unknown key 'CONCURENCY'; the keys are {keys}."

@@ -36,6 +36,7 @@ from tests.app.models import Trouble
 from tests.documentation import DOCS, FENCE, blocks, code_words, read, rows
 from tests.paths import ROOT
 
+SETTINGS = (conf.RunnerSettings, conf.EventSettings, conf.AdminSettings)
 PACKAGE = Path(checks.__file__).parent.parent
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 FILE = re.compile(
@@ -189,15 +190,15 @@ class TestReference:
                 conf._EXPECTED[each.metadata["reads"]].partition(" (")[0],
                 each.metadata["ancestor"] or "",
             )
-            for group in (conf.RunnerSettings, conf.EventSettings)
+            for group in SETTINGS
             for each in dataclasses.fields(group)
         }
-        assert list(documented) == [*conf.RunnerSettings.names(), *conf.EventSettings.names()]
+        assert list(documented) == [name for group in SETTINGS for name in group.names()]
 
     def test_every_setting_has_a_section(self) -> None:
         headings = re.findall(r"^## (\w+)$", read("reference/settings.md"), re.MULTILINE)
 
-        assert headings == [*conf.RunnerSettings.names(), *conf.EventSettings.names()]
+        assert headings == [name for group in SETTINGS for name in group.names()]
 
     def test_it_has_every_system_check(self) -> None:
         sources = [path.read_text() for path in PACKAGE.rglob("*.py")]
