@@ -13,16 +13,16 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
 from django_fsmworker.admin.formatting import ModelAdmin, change_url, may_see_tracebacks, model_of
+from django_fsmworker.admin.paging import BoundedPages
 from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.keys import log_digest
 
 
-class RecordAdmin(ModelAdmin):
+class RecordAdmin(BoundedPages, ModelAdmin):
     """Nobody adds or changes a record. To delete one takes Django's permission for it."""
 
     using: str | None = None
     """The database whose records are shown; None leaves it to the database routers."""
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         records = super().get_queryset(request)

@@ -30,6 +30,9 @@ class MySQLStatistics(Statistics):
             at = [column[0] for column in cursor.description].index("rows")
             return int(cursor.fetchone()[at] or 0)
 
+    def count_up_to(self, rows: QuerySet[Any], most: int) -> tuple[int, bool]:
+        return self.counted_or_estimated(rows, most)
+
     def _sampled(self, rows: QuerySet[Any]) -> tuple[dict[str, int], bool]:
         """From rows with keys drawn at random; those that are not there are gaps."""
         ends = rows.aggregate(first=Min("pk"), last=Max("pk"))

@@ -1,0 +1,76 @@
+"""Lists of more rows than are counted; the bound is a small one here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.paginator import Paginator
+from django.test import Client
+
+from django_fsmworker.admin import paging
+from tests.admin.pages import keys
+from tests.admin.sites import lives
+from tests.app.models import BasicModel
+
+pytestmark = pytest.mark.django_db
+
+URL = "/lives/tests/basicmodel/"
+MOST = 4
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> Any:
+    own: Any = lives.get_model_admin(BasicModel)
+    monkeypatch.setattr(paging, "COUNTED", MOST)
+    monkeypatch.setattr(own, "list_per_page", 2)
+    monkeypatch.setattr(own, "list_max_show_all", 3)
+    return own
+
+
+def make(number: int) -> None:
+    BasicModel.objects.bulk_create([BasicModel() for _ in range(number)])
+
+
+def test_up_to_the_bound_rows_are_counted(admin_client: Client) -> None:
+    make(MOST)
+
+    shown = admin_client.get(URL).context["cl"]
+
+    assert (str(shown.result_count), shown.paginator.num_pages) == ("4", 2)
+
+
+@pytest.mark.postgresql
+@pytest.mark.mysql
+def test_more_are_an_estimate_with_pages_of_the_first_of_them(admin_client: Client) -> None:
+    make(MOST + 3)
+
+    page = admin_client.get(URL, {"p": 2})
+
+    shown = page.context["cl"]
+    assert shown.result_count > MOST
+    assert f"~{int(shown.result_count)} basic models" in page.text
+    assert shown.paginator.num_pages == 2
+    assert len(keys(page)) == 2
+    assert admin_client.get(URL, {"p": 3}).status_code == 302
+
+
+@pytest.mark.sqlite
+def test_a_database_without_estimates_counts_all(admin_client: Client) -> None:
+    make(MOST + 3)
+
+    shown = admin_client.get(URL).context["cl"]
+
+    assert (str(shown.result_count), shown.paginator.num_pages) == ("7", 4)
+
+
+def test_a_paginator_of_your_own_is_kept(
+    admin_client: Client, small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(Paginator):  # type: ignore[type-arg]
+        pass
+
+    make(1)
+    monkeypatch.setattr(small, "paginator", Own)
+
+    assert type(admin_client.get(URL).context["cl"].paginator) is Own
