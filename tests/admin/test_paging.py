@@ -8,7 +8,9 @@ import pytest
 from django.core.paginator import Paginator
 from django.test import Client
 
+from django_fsmworker import clock
 from django_fsmworker.admin import paging
+from django_fsmworker.models import TransitionRecord
 from tests.admin.pages import keys
 from tests.admin.sites import lives
 from tests.app.models import BasicModel
@@ -62,6 +64,19 @@ def test_a_database_without_estimates_counts_all(admin_client: Client) -> None:
     shown = admin_client.get(URL).context["cl"]
 
     assert (str(shown.result_count), shown.paginator.num_pages) == ("7", 4)
+
+
+def test_records_are_counted_so_too(admin_client: Client, vendor: str) -> None:
+    now = clock.now()
+    moves = [
+        TransitionRecord(model="tests.BasicModel", row="1", digest=1, source="new", at=now)
+        for _ in range(MOST + 1)
+    ]
+    TransitionRecord.objects.bulk_create(moves)
+
+    shown = admin_client.get("/lives/django_fsmworker/transitionrecord/").context["cl"]
+
+    assert str(shown.result_count).startswith("~") is (vendor != "sqlite")
 
 
 def test_a_paginator_of_your_own_is_kept(

@@ -24,7 +24,7 @@ class MySQLStatistics(Statistics):
         }, True
 
     def number_of(self, rows: QuerySet[Any]) -> int:
-        sql, params = rows.order_by().values("state").query.get_compiler(self.alias).as_sql()
+        sql, params = rows.order_by().values("pk").query.get_compiler(self.alias).as_sql()
         with self.connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN {sql}", params)
             at = [column[0] for column in cursor.description].index("rows")
