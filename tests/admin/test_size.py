@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from django_fsmworker.models import FailureRecord
+from django_fsmworker.models import BulkAction, FailureRecord
 from tests.admin.large import empty, fill, measured_work
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db, pytest.mark.timeout(900)]
@@ -38,6 +38,7 @@ PAGES = {
     "list of due": (f"{ROWS}?due=now", 7),
     "list of failing": (f"{ROWS}?due=failing", 7),
     "list of parked": (f"{ROWS}?due=parked", 7),
+    "search by key": (f"{ROWS}?q={{row}}", 7),
     "last page of the list": (f"{ROWS}?p=200", 7),
     "page of a row": (f"{ROWS}{{row}}/change/", 13),
     "graph": (f"{ROWS}graph/", 20),
@@ -53,6 +54,7 @@ PAGES = {
     "workers": (f"{WORKERS}?o=1", 7),
     "preview for all": (ROWS, 7),
     "preview for failing": (f"{ROWS}?due=failing", 7),
+    "confirmed for all": (ROWS, 14),
 }
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -70,7 +72,11 @@ def opened(client: Client, page: str) -> Any:
     if "{" in address:
         failure = FailureRecord.objects.latest("last_seen")
         address = address.format(row=failure.row, failure=failure.pk)
-    return lambda: client.post(address, RETRY) if "preview" in page else client.get(address)
+    if page.startswith("preview"):
+        return lambda: client.post(address, RETRY)
+    if page.startswith("confirmed"):
+        return lambda: client.post(address, {**RETRY, "confirmed": "1"}, follow=True)
+    return lambda: client.get(address)
 
 
 @each_page
@@ -87,6 +93,7 @@ def test_a_page_sends_few_queries_that_look_at_few_rows(
 
     print(f"{page}: {sent} queries, {work.most[0]} rows")
     assert answer.status_code == 200
+    assert BulkAction.objects.exists() is page.startswith("confirmed")
     assert sent <= PAGES[page][1]
     assert page in WALKED or work.most[0] <= min(LOOKED_AT, number // 3), work.most
 
