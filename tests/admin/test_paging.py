@@ -57,6 +57,14 @@ def test_more_are_an_estimate_with_pages_of_the_first_of_them(admin_client: Clie
     assert admin_client.get(URL, {"p": 3}).status_code == 302
 
 
+def test_what_is_known_to_match_nothing(admin_client: Client) -> None:
+    make(1)
+
+    shown = admin_client.get(URL, {"due": "paused"}).context["cl"]
+
+    assert str(shown.result_count) == "0"
+
+
 @pytest.mark.sqlite
 def test_a_database_without_estimates_counts_all(admin_client: Client) -> None:
     make(MOST + 3)

@@ -71,7 +71,7 @@ class PostgreSQLStatistics(Statistics):
         }, True
 
     def number_of(self, rows: QuerySet[Any]) -> int:
-        number: float = self._plan(rows.order_by())["Plan Rows"]
+        number: float = self._plan(rows.order_by()).get("Plan Rows", 0)
         return round(number)
 
     def first_of(self, rows: str) -> str:
@@ -81,14 +81,21 @@ class PostgreSQLStatistics(Statistics):
 
     def count_up_to(self, rows: QuerySet[Any], most: int) -> tuple[int, bool]:
         # Where no index helps, even to count some takes a walk over a large part of the table.
-        cost = self._plan(rows.order_by()[: most + 1])["Total Cost"]
-        if cost > MOST_COST and (number := self.number_of(rows)) > most:
-            return number, True
+        if rows.query.where and self._cost(rows.order_by()[: most + 1]) > MOST_COST:
+            number = self.number_of(rows)
+            if number > most:
+                return number, True
         return self.counted_or_estimated(rows, most)
 
-    def _plan(self, rows: QuerySet[Any]) -> Any:
-        (found,) = json.loads(rows.explain(format="json"))
-        return found["Plan"]
+    def _cost(self, rows: QuerySet[Any]) -> float:
+        cost: float = self._plan(rows).get("Total Cost", 0)
+        return cost
+
+    def _plan(self, rows: QuerySet[Any]) -> dict[str, Any]:
+        """The plan of the query; empty where no query is needed to know that there are no rows."""
+        text = rows.explain(format="json")
+        plan: dict[str, Any] = json.loads(text)[0]["Plan"] if text else {}
+        return plan
 
     def examine_database(self) -> Iterator[Finding]:
         yield from self._pinning_sessions()
