@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from django.core.paginator import Paginator
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock
 from django_fsmworker.admin import paging
 from django_fsmworker.models import TransitionRecord
+from django_fsmworker.store.postgresql import statistics as postgresql
 from tests.admin.pages import keys
 from tests.admin.sites import lives
 from tests.app.models import BasicModel
@@ -55,6 +58,23 @@ def test_more_are_an_estimate_with_pages_of_the_first_of_them(admin_client: Clie
     assert shown.paginator.num_pages == 2
     assert len(keys(page)) == 2
     assert admin_client.get(URL, {"p": 3}).status_code == 302
+
+
+@pytest.mark.postgresql
+def test_what_would_take_long_to_count_is_not_counted(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(MOST + 3)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tests_basicmodel")
+    monkeypatch.setattr(postgresql, "MOST_COST", 0)
+
+    with CaptureQueriesContext(connection) as queries:
+        shown = admin_client.get(URL, {"state": "new"}).context["cl"]
+
+    assert str(shown.result_count) == "~7"
+    sent = [query["sql"] for query in queries if query["sql"].startswith("SELECT COUNT(*)")]
+    assert not [sql for sql in sent if "WHERE" in sql]
 
 
 def test_what_is_known_to_match_nothing(admin_client: Client) -> None:
