@@ -62,9 +62,11 @@ each_page = pytest.mark.parametrize("page", PAGES)
 @pytest.fixture(scope="module", params=[200_000, pytest.param(10_000_000, marks=pytest.mark.long)])
 def number(request: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[int]:
     with django_db_blocker.unblock():
-        fill(request.param)
-        yield request.param
-        empty()
+        try:
+            fill(request.param)
+            yield request.param
+        finally:
+            empty()
 
 
 def opened(client: Client, page: str) -> Any:
