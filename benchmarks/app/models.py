@@ -233,6 +233,7 @@ class PlainEvent(models.Model):
                 condition=models.Q(state__in=["delivered", "discarded", "failed", "cancelled"]),
                 name="benchmarks_event_expiry",
             ),
+            models.Index(fields=["row_hash"], name="benchmarks_event_row"),
         ]
         constraints = [
             models.UniqueConstraint(

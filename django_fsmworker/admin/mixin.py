@@ -13,6 +13,7 @@ from django_fsmworker.admin.columns import COLUMNS, StateColumns
 from django_fsmworker.admin.filters import DueFilter, StateFilter
 from django_fsmworker.admin.formatting import ModelAdmin
 from django_fsmworker.admin.graph_page import GraphPagePart
+from django_fsmworker.admin.paging import BoundedPages
 from django_fsmworker.admin.row_failure import LINES, TRACEBACK, RowFailureLines
 from django_fsmworker.admin.selection import SelectionActions
 from django_fsmworker.models.fields import present_columns
@@ -28,7 +29,9 @@ LIFE = (
 SHOWN = (*COLUMNS, *LINES, TRACEBACK)
 
 
-class StatorModelAdminMixin(StateColumns, GraphPagePart, SelectionActions, RowFailureLines):
+class StatorModelAdminMixin(
+    BoundedPages, StateColumns, GraphPagePart, SelectionActions, RowFailureLines
+):
     """A mixin for the admin of a model with a life, to be named before any other base.
 
     As in ``class OrderAdmin(StatorModelAdminMixin, ImportExportAdmin)``. The list gets the columns
@@ -39,9 +42,6 @@ class StatorModelAdminMixin(StateColumns, GraphPagePart, SelectionActions, RowFa
     ``list_filter``, ``fields`` or ``fieldsets`` stays where you put it. The engine's columns are
     read-only everywhere.
     """
-
-    # The count of all rows beside the search box is slow on a large table.
-    show_full_result_count = False
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """The columns named by the class, then those of ``StateColumns``."""

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
 from django_fsmworker.admin.formatting import ModelAdmin, change_url, may_see_tracebacks, model_of
+from django_fsmworker.admin.paging import BoundedPages
 from django_fsmworker.admin.redaction import (
     is_redacting,
     redact_fields,
@@ -25,14 +26,13 @@ from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.keys import log_digest
 
 
-class RecordAdmin(ModelAdmin):
+class RecordAdmin(BoundedPages, ModelAdmin):
     """Nobody adds or changes a record. To delete one takes Django's permission for it."""
 
     using: str | None = None
     """The database whose records are shown; None leaves it to the database routers."""
     redacted_fields: ClassVar[dict[str, str]] = {}
     """Fields with texts that the setting ``admin_redact`` is asked for, each with its kind."""
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         records = super().get_queryset(request)

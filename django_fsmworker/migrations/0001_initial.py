@@ -279,6 +279,7 @@ class Migration(migrations.Migration):
                         fields=["model", "row_hash", "state", "fires_at", "id"],
                         name="fsmworker_event_order",
                     ),
+                    models.Index(fields=["row_hash"], name="fsmworker_event_row"),
                     models.Index(
                         condition=models.Q(("state_next__isnull", False)),
                         fields=["state", "model", "state_next"],

@@ -104,6 +104,8 @@ class Event(StatorModel):
                 condition=Q(state="pending"),
                 name="fsmworker_event_order",
             ),
+            # For the page of a row: those that have ended, too.
+            models.Index(fields=["row_hash"], name="fsmworker_event_row"),
         )
         constraints = (
             models.UniqueConstraint(

@@ -56,6 +56,21 @@ class Statistics:
         """About how many rows a simple condition is true of."""
         return rows.count()
 
+    def count_up_to(self, rows: QuerySet[Any], most: int) -> tuple[int, bool]:
+        """How many ``rows`` there are; and whether that, of more than ``most``, is an estimate.
+
+        A database that has none counts all of them.
+        """
+        return rows.count(), False
+
+    def counted_or_estimated(self, rows: QuerySet[Any], most: int) -> tuple[int, bool]:
+        """As many as ``most`` are counted; of more the database has an estimate."""
+        rows = rows.order_by()
+        counted = rows[: most + 1].count()
+        if counted <= most:
+            return counted, False
+        return max(self.number_of(rows), counted), True
+
     def at_rest(self, model: Any, most: int) -> dict[str, tuple[int, int]]:
         """By state, the rows in checked states that have nothing due: parked, and stranded.
 
@@ -66,15 +81,21 @@ class Statistics:
             return {}
         # The states are written out: SQLite takes no parameters for those of a partial index.
         listed = ", ".join(f"'{state}'" for state in states)
+        rows = (
+            f"SELECT {table.state} AS state, {table.failures} AS failures FROM {table.name} "
+            f"WHERE {table.state} IN ({listed}) AND {table.next} IS NULL"
+        )
         found = self.fetch(
             f"SELECT state, SUM(CASE WHEN failures <> 0 THEN 1 ELSE 0 END), "
-            f"SUM(CASE WHEN failures = 0 THEN 1 ELSE 0 END) FROM ("
-            f"SELECT {table.state} AS state, {table.failures} AS failures FROM {table.name} "
-            f"WHERE {table.state} IN ({listed}) AND {table.next} IS NULL LIMIT %s) AS at_rest "
-            f"GROUP BY state",
+            f"SUM(CASE WHEN failures = 0 THEN 1 ELSE 0 END) "
+            f"FROM ({self.first_of(rows)}) AS at_rest GROUP BY state",
             [most],
         )
         return {state: (int(parked), int(stranded)) for state, parked, stranded in found}
+
+    def first_of(self, rows: str) -> str:
+        """The SQL of some of what the SQL ``rows`` has; its last parameter is how many."""
+        return f"{rows} LIMIT %s"
 
     def examine_database(self) -> Iterator[Finding]:
         """What is wrong with the database, its server and the sessions there."""

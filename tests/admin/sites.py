@@ -75,6 +75,10 @@ class TenantAdmin(StatorModelAdmin):
         return super().get_queryset(request).filter(owner=request.user.get_username())
 
 
+class AccountAdmin(StatorModelAdmin):
+    search_fields = ("id__exact",)
+
+
 class ReadOnly(StatorModelAdmin):
     state_read_only = True
 
@@ -88,7 +92,8 @@ class PartAdmin(StatorModelAdmin):
 
 
 lives = admin.AdminSite(name="lives")
-lives.register([Account, BasicModel, Delivery, Purchase, TextKey], StatorModelAdmin)
+lives.register([BasicModel, Delivery, Purchase, TextKey], StatorModelAdmin)
+lives.register(Account, AccountAdmin)
 lives.register(Order, OrderAdmin)
 lives.register(Event, EventAdmin)
 lives.register(FailureRecord, FailureRecordAdmin)

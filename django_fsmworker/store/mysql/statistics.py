@@ -24,11 +24,14 @@ class MySQLStatistics(Statistics):
         }, True
 
     def number_of(self, rows: QuerySet[Any]) -> int:
-        sql, params = rows.order_by().values("state").query.get_compiler(self.alias).as_sql()
+        sql, params = rows.order_by().values("pk").query.get_compiler(self.alias).as_sql()
         with self.connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN {sql}", params)
             at = [column[0] for column in cursor.description].index("rows")
             return int(cursor.fetchone()[at] or 0)
+
+    def count_up_to(self, rows: QuerySet[Any], most: int) -> tuple[int, bool]:
+        return self.counted_or_estimated(rows, most)
 
     def _sampled(self, rows: QuerySet[Any]) -> tuple[dict[str, int], bool]:
         """From rows with keys drawn at random; those that are not there are gaps."""
