@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import django
 import pytest
 from django.db import connection
 from django.test import Client
@@ -24,7 +25,10 @@ LOGIN = 2
 LOOKED_AT = 110_000
 # No index has the failures. Their filters walk until they have found enough, and where the planner
 # takes that for cheap, as in the short form, over the whole table.
-WALKED = ("list of failing", "list of parked", "preview for failing")
+WALKED = ["list of failing", "list of parked", "preview for failing"]
+if django.VERSION < (6, 1):
+    # Django's own search takes the key of each row for a text, whatever its type.
+    WALKED.append("search by key")
 ROWS, FAILURES = "/lives/tests/account/", "/lives/django_fsmworker/failurerecord/"
 TRANSITIONS, EVENTS, WORKERS = (
     f"/lives/django_fsmworker/{name}/" for name in ("transitionrecord", "event", "worker")
