@@ -14,6 +14,7 @@ from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.logs import logger_for
+from django_fsmworker.models.bulk_action import is_bulk_action
 from django_fsmworker.runner import preflight
 from django_fsmworker.runner.assembly import Parts
 from django_fsmworker.runner.counters import Counters
@@ -252,7 +253,7 @@ class StatorRunner:
     def _start(self) -> None:
         logger.info(
             "Running %s with %d threads as %s (process %d).",
-            ", ".join(model._meta.label for model in self.stores),
+            ", ".join(each._meta.label for each in self.stores if not is_bulk_action(each)),
             self.settings.concurrency,
             self.worker,
             os.getpid(),

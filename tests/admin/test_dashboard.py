@@ -15,7 +15,7 @@ from django_fsmworker.pauses import pause
 from tests.admin.pages import inline_parts
 from tests.app.models import BasicModel
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 INDEX = "/lives/django_fsmworker/worker/"
 PAGE = f"{INDEX}stator/"

@@ -16,7 +16,7 @@ from tests.admin.pages import inline_parts
 from tests.admin.sites import lives
 from tests.app.models import BasicModel
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 PAGE = "/lives/django_fsmworker/worker/stator/"
 RETRY, PARK, LIFT = (

@@ -15,7 +15,7 @@ from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.app.models import Account, Purchase
 from tests.app.models.accounts import ACTIONS
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 EVENTS = "/lives/django_fsmworker/event/"
 HOSTILE = "<script>alert('x')</script></pre><b>bold"

@@ -10,6 +10,8 @@ from django_fsmworker.admin.formatting import at, duration
 from testapp.models import Order, Webhook
 from tests.app.models import BasicModel, Delivery
 
+pytestmark = pytest.mark.once
+
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 

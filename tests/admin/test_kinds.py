@@ -11,7 +11,7 @@ from django_fsmworker.models import FailureRecord
 from tests.admin.pages import cells
 from tests.app.models import ChildKind, CompositeKind, InvoiceKind, ParentKind, ProxyKind
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 KINDS = pytest.mark.parametrize("model", [ParentKind, ChildKind, InvoiceKind, ProxyKind])
 FAILURES = "/kinds/django_fsmworker/failurerecord/"

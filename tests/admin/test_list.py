@@ -16,7 +16,7 @@ from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.admin.sites import lives
 from tests.app.models import BasicModel, BasicStates, Delivery, Noop, Receipt
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 URL = "/lives/tests/basicmodel/"
 

@@ -11,7 +11,7 @@ from django_fsmworker.models import FailureRecord, StatorLog
 from tests.admin.pages import cells, choices, inline_parts, keys
 from tests.app.models import BasicModel, TextKey
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 FAILURES = "/lives/django_fsmworker/failurerecord/"
 LOGS = "/lives/django_fsmworker/statorlog/"

@@ -18,7 +18,7 @@ from tests.admin.pages import cells
 from tests.admin.test_dashboard import worker
 from tests.app.models import Account, BasicModel, Purchase
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 SECRET = "ann@example.com"
 FAILURES = "/lives/django_fsmworker/failurerecord/"

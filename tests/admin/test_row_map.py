@@ -13,7 +13,7 @@ from django_fsmworker.admin.timeline import Step, timeline
 from tests.admin.pages import inline_parts
 from tests.app.models import Account, Parcel
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 
 def states(text: Any, tone: str) -> list[str]:

@@ -11,7 +11,7 @@ from tests.admin.pages import inline_parts
 from tests.admin.sites import lives
 from tests.app.models import BasicModel, TextKey
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 HOSTILE = "<script>alert('x')</script>\n</pre><b>bold"
 

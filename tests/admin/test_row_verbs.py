@@ -13,7 +13,7 @@ from django_fsmworker import clock
 from tests.admin.pages import inline_parts
 from tests.app.models import Account, BasicModel, Purchase
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 
 def page_of(row, site="lives"):

@@ -10,7 +10,7 @@ from django_fsmworker import clock
 from tests.admin.pages import inline_parts
 from tests.app.models import BasicModel
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 URL = "/lives/tests/basicmodel/"
 

@@ -13,7 +13,7 @@ from django_fsmworker.pauses import pause
 from tests.app.models import BasicModel
 from tests.workers_on_record import on_record
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 
 PAGE = "/lives/django_fsmworker/worker/stator/"

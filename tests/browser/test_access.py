@@ -10,7 +10,7 @@ from django_fsmworker.pauses import pause, paused
 from testapp.models import Endpoint, Webhook
 from tests.browser.site import DASHBOARD, badge, section, visitor
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
 LOOKS = (
     "django_fsmworker.view_worker",

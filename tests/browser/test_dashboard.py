@@ -9,7 +9,7 @@ from django_fsmworker.pauses import pause, paused
 from testapp.models import Endpoint, Order, Webhook
 from tests.browser.site import DASHBOARD, badge, reloaded, section
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

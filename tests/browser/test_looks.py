@@ -14,7 +14,7 @@ from testapp.models import Webhook
 from tests import programs
 from tests.browser.site import DASHBOARD, NARROW, WIDE, badge, barriers, is_too_wide, section
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": WIDE},

@@ -12,7 +12,7 @@ from testapp.models import Webhook
 from tests import programs
 from tests.browser.site import DASHBOARD, barriers
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
 LIST = "/admin/django_fsmworker/worker/?o=-6"
 

@@ -15,7 +15,7 @@ from tests.app.models import Account, Purchase
 from tests.app.models.accounts import ACTIONS
 from tests.command.conftest import Ended
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 Stator = Callable[..., Ended]
 

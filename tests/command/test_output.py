@@ -12,6 +12,8 @@ import pytest
 
 from django_fsmworker.management.output import Output
 
+pytestmark = pytest.mark.once
+
 COLUMNS = ("state", "rows")
 ROWS = [("new", 12), ("a\nb", None)]
 

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from django_fsmworker.pauses import paused
 from tests.command.conftest import Ended
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 Stator = Callable[..., Ended]
 

@@ -15,7 +15,7 @@ from tests.app.models import CompositeKind, RoutedKind, Trouble
 from tests.command.conftest import Ended
 from tests.database.rows import FUTURE, claim, fetch, put
 
-pytestmark = pytest.mark.django_db(databases=["default", "other"])
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 Stator = Callable[..., Ended]
 

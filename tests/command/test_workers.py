@@ -12,7 +12,7 @@ from django_fsmworker.models import Worker
 from tests.app.models import Noop
 from tests.workers_on_record import on_record
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 Stator = Callable[..., Any]
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import stator_models
-from django_fsmworker.models.event import is_event
 from tests.app.models import Chain, CheckLog, Noop
 from tests.paths import ROOT
 from tests.runner.processes import Process
@@ -109,7 +109,7 @@ class TestStart:
         process = start_process("runstator")
         eventually(lambda: process.started)
 
-        labels = ", ".join(each._meta.label for each in stator_models() if not is_event(each))
+        labels = ", ".join(each._meta.label for each in stator_models() if not is_companion(each))
         assert f"INFO Running {labels}, django_fsmworker.Event[" in process.stderr
         assert "] with 10 threads as " in process.stderr
         process.send(signal.SIGTERM)

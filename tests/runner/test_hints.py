@@ -412,6 +412,7 @@ class TestListening:
         self, start_runner, monkeypatch, caplog
     ):
         caplog.set_level(logging.INFO, "django_fsmworker.runner.hints")
+        listen = PostgreSQLHints.listen
         monkeypatch.setattr(PostgreSQLHints, "listen", lambda source: Deaf(source.alias))
         monkeypatch.setattr(hearing, "PROBE_PATIENCE", 0.2)
         monkeypatch.setattr(hearing, "PROBE_INTERVAL", 0.3)
@@ -427,8 +428,7 @@ class TestListening:
             "not arrive); what other processes make due is found by polling."
         ]
 
-        monkeypatch.undo()
-        caplog.set_level(logging.INFO, "django_fsmworker.runner.hints")
+        monkeypatch.setattr(PostgreSQLHints, "listen", listen)  # it is tried as often as before
         eventually(lambda: embedded.runner.hints.active)
         eventually(lambda: caplog.records[-1].action == "hints_on")
 
