@@ -336,11 +336,17 @@ class HintListener(threading.Thread):
         self._wake()
 
     def _look_everywhere(self) -> None:
-        """Ask about all models, since hints sent before LISTEN were missed; the loop will probe."""
+        """Ask about all models, since hints sent before LISTEN were missed; the loop will probe.
+
+        Who sent one just before says nothing for a window, so there is another look after that.
+        """
+        now = time.monotonic()
         for model in self._all_models:
             self._look(model, NOW)
             self._look(model, SWEEP)
             self._look(model, REVOKED)
+            look = self._looks[model, NOW]
+            look.again_at = now + look.again_after
         self._claimer.look_again()
 
     def _answered(self) -> None:
