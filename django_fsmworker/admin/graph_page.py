@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 
 from django_fsmworker.admin.formatting import StyledPart, duration
 from django_fsmworker.admin.graph_facts import move_lines, state_lines
+from django_fsmworker.admin.refreshing import refresh_context
 from django_fsmworker.diagnosis.flow import flow_of
 from django_fsmworker.diagnosis.status import status_of
 from django_fsmworker.diagram import svg
@@ -22,8 +23,6 @@ from django_fsmworker.diagram.description import Diagram, describe
 from django_fsmworker.diagram.marks import Marks
 from django_fsmworker.diagram.ranks import CannotDraw
 from django_fsmworker.models.keys import declaring_model
-
-REFRESH = (5, 15, 60)
 
 
 class GraphPagePart(StyledPart):
@@ -66,7 +65,6 @@ class GraphPagePart(StyledPart):
             edges={edge: line.mark for edge, line in moves.items()},
             title=title,
         )
-        chosen = request.GET.get("refresh", "")
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -80,8 +78,7 @@ class GraphPagePart(StyledPart):
             "flow": flow,
             "flow_span": duration(flow.seconds) if flow and flow.since else "",
             "list_url": listed,
-            "rates": REFRESH,
-            "refresh": int(chosen) if chosen in map(str, REFRESH) else None,
+            **refresh_context(request),
         }
         return render(request, "django_fsmworker/admin/graph.html", context)
 

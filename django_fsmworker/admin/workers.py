@@ -24,6 +24,7 @@ from django_fsmworker.admin.dashboard import (
 from django_fsmworker.admin.dashboard_verbs import DashboardVerbs
 from django_fsmworker.admin.formatting import StyledPart, reason_of
 from django_fsmworker.admin.records import RecordAdmin
+from django_fsmworker.admin.refreshing import refresh_context
 from django_fsmworker.admin.row_verbs import OPERATIONS
 from django_fsmworker.admin.trouble import trouble
 from django_fsmworker.exceptions import WorkerUnavailable
@@ -31,7 +32,6 @@ from django_fsmworker.models import Worker
 from django_fsmworker.pauses import paused
 
 ORDERS = {"suspend": _("Suspend"), "resume": _("Resume"), "stop": _("Stop")}
-REFRESH = (5, 15, 60)
 
 
 @admin.register(Worker)
@@ -69,7 +69,6 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
         lines = worker_lines(self._may_order(request))
         living = [each.worker for each in lines if each.worker.is_living]
         may_see_failures = request.user.has_perm("django_fsmworker.view_failurerecord")
-        chosen = request.GET.get("refresh", "")
         parts = list(model_parts(self.admin_site, request, living))
         pauses = paused()
         context = {
@@ -86,8 +85,7 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
             "pauses": [pause_line(each) for each in pauses],
             "may_lift": self.may_lift(request),
             "bulk_actions": bulk_actions(self.admin_site, request),
-            "rates": REFRESH,
-            "refresh": int(chosen) if chosen in map(str, REFRESH) else None,
+            **refresh_context(request),
             "order_url": self._dashboard,
             "records_url": f"{self._records}?o=-6",
         }

@@ -118,9 +118,8 @@ class Parts:
             True: Prefetch(settings.async_concurrency, most, lease),
         }
         capacity = Capacity(settings, in_flight, self.queue, self.prefetch, stores)
-        shares = Shares(stores, {False: settings.concurrency, True: settings.async_concurrency})
-        if shares.are_shared:
-            ready.share(shares)
+        slots = {False: settings.concurrency, True: settings.async_concurrency}
+        ready.share(Shares(stores, slots))
         intake = Intake(in_flight, self.queue, self.canceller.lost, losses.known)
         self.limiter = limiter = Limiter(stores, settings, in_flight, self._running, worker)
         ready.stops = limiter.stops_work

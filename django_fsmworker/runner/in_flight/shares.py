@@ -67,7 +67,6 @@ class Shares:
             if self._several[state.is_async] or id(state) in {*self._strict, *self._columns}
         )
         """The states, by their ``id()``, whose calls have a share; of others nobody asks."""
-        self.are_shared = bool(self.states)
 
     def allow(self, work: Work, running: set[Work]) -> bool:
         """Whether ``work`` may start beside what runs; it is among ``running`` itself."""

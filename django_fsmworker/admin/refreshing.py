@@ -1,0 +1,16 @@
+"""Pages that load themselves again, at a rate that is chosen on top of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+
+RATES = (5, 15, 60)
+"""Seconds between two loads, to choose from; by default a page stays as it is."""
+
+
+def refresh_context(request: HttpRequest) -> dict[str, Any]:
+    """What the template ``refreshed.html`` shows: the rates, and the one that was chosen."""
+    chosen = request.GET.get("refresh", "")
+    return {"rates": RATES, "refresh": int(chosen) if chosen in map(str, RATES) else None}
