@@ -40,6 +40,8 @@ def _measure(options: argparse.Namespace, server: str, command: str) -> Results:
     from benchmarks.bench import Bench
     from benchmarks.cases import CASES
     from benchmarks.peers.roster import chosen
+    from benchmarks.processes import start_copies
+    from tests.databases import database_url
 
     smoke = options.cases == ["smoke"]
     names = options.cases
@@ -49,6 +51,8 @@ def _measure(options: argparse.Namespace, server: str, command: str) -> Results:
         raise SystemExit(f"There is no case {unknown[0]!r}; there are: {', '.join(CASES)}.")
     cases = [CASES[name] for name in names if connection.vendor in CASES[name].databases]
     peers = chosen("" if smoke or connection.vendor != "postgresql" else options.peers)
+    if smoke and connection.vendor == "postgresql":
+        start_copies(database_url(connection.settings_dict))
     bench = Bench(server, options.rows, options.runs, peers, smoke)
     # All cases take the place of all that were measured before.
     earlier, kept = _earlier(None if names == list(CASES) else options.json), Results()

@@ -24,6 +24,8 @@ class Bench:
     runs: int | None = None
     peers: Sequence[Peer] = field(default_factory=list)
     smoke: bool = False
+    # What a quick try has run already: many cases compare with the same.
+    _tried: dict[str, Run] = field(default_factory=dict)
 
     def size(self, default: int, tiny: int = TINY) -> int:
         """How many pieces of work are measured."""
@@ -32,6 +34,10 @@ class Bench:
     def around(self, default: int, tiny: int) -> int:
         """How many rows lie around them; the command line's rows are not these."""
         return tiny if self.smoke else default
+
+    def some(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Of several numbers of processes a quick try takes the first two."""
+        return numbers[:2] if self.smoke else numbers
 
     def times(self, default: int) -> int:
         """How often each contender runs."""
@@ -61,12 +67,20 @@ class Bench:
         for _ in range(runs):
             for contender, each in list(racing):
                 try:
-                    note(each, run(contender, each.number, seconds))
+                    note(each, self._run(contender, each.number, seconds))
                     say(f"  {each.name} ({each.settings}): {each.values[-1]:,.0f} {unit}")
                 except WorkerFailed as error:
                     each.problems.append(str(error))
                     racing.remove((contender, each))
         return series
+
+    def _run(self, contender: Contender, number: int, seconds: float) -> Run:
+        if not self.smoke:
+            return run(contender, number, seconds)
+        which = f"{type(contender)} {vars(contender)} {number}"
+        if which not in self._tried:
+            self._tried[which] = run(contender, number, seconds)
+        return self._tried[which]
 
 
 def note(series: Series, done: Run) -> None:

@@ -6,12 +6,17 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
+from benchmarks.copies import Copy
 from tests.paths import ROOT
 
 STOP_SECONDS = 60
 LAST_WORDS = 2000
+
+Process = subprocess.Popen[bytes] | Copy
 
 
 class WorkerFailed(Exception):
@@ -21,6 +26,25 @@ class WorkerFailed(Exception):
 def outer_environment() -> dict[str, str]:
     """The environment without what tells our own sessions from a worker's."""
     return {name: value for name, value in os.environ.items() if name != "PGAPPNAME"}
+
+
+# The database of which copies of this process may be started, instead of processes of their own.
+_copied: list[str] = []
+
+
+def start_copies(url: str) -> None:
+    """From now on, of workers on that database, for a quick try: starting takes no time."""
+    _copied.append(url)
+
+
+def _launch(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> Process:
+    # One that starts others does so by a command; and of SQLite no copy can be made.
+    if environment.get("DATABASE_URL") in _copied and "--processes" not in command:
+        return Copy(command, environment, output)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL,
+        stdout=output, stderr=output,
+    )  # fmt: skip
 
 
 class Worker:
@@ -35,13 +59,7 @@ class Worker:
     ) -> None:
         self._output = folder / "output"
         with self._output.open("wb") as output:
-            self._processes = [
-                subprocess.Popen(
-                    command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL,
-                    stdout=output, stderr=output,
-                )
-                for _ in range(processes)
-            ]  # fmt: skip
+            self._processes = [_launch(command, environment, output) for _ in range(processes)]
 
     @property
     def output(self) -> str:
@@ -91,15 +109,21 @@ class Worker:
 def _family(pid: int) -> Iterator[int]:
     """A process and all that descend from it."""
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
+    for children in _of_threads(pid, "children"):
+        for child in children.split():
             yield from _family(int(child))
+
+
+def _of_threads(pid: int, name: str) -> Iterator[str]:
+    """What this file says of each thread, but of those that end while they are asked about."""
+    for each in Path(f"/proc/{pid}/task").glob(f"*/{name}"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield each.read_text()
 
 
 def _processor_seconds(pid: int) -> float:
     """From the scheduler's account, in nanoseconds; that of threads which have ended is lost."""
-    accounts = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(account.read_text().split()[0]) for account in accounts) / 1e9
+    return sum(int(account.split()[0]) for account in _of_threads(pid, "schedstat")) / 1e9
 
 
 def _resident_bytes(pid: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
-from django_fsmworker.drivers import require_drivers
+from django_fsmworker.missing_driver import require_drivers
 
 
 class FSMWorkerConfig(AppConfig):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Self
 
 from django.conf import settings as django_settings
@@ -151,7 +152,7 @@ class Settings:
     @classmethod
     def names(cls) -> list[str]:
         """The name of every setting of the group."""
-        return [each.name for each in fields(cls)]  # type: ignore[arg-type]
+        return list(_fields_of(cls))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:
@@ -161,12 +162,12 @@ class Settings:
         that cannot be read, and ``TypeError`` for an unknown argument.
         """
         configured = getattr(django_settings, "FSMWORKER", {})
-        known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
+        known = _fields_of(cls)  # type: ignore[arg-type]
         if unknown := sorted(arguments.keys() - known.keys()):
             raise TypeError(
                 f"a runner has no option {unknown[0]!r}; the options are {', '.join(known)}."
             )
-        _refuse_unknown(configured, {name.upper() for name in _all_names()})
+        _refuse_unknown(configured)
         values = {}
         for name, each in known.items():
             found = _look_up(name, arguments.get(name), configured, each.metadata["ancestor"])
@@ -251,7 +252,7 @@ class RunnerSettings(Settings):
     attempt_middleware: tuple[str, ...] | None = option(None, dotted_paths)
     """What is put around checks; default nothing; ``FSMWORKER_ATTEMPT_MIDDLEWARE``."""
     traces: bool = option(False, boolean)
-    """Whether each attempt is a span of OpenTelemetry; default false; ``FSMWORKER_TRACES``."""
+    """Whether what it does is spans of OpenTelemetry; default false; ``FSMWORKER_TRACES``."""
     start_hooks: tuple[str, ...] | None = option(None, dotted_paths)
     """Called before a runner claims; default nothing; ``FSMWORKER_START_HOOKS``."""
     end_hooks: tuple[str, ...] | None = option(None, dotted_paths)
@@ -294,10 +295,21 @@ class AdminSettings(Settings):
 
     admin_redact: str | None = option(None, dotted_path)
     """Path of the function that redacts texts; default none; ``FSMWORKER_ADMIN_REDACT``."""
+    admin_read_only: bool = option(False, boolean)
+    """Whether the pages only show; default false; ``FSMWORKER_ADMIN_READ_ONLY``."""
 
 
-def _all_names() -> list[str]:
-    return [*RunnerSettings.names(), *EventSettings.names(), *AdminSettings.names()]
+@cache
+def _fields_of(group: Any) -> Mapping[str, Field[Any]]:
+    """By their names. Settings are read for each event and many times for a page of the admin."""
+    return {each.name: each for each in fields(group)}
+
+
+@cache
+def _all_names() -> Sequence[str]:
+    """The keys of ``settings.FSMWORKER``."""
+    groups = (RunnerSettings, EventSettings, AdminSettings)
+    return [name.upper() for group in groups for name in group.names()]
 
 
 def imported(path: str, setting: str) -> Callable[..., Any]:
@@ -318,7 +330,7 @@ def unknown_variables() -> list[str]:
 
     No error: where a service is called fsmworker, Kubernetes sets variables like FSMWORKER_PORT.
     """
-    known = [name.upper() for name in _all_names()]
+    known = _all_names()
     sentences = []
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
@@ -328,16 +340,16 @@ def unknown_variables() -> list[str]:
     return sentences
 
 
-def _refuse_unknown(configured: Any, known: set[str]) -> None:
+def _refuse_unknown(configured: Any) -> None:
     if not isinstance(configured, Mapping):
         raise ConfigurationError(
             'settings.FSMWORKER is not a dictionary; write FSMWORKER = {"CONCURRENCY": 10}.'
         )
     for name in configured:
-        if name not in known:
+        if name not in _all_names():
             raise ConfigurationError(
                 f"settings.FSMWORKER has the unknown key {name!r}; "
-                f"the keys are {', '.join(sorted(known))}."
+                f"the keys are {', '.join(sorted(_all_names()))}."
             )
 
 

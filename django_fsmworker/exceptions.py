@@ -112,7 +112,8 @@ class Retry(Exception):
         self.after, self.message = after, message
 
     def __str__(self) -> str:
-        return self.message or f"The check asked for another try after {self.after}."
+        after = self.after if isinstance(self.after, timedelta) else f"{self.after} s"
+        return self.message or f"The check asked for another try after {after}."
 
 
 class Pause(Exception):
@@ -136,6 +137,20 @@ class Pause(Exception):
             raise TypeError(_NO_DURATION.format("Pause", until))
         super().__init__(until, reason)
         self.until, self.key, self.reason = until, key, reason
+
+
+def answer_in(error: BaseException) -> BaseException:
+    """The first ``TryAgainLater``, ``Retry`` or ``Pause`` of a group that holds nothing else.
+
+    ``asyncio.TaskGroup`` raises what its tasks have raised as a group. Anything else, and a group
+    that holds several kinds, is returned as it is.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        found = [answer_in(each) for each in error.exceptions]
+        for kind in (TryAgainLater, Retry, Pause):
+            if all(isinstance(each, kind) for each in found):
+                return found[0]
+    return error
 
 
 class TimeoutError(BaseException):

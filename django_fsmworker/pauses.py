@@ -19,6 +19,7 @@ from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import as_seconds
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.hints import hint_paused
+from django_fsmworker.models.indexes import own_column
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.limits import WHOLE_LANE, Pause, key_digest
 from django_fsmworker.store import pauses as store_pauses
@@ -128,6 +129,23 @@ def paused(using: str | None = None) -> list[Pause]:
 alift = sync_to_async(lift)
 apause = sync_to_async(pause)
 aresume = sync_to_async(resume)
+
+
+def key_of_text(model: Any, state: State | str | None, text: str) -> Any:
+    """The key that ``text`` means in the column by which the state is limited; ``NULL`` is None.
+
+    :raises ValueError: there are no such keys, or the state is none of the model's.
+    :raises ValidationError: the column takes no such value.
+    """
+    owner: Any = None if model is None else declaring_model(model)
+    _named(owner, state, text)
+    if text == "NULL":
+        return None
+    states = owner.state_graph.states if owner is not None else {}
+    chosen = states.values() if state is None else [states[str(state)]]
+    column = next(each.limits.key for each in chosen if each.limits.key)
+    field = own_column(owner._meta, column)
+    return (field.target_field if field.remote_field else field).to_python(text)
 
 
 def _named(model: Any, state: State | str | None, key: Any) -> tuple[str, str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 LONGEST = 55
@@ -22,10 +24,15 @@ def current_trace() -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-def current_trace_id() -> str:
-    """The id of the trace that is active here, as logs have it; empty without one."""
-    context = _context()
-    return "" if context is None else f"{context.trace_id:032x}"
+def trace_if_active() -> Callable[[], str] | None:
+    """What gives the ``traceparent`` of the span that is active here; None without one."""
+    trace = current_trace()
+    return partial(str, trace) if trace else None
+
+
+def id_of(trace: str) -> str:
+    """The id of the trace that a ``traceparent`` belongs to, as logs have it; empty of none."""
+    return trace[3:35]
 
 
 def is_trace(text: Any) -> bool:

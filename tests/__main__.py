@@ -1,9 +1,9 @@
 """
 ``python -m tests [--database NAME] [pytest's arguments]``: run the tests once on each database.
 
-Several databases are taken side by side. PostgreSQL and MariaDB are started for the run, unless
-``TEST_DATABASE_URL`` and ``TEST_MYSQL_URL`` name servers. The databases in ``REQUIRE_DATABASES``
-(comma-separated) have to be there: an absent one is a failure.
+Several databases are taken side by side, in three sessions each. PostgreSQL and MariaDB are started
+for the run, unless ``TEST_DATABASE_URL`` and ``TEST_MYSQL_URL`` name servers. The databases in
+``REQUIRE_DATABASES`` (comma-separated) have to be there: an absent one is a failure.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tests.sessions import Outcome, run_session
 
 # Their drivers and programs are needed only when their turn comes.
 LAUNCHERS = {"postgresql": "tests.postgres", "mysql": "tests.mariadb"}
+# Into how many sessions the tests on a database are split: enough to even out which takes longest.
+PARTS = 3
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,9 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(chosen) == 1:
         outcomes[chosen[0]] = _run(chosen[0], for_pytest)
     else:
-        # What hardly depends on the database runs in the first pass only.
-        once = {vendor: ["--second-pass"] if number else [] for number, vendor in enumerate(chosen)}
-        outcomes |= run_in_parallel({each: [*once[each], *for_pytest] for each in chosen})
+        outcomes |= run_in_parallel(_sessions(chosen, for_pytest))
     return _report(outcomes, required)
 
 
@@ -67,6 +67,22 @@ def _parser() -> argparse.ArgumentParser:
     # For the passes that run side by side: where to say what came of one.
     parser.add_argument("--outcome", type=Path, help=argparse.SUPPRESS)
     return parser
+
+
+def _sessions(chosen: Sequence[str], for_pytest: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """A vendor and arguments each; the first parts of all begin first."""
+    sessions = []
+    for part in range(1, PARTS + 1):
+        for number, vendor in enumerate(chosen):
+            # Few tests are not worth a second server, and one that was named has no place for two.
+            whole = bool(for_pytest or os.environ.get(URL_VARIABLES.get(vendor, "")))
+            if whole and part > 1:
+                continue
+            # What hardly depends on the database runs in the first pass only.
+            once = ["--second-pass"] if number else []
+            parts = [] if whole else [f"--part={part}/{PARTS}"]
+            sessions.append((vendor, [*once, *parts, *for_pytest]))
+    return sessions
 
 
 def _required() -> list[str]:
@@ -103,7 +119,7 @@ def _server(vendor: str) -> Iterator[str]:
             raise ServerUnavailable(f"{URL_VARIABLES[vendor]}: {error}") from error
         yield url
     else:
-        with launcher.running_server() as url:
+        with launcher.running_server(**launcher.THROWAWAY) as url:
             yield url
 
 

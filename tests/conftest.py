@@ -14,6 +14,7 @@ from tests.threads import DatabaseThread
 from tests.waiting import eventually as wait_for
 
 UNIT = Path(__file__).parent / "unit"
+FILES = sorted(Path(__file__).parent.rglob("test_*.py"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests marked `long`, too, and the others as long as they may take",
     )
 
+    parser.addoption(
+        "--part",
+        type=lambda text: tuple(map(int, text.split("/"))),
+        metavar="N/M",
+        default=(1, 1),
+        help="of the files with tests, every M-th from the N-th: what one of M sessions runs",
+    )
     parser.addoption(
         "--screenshots",
         type=Path,
@@ -44,22 +52,32 @@ def pytest_report_header() -> str:
     return f"database: {chosen_vendor()}"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is not in this part of the tests is not even read."""
+    if collection_path not in FILES:
+        return None
+    if config.getoption("second_pass") and UNIT in collection_path.parents:
+        return True
+    number, parts = config.getoption("part")
+    return FILES.index(collection_path) % parts != number - 1 or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = [item for item in items if _left_out(item, config)]
+    left_out = {item for item in items if _left_out(item, config)}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _left_out(item: pytest.Item, config: pytest.Config) -> bool:
-    if item.get_closest_marker("long") and not config.getoption("long"):
+    every = config.getoption("long")
+    if item.get_closest_marker("long") and not every:
         return True
-    if config.getoption("second_pass"):
-        if UNIT in item.path.parents:
-            return True
-        if item.get_closest_marker("once") and not config.getoption("long"):
-            return True
     marked = [vendor for vendor in VENDORS if item.get_closest_marker(vendor)]
+    # One that is not for the database of the first pass has its turn in the second.
+    had_its_turn = config.getoption("second_pass") and (not marked or "sqlite" in marked)
+    if item.get_closest_marker("once") and had_its_turn and not every:
+        return True
     return bool(marked) and chosen_vendor() not in marked
 
 

@@ -1,4 +1,4 @@
-"""Sessions on several databases at once: each mostly waits, so two cores are busy with three.
+"""Sessions on several databases at once: each waits much, so two cores are busy with four.
 
 Each is a ``python -m tests --database NAME`` of its own. What one prints is shown when it ends.
 """
@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.sessions import Outcome
+from tests.sessions import Outcome, keep_bytecode
 
-AT_ONCE = max(3, os.cpu_count() or 1)
+AT_ONCE = 2 * (os.cpu_count() or 2)
 GRACE = 60
 
 
@@ -25,12 +25,17 @@ class Session:
 
     def __init__(self, vendor: str, arguments: Sequence[str], folder: Path) -> None:
         self.vendor = vendor
-        self._printed = folder / f"{vendor}.log"
-        self._outcome = folder / f"{vendor}.json"
+        own = Path(tempfile.mkdtemp(prefix=vendor, dir=folder))
+        self._printed = own / "printed"
+        self._outcome = own / "outcome.json"
         command = [sys.executable, "-m", "tests", "--database", vendor]
         command += ["--outcome", str(self._outcome), *arguments]
+        environment = dict(os.environ)
+        keep_bytecode(environment, folder / "bytecode")
         with self._printed.open("wb") as printed:
-            self._process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=printed, stderr=subprocess.STDOUT
+            )
 
     @property
     def has_ended(self) -> bool:
@@ -51,20 +56,22 @@ class Session:
             self._process.wait(GRACE)
 
 
-def run_in_parallel(sessions: dict[str, Sequence[str]]) -> dict[str, Outcome]:
-    """Run a session for each vendor, with these arguments; so many at once as there are cores."""
-    waiting, running, outcomes = dict(sessions), dict[str, Session](), dict[str, Outcome]()
+def run_in_parallel(sessions: Sequence[tuple[str, Sequence[str]]]) -> dict[str, Outcome]:
+    """Run these sessions, each a vendor and its arguments; what all of a vendor come to."""
+    waiting, running = list(sessions), list[Session]()
+    outcomes = {vendor: Outcome() for vendor, _ in sessions}
     with tempfile.TemporaryDirectory(prefix="fsmworker-sessions-") as folder:
         try:
             while waiting or running:
                 while waiting and len(running) < AT_ONCE:
-                    vendor = next(iter(waiting))
-                    print(f"started: {vendor}", flush=True)
-                    running[vendor] = Session(vendor, waiting.pop(vendor), Path(folder))
-                for vendor in [each for each in running if running[each].has_ended]:
-                    outcomes[vendor] = running.pop(vendor).outcome()
+                    vendor, arguments = waiting.pop(0)
+                    print(" ".join(["started:", vendor, *arguments]), flush=True)
+                    running.append(Session(vendor, arguments, Path(folder)))
+                for each in [each for each in running if each.has_ended]:
+                    running.remove(each)
+                    outcomes[each.vendor] += each.outcome()
                 time.sleep(0.2)
         finally:
-            for each in running.values():
+            for each in running:
                 each.stop()
-    return {vendor: outcomes[vendor] for vendor in sessions}
+    return outcomes

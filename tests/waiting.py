@@ -8,13 +8,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Seldomer the longer it takes: a condition that asks the database is in the way of what it awaits.
+SHORTEST, LONGEST, GROWTH = 0.01, 0.05, 1.1
 
-def eventually(condition: Callable[[], T], seconds: float = 10.0, *, every: float = 0.01) -> T:
+
+def eventually(
+    condition: Callable[[], T], seconds: float = 10.0, *, every: float | None = None
+) -> T:
     """
     Call `condition` until it returns something true, and return that. Fail after `seconds`, with
     what it returned last; an ``AssertionError`` it raises counts as "not yet".
     """
     deadline = time.monotonic() + seconds
+    pause = every or SHORTEST
     while True:
         failure: AssertionError | None = None
         try:
@@ -25,4 +31,5 @@ def eventually(condition: Callable[[], T], seconds: float = 10.0, *, every: floa
         if time.monotonic() >= deadline:
             last = f"it said: {failure}" if failure else f"it returned {result!r}"
             raise AssertionError(f"Not true within {seconds:g} s; {last}") from failure
-        time.sleep(every)
+        time.sleep(pause)
+        pause = every or min(pause * GROWTH, LONGEST)

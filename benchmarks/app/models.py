@@ -210,6 +210,7 @@ class PlainEvent(models.Model):
     idempotency_key = models.CharField(max_length=255, default="")
     idempotency_digest = models.CharField(max_length=64, null=True)  # noqa: DJ001
     reason = models.CharField(max_length=255, default="")
+    trace = models.CharField(max_length=55, null=True)  # noqa: DJ001
 
     class Meta:
         indexes = [

@@ -42,7 +42,7 @@ class Together(Engine):
 
 def measure(bench: Bench) -> list[Series]:
     """So many processes of ours, and as many of each peer, whose work is as much longer."""
-    contenders: list[Contender] = [Together(number) for number in NUMBERS]
+    contenders: list[Contender] = [Together(number) for number in bench.some(NUMBERS)]
     most = bench.size(ROWS)
     numbers = [most] * len(contenders)
     for peer in bench.peers:

@@ -60,6 +60,7 @@ CASE = Case(
     about=(
         "The rows of the drain; with what counts and times them for Prometheus (`--health-port`); "
         "of a state with a limit of its own; and of one with a limit for each customer, of whom "
-        "there are 50. No limit is reached: what is seen is the cost of asking for permits."
+        "there are 50. No limit is reached: what is seen is the cost of asking for permits, and "
+        "with keys that of one more index and column."
     ),
 )

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker.admin.columns import StateColumns
 from django_fsmworker.admin.filters import ModelFilter, StateFilter
 from django_fsmworker.admin.formatting import StyledPart, change_url, model_of, reason_of
+from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.records import RecordAdmin, context_of
 from django_fsmworker.admin.redaction import redacted, redacted_reasons, redactor
 from django_fsmworker.bulk.starting import RESUMED_FROM, STOPPED_FROM, resume, stop
@@ -30,6 +31,7 @@ ORDERS = {
     "resume": (resume, RESUMED_FROM, _("Resume")),
 }
 REFRESH = 5
+RUN = "django_fsmworker.run_bulkaction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,10 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
         return HttpResponseRedirect(page or "../../")
 
     def _may_run(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_fsmworker.run_bulkaction")
+        return request.user.has_perm(RUN)
 
     def _may_order(self, request: HttpRequest) -> bool:
-        return not self.state_read_only and self._may_run(request)
+        return not self.state_read_only and may(request, RUN)
 
     def _panel(self, request: HttpRequest, action: BulkAction) -> BulkPanel:
         goes_on = action.state in STOPPED_FROM

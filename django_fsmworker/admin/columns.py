@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import clock
 from django_fsmworker.admin.formatting import ModelAdminPart, at, duration
+from django_fsmworker.admin.running import is_held, running_since
 from django_fsmworker.models.fields import failures_of
 
 COLUMNS = {
@@ -74,8 +75,8 @@ def next_due(row: Any, now: datetime) -> str | SafeString | None:
 
     It tells apart what ``StatorQuerySet`` does, which goes by the database's clock.
     """
-    if row.state_claim is not None and row.state_lease is not None and row.state_lease > now:
-        return at(gettext("running"), row.state_lease)
+    if is_held(row, now):
+        return _running(row, now)
     if row.state_next is None:
         return _without_due_time(row)
     seconds = (row.state_next - now).total_seconds()
@@ -89,6 +90,14 @@ def next_due(row: Any, now: datetime) -> str | SafeString | None:
     elif seconds >= 1 and _times_out(row):
         words = gettext("times out %(distance)s") % {"distance": words}
     return at(words, row.state_next)
+
+
+def _running(row: Any, now: datetime) -> SafeString:
+    since = running_since(row)
+    if since is None:
+        return at(gettext("running"), row.state_lease)
+    words = gettext("running %(duration)s")
+    return at(words % {"duration": duration((now - since).total_seconds())}, since)
 
 
 def _distance(seconds: float) -> str:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.db import router
 from django.db.models import Count, Max, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from django_fsmworker import workers
-from django_fsmworker.admin.formatting import ago, change_url, duration
+from django_fsmworker.admin.bulk_actions import bulk_action_url
+from django_fsmworker.admin.formatting import ago, duration, moment
+from django_fsmworker.admin.graph_facts import label_of
 from django_fsmworker.admin.graph_page import graph_url_name
-from django_fsmworker.admin.rates import Rates
+from django_fsmworker.admin.rates import Rates, per_minute_text
+from django_fsmworker.admin.reach import Reach
 from django_fsmworker.admin.redaction import redacted
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
 from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.keys import declaring_model
+from django_fsmworker.models.limits import Pause
 
 MOST_GROUPS, MOST_STOPPED, MOST_BULK_ACTIONS = 20, 10, 10
 ORDERS_TAKEN = {"ready": ("suspend", "stop"), "suspended": ("resume", "stop")}
@@ -76,7 +80,22 @@ class WorkerLine:
 
     worker: Worker
     silence: str
+    per_minute: str
+    """How many attempts end there in a minute; empty if none do."""
     orders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PauseLine:
+    """A pause that is in force, as people may read it."""
+
+    pause: Pause
+    database: str
+    what: str
+    key: str
+    reason: str
+    since: SafeString
+    until: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,7 @@ class FailureGroup:
     model: str
     state: str
     error: str
+    database: str
     number: int
     first: datetime
     last: datetime
@@ -99,22 +119,44 @@ class FailureGroup:
         return ago(self.first), ago(self.last)
 
 
+def dashboard_url(site: AdminSite) -> str:
+    """The address of the dashboard."""
+    return reverse("admin:django_fsmworker_dashboard", current_app=site.name)
+
+
+def shown_lives(site: AdminSite, request: HttpRequest) -> Iterator[tuple[Any, Any]]:
+    """The models with a life in ``site`` that this user may see, each with its admin.
+
+    A proxy stands for its model where that is not among them.
+    """
+    shown: dict[Any, tuple[Any, Any]] = {}
+    for model, model_admin in sorted(site._registry.items(), key=_proxies_last):
+        if not issubclass(model, StatorModel) or is_companion(model):
+            continue
+        if model_admin.has_view_or_change_permission(request):
+            shown.setdefault(model._meta.concrete_model, (model, model_admin))
+    yield from sorted(shown.values(), key=lambda each: each[0]._meta.label)
+
+
+def _proxies_last(registered: tuple[Any, Any]) -> tuple[bool, str]:
+    meta = registered[0]._meta
+    return meta.proxy, meta.label
+
+
 def model_parts(
-    site: AdminSite, request: HttpRequest, living: Sequence[Worker]
+    site: AdminSite, request: HttpRequest, living: Sequence[Worker], reach: Reach
 ) -> Iterator[ModelPart]:
     """The models with a life in ``site`` that this user may see, with numbers of all their rows."""
     rates = Rates()
-    for model, model_admin in sorted(site._registry.items(), key=lambda each: each[0]._meta.label):
-        if not issubclass(model, StatorModel) or model._meta.proxy:
-            continue
-        if is_companion(model) or not model_admin.has_view_or_change_permission(request):
-            continue
+    for model, model_admin in shown_lives(site, request):
         alias = model_admin.get_queryset(request).db
+        if not reach(alias):
+            continue
         url = _list_of(site, model)
         found = status_of(model, alias)
         lines = [
             _line(
-                each.state,
+                label_of(model.state_graph, each.state),
                 f"{url}?{urlencode({'state': each.state})}" if url else "",
                 [each],
                 rates.now(model, alias, [each.state]),
@@ -131,9 +173,9 @@ def model_parts(
         yield ModelPart(model._meta.label, graph_url, total, tuple(lines), served, drawn)
 
 
-def worker_lines(may_order: bool) -> list[WorkerLine]:
+def worker_lines(databases: Iterable[str], may_order: bool) -> list[WorkerLine]:
     """The workers, the last of those that have stopped among them; with what may be ordered."""
-    found = workers.all()
+    found = workers.all(databases=databases)
     stopped = [each for each in found if each.state == "stopped"]
     stopped.sort(key=lambda each: each.heartbeat, reverse=True)
     shown = [each for each in found if each.state != "stopped"] + stopped[:MOST_STOPPED]
@@ -141,47 +183,81 @@ def worker_lines(may_order: bool) -> list[WorkerLine]:
         WorkerLine(
             each,
             duration(each.age.total_seconds()),
+            per_minute_text(sum(t["per_minute"] for t in each.pace) if each.is_living else 0),
             ORDERS_TAKEN.get(each.state, ()) if may_order else (),
         )
         for each in shown
     ]
 
 
-def failure_groups(site: AdminSite, verbs: Callable[[str], tuple[str, ...]]) -> list[FailureGroup]:
-    """The failures that are not resolved, the most frequent first.
+def failure_groups(
+    site: AdminSite,
+    request: HttpRequest,
+    databases: Iterable[str],
+    verbs: Callable[[str, str], tuple[str, ...]],
+) -> list[FailureGroup]:
+    """The failures that are not resolved, the most frequent first; one query for each database.
 
-    ``verbs`` says what may be done to rows of the model of a label.
+    ``verbs`` says what may be done to rows of the model of a label in a database.
     """
-    alias = router.db_for_read(FailureRecord)
-    records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
-    groups = (
-        records.filter(resolved=None, count__gt=0)
+    listed = _list_of(site, FailureRecord)
+    shown = site.get_model_admin(FailureRecord).get_queryset(request).db if listed else None
+    found = [
+        FailureGroup(
+            **each,
+            database=alias,
+            url=_listing(listed, each) if alias == shown else "",
+            verbs=verbs(each["model"], alias),
+        )
+        for alias in databases
+        for each in _most_frequent(alias)
+    ]
+    return sorted(found, key=lambda group: group.number, reverse=True)[:MOST_GROUPS]
+
+
+def _most_frequent(alias: str) -> Iterable[Any]:
+    return (
+        open_failures(alias)
         .order_by()
         .values("model", "state", "error")
         .annotate(number=Count("pk"), first=Min("first_seen"), last=Max("last_seen"))
         .order_by("-number")[:MOST_GROUPS]
     )
-    listed = _list_of(site, FailureRecord)
-    return [
-        FailureGroup(**each, url=_listing(listed, each), verbs=verbs(each["model"]))
-        for each in groups
-    ]
 
 
-def pause_line(pause: Any) -> tuple[Any, str, SafeString, str, str]:
-    """A pause, its database, how long ago it began, its key and its reason."""
-    key = redacted("label", pause.key or "", pause)
+def open_failures(alias: str) -> QuerySet[FailureRecord]:
+    """The records of failures that are not resolved; not those of rows parked without one."""
+    records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
+    return records.filter(resolved=None, count__gt=0)
+
+
+def pause_line(pause: Pause) -> PauseLine:
+    """What the dashboard says of a pause."""
+    named = redacted("label", pause.key or "", pause)
+    what = ".".join(filter(None, [pause.model, pause.state])) or gettext("everything")
+    until = gettext("it is lifted") if pause.until is None else moment(pause.until)
+    if pause.kind == Pause.Kind.BREAKER and pause.until is not None:
+        until = gettext("%(moment)s, when one row is tried") % {"moment": until}
     reason = redacted("reason", pause.reason, pause)
-    return pause, pause._state.db, ago(pause.since), key, reason
+    database = pause._state.db or ""
+    return PauseLine(pause, database, what, named, reason, ago(pause.since), until)
 
 
-def bulk_actions(site: AdminSite, request: HttpRequest) -> list[tuple[BulkAction, str | None]]:
-    """The bulk actions that are not done, the latest first, with their pages; one query."""
+def bulk_actions(
+    site: AdminSite, request: HttpRequest, databases: Iterable[str]
+) -> list[tuple[BulkAction, str | None]]:
+    """The bulk actions that are not done, the latest first, with their pages.
+
+    It takes one query for each database.
+    """
     if not request.user.has_perm("django_fsmworker.view_bulkaction"):
         return []
-    actions: QuerySet[BulkAction] = QuerySet(BulkAction, using=router.db_for_read(BulkAction))
-    left = actions.exclude(state="done").defer("rows").order_by("-pk")[:MOST_BULK_ACTIONS]
-    return [(each, change_url(site, request, BulkAction, each.pk)) for each in left]
+    left: list[BulkAction] = []
+    for alias in databases:
+        actions: QuerySet[BulkAction] = QuerySet(BulkAction, using=alias)
+        left += actions.exclude(state="done").defer("rows").order_by("-pk")[:MOST_BULK_ACTIONS]
+    left.sort(key=lambda action: action.started, reverse=True)
+    return [(each, bulk_action_url(site, request, each)) for each in left[:MOST_BULK_ACTIONS]]
 
 
 def _line(name: str, url: str, found: Sequence[StateStatus], pace: str) -> Line:

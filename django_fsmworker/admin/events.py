@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.columns import COLUMNS, StateColumns
 from django_fsmworker.admin.filters import LabelledFilter, ModelFilter, StateFilter
+from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.records import LinkedRecordAdmin, context_of
 from django_fsmworker.admin.row_failure import LINES, TRACEBACK, RowFailureLines
 from django_fsmworker.admin.row_page import RowPagePart
@@ -77,14 +78,14 @@ class EventAdmin(StateColumns, RowPagePart, RowFailureLines, LinkedRecordAdmin):
 
     def has_cancel_event_permission(self, request: HttpRequest) -> bool:
         """Whether this user may cancel events."""
-        return request.user.has_perm("django_fsmworker.cancel_event")
+        return may(request, "django_fsmworker.cancel_event")
 
     def has_retry_event_permission(self, request: HttpRequest) -> bool:
         """Whether this user may have events tried again."""
-        return request.user.has_perm("django_fsmworker.retry_event")
+        return may(request, "django_fsmworker.retry_event")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Those of the class, then its failure, if it has one."""
+        """The fieldsets of the class, then those of the event's failure, if it has one."""
         own: Any = super().get_fieldsets(request, obj)
         return [*own, *self._state_failure_fieldsets(obj)]
 
@@ -124,7 +125,7 @@ class EventAdmin(StateColumns, RowPagePart, RowFailureLines, LinkedRecordAdmin):
     def _do(
         self, request: HttpRequest, queryset: QuerySet[Event], verb: Callable[[Event], bool]
     ) -> None:
-        """Do it to each in the order in which they are delivered, and say to how many."""
+        """Call ``verb`` for each event in the order of delivery, and say for how many it worked."""
         chosen = list(queryset.order_by("fires_at", "pk")[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
             said = gettext("More than %(limit)d events are chosen; choose fewer with the filters.")

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.diagnosis.paused import paused_rows
-from django_fsmworker.diagnosis.status import Number, numbers_by_state, total
+from django_fsmworker.diagnosis.status import Number, are_many, numbers_by_state, total
 from django_fsmworker.models import StatorQuerySet
 from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.functions import DatabaseNow, unleased
@@ -33,7 +33,10 @@ class LabelledFilter(SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
-        return queryset if value is None else queryset.filter(**{self.parameter_name: value})
+        if value is None:
+            return queryset
+        # No column has that character, and PostgreSQL does not even take it to compare with.
+        return queryset.none() if "\0" in value else queryset.filter(**{self.parameter_name: value})
 
 
 class StateFilter(LabelledFilter):
@@ -60,7 +63,7 @@ class StateFilter(LabelledFilter):
         return queryset.exclude(state__in=list(graph.state_graph.states))
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Those of Django, with the number of rows after each."""
+        """Django's choices, with the number of rows after each state."""
         numbers = numbers_by_state(changelist.root_queryset) if self.counts else {}
         known = list(self.labels(changelist.model))
         others = [number for state, number in numbers.items() if state not in dict(known)]
@@ -73,7 +76,7 @@ class StateFilter(LabelledFilter):
             yield choice | ({"display": f"{label} ({number})"} if numbers else {})
 
     def _plain_choices(self, changelist: Any) -> Iterator[Any]:
-        """Those of Django; it would count each for itself, were it asked for its facets."""
+        """Django's choices without its facets, for which it would count each state for itself."""
         asked, changelist.add_facets = changelist.add_facets, False
         try:
             return iter(list(super().choices(changelist)))
@@ -92,6 +95,11 @@ class DueFilter(SimpleListFilter):
         return [
             (name, label) for name, (label, _chosen) in DUE.items() if guards or name != "guard"
         ]
+
+    def get_facet_queryset(self, changelist: Any) -> Any:
+        """The numbers of Django; none for a large table, over which each would be a walk."""
+        many = are_many(changelist.root_queryset)
+        return {} if many else super().get_facet_queryset(changelist)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = DUE.get(self.value() or "")

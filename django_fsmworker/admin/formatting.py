@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import clock
+from django_fsmworker.models.discovery import write_database
 
 UNITS = (
     (86_400, _("%(count)d d")),
@@ -76,9 +77,14 @@ class StyledPart(ModelAdminPart):
         return super().media + Media(css={"all": STYLES}, js=SCRIPTS)
 
 
+def posted(request: HttpRequest, name: str) -> str:
+    """A text that is posted, without the character that no database takes."""
+    return request.POST.get(name, "").replace("\0", "")
+
+
 def reason_of(request: HttpRequest) -> str:
     """The reason that was given with what is posted."""
-    return request.POST.get("reason", "").strip()[:500]
+    return posted(request, "reason").strip()[:500]
 
 
 def change_url(site: AdminSite, request: HttpRequest, model: Any, pk: Any) -> str | None:
@@ -94,12 +100,26 @@ def change_url(site: AdminSite, request: HttpRequest, model: Any, pk: Any) -> st
         return None
 
 
+def shown_as(site: AdminSite, model: Any) -> Any:
+    """As what ``site`` has the rows of ``model``: as that, or as a proxy; None if as neither."""
+    if model is None or site.is_registered(model):
+        return model
+    proxies = [each for each in site._registry if each._meta.proxy]
+    own = [each for each in proxies if each._meta.concrete_model is model]
+    return min(own, key=lambda each: each._meta.label, default=None)
+
+
 def model_of(label: str) -> Any:
     """The installed model of that label; None if it is gone."""
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
         return None
+
+
+def written_in(model_admin: Any, request: HttpRequest) -> str:
+    """The database with the rows that an admin shows, as actions write it."""
+    return write_database(model_admin.get_queryset(request))
 
 
 def may_see_tracebacks(request: HttpRequest) -> bool:

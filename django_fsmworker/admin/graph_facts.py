@@ -33,7 +33,7 @@ class StateLine:
 
     @property
     def mark(self) -> StateMark:
-        """The same for the box of the state."""
+        """The numbers of this line, for the box of the state in the drawing."""
         rows = ngettext("%(rows)s row", "%(rows)s rows", self.rows.number) % {"rows": self.rows}
         words = [
             words % {"number": number}
@@ -66,7 +66,7 @@ class MoveLine:
 
     @property
     def mark(self) -> EdgeMark:
-        """The same for the line of the transition."""
+        """The numbers of this line, for the line of the transition in the drawing."""
         if not self.rate:
             return EdgeMark()
         stays = f"p50 {self.median} · p95 {self.most}" if self.median else ""
@@ -77,7 +77,7 @@ def state_lines(found: Iterable[StateStatus], graph: Any, urls: Any) -> dict[str
     """The rows by the names of their states; ``urls(name)`` is where they are listed."""
     return {
         each.state: StateLine(
-            label=str(graph.states[each.state].label) if each.declared else each.state,
+            label=label_of(graph, each.state),
             url=urls(each.state),
             declared=each.declared,
             rows=each.rows,
@@ -89,6 +89,12 @@ def state_lines(found: Iterable[StateStatus], graph: Any, urls: Any) -> dict[str
         )
         for each in found
     }
+
+
+def label_of(graph: Any, name: str) -> str:
+    """What people read of a state; a state that the graph does not declare shows as it is."""
+    state = graph.states.get(name)
+    return name if state is None else str(state.label)
 
 
 def move_lines(diagram: Diagram, flow: Flow | None) -> tuple[dict[Edge, MoveLine], list[MoveLine]]:

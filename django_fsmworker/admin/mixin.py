@@ -9,12 +9,16 @@ from django.contrib.admin.utils import flatten, flatten_fieldsets
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from django_fsmworker import clock
 from django_fsmworker.admin.columns import COLUMNS, StateColumns
 from django_fsmworker.admin.filters import DueFilter, StateFilter
 from django_fsmworker.admin.formatting import ModelAdmin
 from django_fsmworker.admin.graph_page import GraphPagePart
+from django_fsmworker.admin.long_lists import BoundedList
 from django_fsmworker.admin.paging import BoundedPages
+from django_fsmworker.admin.read_only import ReadOnlyMode
 from django_fsmworker.admin.row_failure import LINES, TRACEBACK, RowFailureLines
+from django_fsmworker.admin.running import note_running
 from django_fsmworker.admin.selection import SelectionActions
 from django_fsmworker.models.fields import present_columns
 from django_fsmworker.models.telling import moved_by
@@ -30,7 +34,13 @@ SHOWN = (*COLUMNS, *LINES, TRACEBACK)
 
 
 class StatorModelAdminMixin(
-    BoundedPages, StateColumns, GraphPagePart, SelectionActions, RowFailureLines
+    ReadOnlyMode,
+    BoundedPages,
+    BoundedList,
+    StateColumns,
+    GraphPagePart,
+    SelectionActions,
+    RowFailureLines,
 ):
     """A mixin for the admin of a model with a life, to be named before any other base.
 
@@ -42,6 +52,13 @@ class StatorModelAdminMixin(
     ``list_filter``, ``fields`` or ``fieldsets`` stays where you put it. The engine's columns are
     read-only everywhere.
     """
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Django's list, whose rows know for how long they run."""
+        changelist: Any = super().get_changelist_instance(request)
+        if request.method == "GET":
+            note_running(changelist.result_list, changelist.queryset.db, clock.now())
+        return changelist
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """The columns named by the class, then those of ``StateColumns``."""

@@ -27,8 +27,8 @@ class Preview:
 
 
 def preview(rows: QuerySet[Any], verb: BulkVerb) -> Preview:
-    """See what ``verb`` would do to ``rows``; one query, and one more where they are many."""
-    asked = rows.order_by().annotate(fsm_why=verb.why()).values_list("pk", "fsm_why")
+    """What ``verb`` would do to ``rows``; one query, and one more where they are many."""
+    asked = rows.order_by().annotate(fsm_why_=verb.why()).values_list("pk", "fsm_why_")
     found = dict(asked[: LOOKED_AT + 1])
     is_part = len(found) > LOOKED_AT
     whys = Counter(list(found.values())[:LOOKED_AT])

@@ -16,13 +16,14 @@ from django_fsmworker import clock
 from django_fsmworker.diagnosis.service import Service
 from django_fsmworker.models import StatorLog
 from django_fsmworker.models.keys import declaring_model
+from django_fsmworker.store import Ending
 
 PARTS, MINUTES = 24, 5
 """The parts of the line, and how long each of them is."""
 LATE = timedelta(minutes=1)
 """The time by which runners write down what they did; the line ends where all of it is known."""
 
-ENDED = ("moved", "stayed", "failed", "overran", "timed_out")
+ENDED = tuple(Ending)
 """The columns of ``StatorLog`` that count attempts which ended, as ``handled`` does."""
 
 STEP, HEIGHT = 4, 20
@@ -38,7 +39,7 @@ class Rates:
     def now(self, model: Any, alias: str, states: Iterable[str]) -> str:
         """Attempts a minute in these states, as living workers told last; empty without any."""
         service = self._service(alias)
-        return _shown(sum(service.pace(model, state).per_minute for state in states))
+        return per_minute_text(sum(service.pace(model, state).per_minute for state in states))
 
     def line(self, model: Any, alias: str) -> SafeString | None:
         """The rates of the last two hours; None if nothing is on record of them."""
@@ -72,8 +73,8 @@ def _drawn(rates: Iterable[float]) -> SafeString:
         for number, value in enumerate(values)
     ]
     said = gettext("In the last two hours at most %(most)s a minute, on average %(mean)s") % {
-        "most": _shown(most),
-        "mean": _shown(sum(values) / len(values)),
+        "most": per_minute_text(most),
+        "mean": per_minute_text(sum(values) / len(values)),
     }
     return format_html(
         '<svg class="fsmworker-line" role="img" width="{width}" height="{height}" '
@@ -86,8 +87,8 @@ def _drawn(rates: Iterable[float]) -> SafeString:
     )
 
 
-def _shown(rate: float) -> str:
-    """Two digits of a small number, and the whole part of another; empty for zero."""
+def per_minute_text(rate: float) -> str:
+    """Attempts a minute: two digits of a small number, else the whole part; empty for zero."""
     if not rate:
         return ""
     return f"{rate:.2g}" if rate < 10 else f"{rate:.0f}"

@@ -14,8 +14,15 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
-from django_fsmworker.admin.formatting import ModelAdmin, change_url, may_see_tracebacks, model_of
+from django_fsmworker.admin.formatting import (
+    ModelAdmin,
+    change_url,
+    may_see_tracebacks,
+    model_of,
+    shown_as,
+)
 from django_fsmworker.admin.paging import BoundedPages
+from django_fsmworker.admin.read_only import ReadOnlyMode
 from django_fsmworker.admin.redaction import (
     is_redacting,
     redact_fields,
@@ -26,7 +33,7 @@ from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.keys import log_digest
 
 
-class RecordAdmin(BoundedPages, ModelAdmin):
+class RecordAdmin(ReadOnlyMode, BoundedPages, ModelAdmin):
     """Nobody adds or changes a record. To delete one takes Django's permission for it."""
 
     using: str | None = None
@@ -48,12 +55,12 @@ class RecordAdmin(BoundedPages, ModelAdmin):
         return ShownRecords
 
     def get_search_fields(self, request: HttpRequest) -> Any:
-        """Those of the class; a search does not tell what a text contains that is redacted."""
+        """The fields of the class that are not redacted: a search would tell their content."""
         own = super().get_search_fields(request)
         return [each for each in own if not self._is_hidden(each)]
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Nor does a filter in the address."""
+        """Whether the address may filter by this: by a redacted field it would tell its content."""
         return not self._is_hidden(lookup) and super().lookup_allowed(lookup, value, request)
 
     def render_change_form(
@@ -106,7 +113,7 @@ class LinkedRecords(ShownRecords):
 
 def link_row(site: admin.AdminSite, request: HttpRequest, record: Any) -> None:
     """Note the address of the record's row, if this user may see it. No query is needed."""
-    model = model_of(record.model)
+    model = shown_as(site, model_of(record.model))
     record.row_url = model and change_url(site, request, model, record.row)
 
 

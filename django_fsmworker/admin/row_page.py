@@ -14,12 +14,16 @@ from django.urls import path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
+from django_fsmworker import clock
 from django_fsmworker.admin.columns import badge
+from django_fsmworker.admin.event_forms import event_form, media_with
 from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.redaction import redacted, redacted_reasons
 from django_fsmworker.admin.row_events import RowEvents, events_of_row
 from django_fsmworker.admin.row_map import row_map
 from django_fsmworker.admin.row_verbs import BUTTONS, PERMISSIONS, Verb, carry_out, verbs
+from django_fsmworker.admin.running import note_running
 from django_fsmworker.admin.timeline import Step, timeline
 from django_fsmworker.exceptions import NotAllowed, UnknownState
 from django_fsmworker.logs import logger_for
@@ -63,7 +67,7 @@ class RowPagePart(StyledPart):
         """
         if self.state_read_only or not self.has_change_permission(request, row):
             return False
-        return request.user.has_perm(f"django_fsmworker.{PERMISSIONS[verb]}")
+        return may(request, f"django_fsmworker.{PERMISSIONS[verb]}")
 
     def get_urls(self) -> list[Any]:
         """Django's addresses, and before them those of the buttons."""
@@ -80,6 +84,8 @@ class RowPagePart(StyledPart):
         """Django's page or that of another base, with the panel on top of its content."""
         response: Any = super().render_change_form(request, context, *args, **kwargs)
         row = context.get("original")
+        if row is not None:
+            note_running([row], row._state.db, clock.now())
         if row is not None and not context.get("is_popup"):
             template = response.resolve_template(response.template_name)
             response.context_data["state_base_template"] = template
@@ -154,13 +160,14 @@ class RowPagePart(StyledPart):
             return None
         for offer in row.state_events(request.user):
             if offer.trigger == subject and offer.form is not None:
-                return offer.form_class(request.POST if "confirmed" in request.POST else None)
+                return event_form(offer.form, request)
         return None
 
     def _state_ask(self, request: HttpRequest, row: Any, subject: str, form: Any) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
+            "media": media_with(self.media, form),
             "title": subject,
             "subtitle": redacted("label", str(row), row),
             "question": gettext("What %(event)s needs:") % {"event": subject},

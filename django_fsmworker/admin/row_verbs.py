@@ -6,14 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import BooleanField, Case, Value, When
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
+from django_fsmworker.bulk.verbs import LABELS
 from django_fsmworker.exceptions import NotAllowed
 from django_fsmworker.models import EventOffer
 from django_fsmworker.models.keys import stored
-from django_fsmworker.models.operating import Cancel, Operation, Park, Retry, Unpark
+from django_fsmworker.models.operating import (
+    WHY_NOT,
+    Cancel,
+    Operation,
+    Park,
+    Retry,
+    Unpark,
+    why_not,
+)
 
 PERMISSIONS = {
     "retry": "retry_row",
@@ -30,13 +37,8 @@ PERMISSIONS = {
 BUTTONS = tuple(name for name in PERMISSIONS if name not in ("force", "restart"))
 """The verbs that a row's page has buttons for."""
 
-OPERATIONS: dict[str, tuple[type[Operation], Any, Any]] = {
-    "retry": (Retry, _("Retry now"), _("It is due already, or a runner holds it.")),
-    "park": (Park, _("Park"), _("It is parked already.")),
-    "unpark": (Unpark, _("Unpark"), _("It is not parked.")),
-    "cancel": (Cancel, _("Cancel"), _("No check runs on it.")),
-}
-"""The operation, its label, and why it cannot be done where its own refusal says nothing."""
+OPERATIONS = {each.verb: each for each in (Retry, Park, Unpark, Cancel)}
+"""The operators' verbs by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +82,32 @@ def _refusal(offer: EventOffer) -> Any:
 def operations(row: Any, names: list[str]) -> list[Verb]:
     """The operators' verbs of those names, each with why it is refused; one query."""
     model = type(row)
-    todo = {name: OPERATIONS[name][0](model) for name in names}
+    todo = {name: OPERATIONS[name](model) for name in names}
     asked = {
-        f"_{name}": Case(
-            When(operation.eligible(), then=Value(True)),
-            default=Value(False),
-            output_field=BooleanField(),
-        )
+        f"fsm_{name}_": why_not(operation.eligible(), *operation.reasons())
         for name, operation in todo.items()
     }
     # Plain keys of a queryset of the model that has the state; it is empty if the row is gone.
     answers = stored(row, row._state.db).annotate(**asked).values(*asked).first() or {}
     return [
-        Verb(name, "", OPERATIONS[name][1], "" if answers.get(f"_{name}") else _why(row, name, op))
-        for name, op in todo.items()
+        Verb(name, "", LABELS[name], _why(row, operation, answers.get(f"fsm_{name}_", "state")))
+        for name, operation in todo.items()
     ]
 
 
-def _why(row: Any, name: str, operation: Operation) -> Any:
+def _why(row: Any, operation: Operation, code: str) -> Any:
+    """The sentence for what ``why_not()`` has answered; empty if nothing is in the way."""
+    if not code:
+        return ""
     try:
         operation.refuse(f"{row._meta.label} {row.pk}", row.state)
     except NotAllowed as refused:
         return refused.user_message
-    return OPERATIONS[name][2]
+    return WHY_NOT[code]
 
 
 def carry_out(row: Any, name: str, subject: str, by: Any, reason: str, context: Any = None) -> bool:
-    """Do it; False if nothing had to be written. Raises what the row's own verb raises."""
+    """Call the row's own verb, which may raise; False if nothing had to be written."""
     if name == "send":
         row.state_send(subject, by=by, reason=reason, wait=0, context=context or {})
     elif name == "move":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,14 +11,15 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.utils.module_loading import import_string
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import workers
-from django_fsmworker.admin.bulk_actions import bulk_action_url
+from django_fsmworker.admin.bulk_actions import RUN, bulk_action_url
+from django_fsmworker.admin.event_forms import event_form, media_with
 from django_fsmworker.admin.formatting import reason_of
 from django_fsmworker.admin.preview import Preview, preview
+from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.row_page import RowPagePart
 from django_fsmworker.bulk.batches import act_now
 from django_fsmworker.bulk.freezing import NotFrozen
@@ -25,6 +27,7 @@ from django_fsmworker.bulk.starting import start
 from django_fsmworker.bulk.verbs import LABELS, VERBS, BulkVerb, subjects
 from django_fsmworker.exceptions import NotAllowed, UnknownState
 from django_fsmworker.models.bulk_action import bulk_actions_of, offer_bulk_actions
+from django_fsmworker.models.discovery import write_database
 from django_fsmworker.models.keys import declaring_model
 
 NEED_A_REASON = ("park", "force", "restart")
@@ -54,6 +57,20 @@ def _permission(name: str) -> Callable[[Any, HttpRequest], bool]:
         return bool(self.has_state_permission(request, name))
 
     return may
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """Rows that somebody has chosen, in a list or as a group of failures.
+
+    ``kept`` is what the page that asks posts again, ``back`` where the way back leads.
+    """
+
+    rows: QuerySet[Any]
+    described: str
+    kept: list[tuple[str, str]]
+    back: str
+    sentence: str = ""
 
 
 class SelectionActions(RowPagePart):
@@ -89,30 +106,42 @@ class SelectionActions(RowPagePart):
 
     def has_bulk_action_permission(self, request: HttpRequest) -> bool:
         """Whether this user may have runners act on more rows than one request does."""
-        return request.user.has_perm("django_fsmworker.run_bulkaction")
+        return may(request, RUN)
 
     def _state_selected(
         self, request: HttpRequest, queryset: QuerySet[Any], name: str
     ) -> HttpResponse | None:
         """The page that asks; once that is confirmed None, so that Django shows the list."""
+        kept = [("action", f"state_{name}_rows")]
+        kept += [("select_across", request.POST.get("select_across", "0"))]
+        kept += [(ACTION_CHECKBOX_NAME, key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
+        described = self._state_described(request)
+        return self._state_act_on(
+            request, ChosenRows(queryset, described, kept, request.get_full_path()), name
+        )
+
+    def _state_act_on(
+        self, request: HttpRequest, chosen: ChosenRows, name: str
+    ) -> HttpResponse | None:
+        """The page that asks, or that of a bulk action; None if all is done."""
         choices, subject = subjects(self.model, name), request.POST.get("subject", "")
         if choices and subject not in dict(choices):
-            return self._state_ask_rows(request, name, choices=choices)
+            return self._state_ask_rows(request, chosen, name, choices=choices)
         confirmed, reason = "confirmed" in request.POST, reason_of(request)
-        form = self._state_form_of(name, subject, request.POST if confirmed else None)
+        form = self._state_form_of(request, name, subject)
         verb = VERBS[name](self.model, subject, request.user, reason)
         if not confirmed or (form is not None and not form.is_valid()):
-            return self._state_preview(request, queryset, name, verb, form)
+            return self._state_preview(request, chosen, name, verb, form)
         if name in NEED_A_REASON and not reason:
             said = gettext("Give a reason: it is put on record.")
             if name == "park":
                 said = gettext("Give a reason to park them for: it is put on record.")
             messages.error(request, said)
-            return self._state_preview(request, queryset, name, verb, form)
+            return self._state_preview(request, chosen, name, verb, form)
         verb.context = form.cleaned_data if form is not None else {}
         try:
             verb.refuse()
-            return self._state_act(request, queryset, name, verb)
+            return self._state_act(request, chosen, name, verb)
         except NotAllowed as refused:
             messages.error(request, refused.user_message)
         except (NotFrozen, TypeError, UnknownState, ValueError) as error:
@@ -120,15 +149,13 @@ class SelectionActions(RowPagePart):
         return None
 
     def _state_act(
-        self, request: HttpRequest, queryset: QuerySet[Any], name: str, verb: BulkVerb
+        self, request: HttpRequest, chosen: ChosenRows, name: str, verb: BulkVerb
     ) -> HttpResponse | None:
-        """Do it now if it is for few rows; otherwise have the runners do it, and show how far."""
+        """Act on few rows at once; otherwise have the runners do it, and show how far they are."""
         most = self.state_action_limit
-        keys = set(queryset.order_by().values_list("pk", flat=True)[: most + 1])
+        keys = set(chosen.rows.order_by().values_list("pk", flat=True)[: most + 1])
         if len(keys) <= most:
-            written: Any = queryset.all()
-            written._for_write = True
-            tally = act_now(verb, written.using(written.db), keys)
+            tally = act_now(verb, chosen.rows.using(write_database(chosen.rows)), keys)
             self._state_say(request, name, tally.done, tally.left_out)
             return None
         if not self.has_bulk_action_permission(request):
@@ -140,12 +167,12 @@ class SelectionActions(RowPagePart):
             return None
         action = start(
             name,
-            queryset,
+            chosen.rows,
             verb.subject,
             by=request.user,
             reason=verb.reason,
             context=verb.context,
-            described=self._state_described(request),
+            described=chosen.described,
         )
         messages.success(request, gettext("The runners do it: %(action)s.") % {"action": action})
         page = bulk_action_url(self.admin_site, request, action)
@@ -169,31 +196,29 @@ class SelectionActions(RowPagePart):
         said %= {"verb": LABELS[name], "count": done, "left": left}
         self.message_user(request, said, level)
 
-    def _state_form_of(self, name: str, subject: str, data: Any) -> Any:
+    def _state_form_of(self, request: HttpRequest, name: str, subject: str) -> Any:
         """The form of an event that has one; of several edges' that of the first."""
         if name != "send":
             return None
         states = declaring_model(self.model).state_graph.states.values()
         for edge in (edge for state in states for edge in state.events.get(subject, ())):
             if edge.form is not None:
-                form = import_string(edge.form) if isinstance(edge.form, str) else edge.form
-                return form(data)
+                return event_form(edge.form, request)
         return None
 
     def _state_preview(
-        self, request: HttpRequest, queryset: QuerySet[Any], name: str, verb: BulkVerb, form: Any
+        self, request: HttpRequest, chosen: ChosenRows, name: str, verb: BulkVerb, form: Any
     ) -> HttpResponse:
-        seen = preview(queryset, verb)
-        return self._state_ask_rows(
-            request, name, seen, form, warning=self._state_warning(request, queryset, seen)
-        )
+        seen = preview(chosen.rows, verb)
+        warning = self._state_warning(chosen.rows, seen)
+        return self._state_ask_rows(request, chosen, name, seen, form, warning=warning)
 
-    def _state_warning(self, request: HttpRequest, queryset: QuerySet[Any], seen: Preview) -> Any:
-        """That nobody would do it; empty if the request does, or a runner."""
+    def _state_warning(self, rows: QuerySet[Any], seen: Preview) -> Any:
+        """A warning that nobody would do it; empty if this request or a living runner does."""
         if seen.looked_at <= self.state_action_limit:
             return ""
         served = bulk_actions_of(self.model)._meta.label
-        if workers.serving(served):
+        if workers.serving(served, databases=[write_database(rows)]):
             return ""
         said = gettext("No living runner would do it now. Start one: manage.py runstator %(label)s")
         return said % {"label": declaring_model(self.model)._meta.label}
@@ -201,6 +226,7 @@ class SelectionActions(RowPagePart):
     def _state_ask_rows(
         self,
         request: HttpRequest,
+        chosen: ChosenRows,
         name: str,
         seen: Preview | None = None,
         form: Any = None,
@@ -208,18 +234,17 @@ class SelectionActions(RowPagePart):
         choices: Any = (),
         warning: Any = "",
     ) -> HttpResponse:
-        kept = [("action", f"state_{name}_rows")]
-        kept += [("select_across", request.POST.get("select_across", "0"))]
-        kept += [(ACTION_CHECKBOX_NAME, key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)]
-        subject = request.POST.get("subject", "")
+        kept, subject = [*chosen.kept], request.POST.get("subject", "")
         if not choices and subject:
             kept.append(("subject", subject))
         label = f"{LABELS[name]}: {subject}" if subject else LABELS[name]
+        question = seen.sentence if seen else gettext("Which one?")
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
+            "media": media_with(self.media, form),
             "title": label,
-            "question": seen.sentence if seen else gettext("Which one?"),
+            "question": f"{chosen.sentence} {question}".lstrip(),
             "lines": seen.lines if seen else (),
             "choices": choices,
             "warning": warning,
@@ -227,6 +252,6 @@ class SelectionActions(RowPagePart):
             "form": form,
             "label": gettext("Go on") if choices else label,
             "reason": request.POST.get("reason", ""),
-            "back": request.get_full_path(),
+            "back": chosen.back,
         }
         return render(request, "django_fsmworker/admin/ask.html", context)

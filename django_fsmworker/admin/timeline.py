@@ -29,6 +29,8 @@ class Step:
     why: str = ""
     by: str = ""
     worker: str = ""
+    attempts: str = ""
+    """How many attempts in a row it took, the last one included."""
     cause: str = ""
     trigger: str = ""
 
@@ -51,6 +53,7 @@ def _logged(entry: Any, redact: Redact) -> Step:
         why=f"{why}: {redact('reason', entry.reason, entry)}" if entry.reason else why,
         by=entry.by,
         worker=entry.worker,
+        attempts="" if entry.attempt is None else str(entry.attempt),
         cause=entry.cause,
         trigger=entry.trigger,
     )

@@ -13,8 +13,16 @@ OVERDUE = 60.0
 """The seconds after which a row that is due is said to wait."""
 
 
-def trouble(parts: Iterable[Any], workers: Sequence[Any], pauses: Sequence[Any]) -> Iterator[str]:
-    """Sentences, the worst first; none if all is well. The arguments are the dashboard's lines."""
+def trouble(
+    away: Iterable[str], parts: Iterable[Any], workers: Sequence[Any], pauses: Sequence[Any]
+) -> Iterator[str]:
+    """Sentences, the worst first; none if all is well.
+
+    ``away`` are the databases that cannot be reached, the others are the dashboard's lines.
+    """
+    for alias in away:
+        said = gettext("The database %(alias)s cannot be reached; nothing of it is shown.")
+        yield said % {"alias": alias}
     parts = list(parts)
     for part in parts:
         if not part.served and part.total.due.number:

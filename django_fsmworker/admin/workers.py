@@ -16,26 +16,30 @@ from django_fsmworker import workers
 from django_fsmworker.admin.dashboard import (
     FailureGroup,
     bulk_actions,
+    dashboard_url,
     failure_groups,
     model_parts,
     pause_line,
     worker_lines,
 )
-from django_fsmworker.admin.dashboard_verbs import DashboardVerbs
-from django_fsmworker.admin.formatting import StyledPart, reason_of
+from django_fsmworker.admin.failure_verbs import FailureVerbs
+from django_fsmworker.admin.formatting import StyledPart, posted, reason_of
+from django_fsmworker.admin.limit_lines import limit_lines
+from django_fsmworker.admin.pause_verbs import PauseVerbs
+from django_fsmworker.admin.reach import Reach
+from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.records import RecordAdmin
 from django_fsmworker.admin.refreshing import refresh_context
-from django_fsmworker.admin.row_verbs import OPERATIONS
 from django_fsmworker.admin.trouble import trouble
+from django_fsmworker.bulk.verbs import LABELS
 from django_fsmworker.exceptions import WorkerUnavailable
 from django_fsmworker.models import Worker
-from django_fsmworker.pauses import paused
 
 ORDERS = {"suspend": _("Suspend"), "resume": _("Resume"), "stop": _("Stop")}
 
 
 @admin.register(Worker)
-class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
+class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
     """Records of runners. The address without a filter leads to the dashboard.
 
     To see either takes the permission to view workers, to give orders that to change them.
@@ -66,25 +70,29 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
         """Models, workers, failures and pauses, on one page that needs no script."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        lines = worker_lines(self._may_order(request))
+        reach = Reach()
+        databases = reach.of(self.databases_of(request))
+        lines = worker_lines(databases, self._may_order(request))
         living = [each.worker for each in lines if each.worker.is_living]
         may_see_failures = request.user.has_perm("django_fsmworker.view_failurerecord")
-        parts = list(model_parts(self.admin_site, request, living))
-        pauses = paused()
+        parts = list(model_parts(self.admin_site, request, living, reach))
+        pauses = self.shown_pauses(databases)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": gettext("Dashboard"),
             "media": self.media,
             "parts": parts,
-            "trouble": list(trouble(parts, lines, pauses)),
+            "trouble": list(trouble(reach.away, parts, lines, pauses)),
             "workers": lines,
             "orders": ORDERS,
-            "failures": self._failures(request) if may_see_failures else [],
-            "verbs": OPERATIONS,
+            "failures": self._failures(request, databases) if may_see_failures else [],
+            "labels": LABELS,
             "pauses": [pause_line(each) for each in pauses],
             "may_lift": self.may_lift(request),
-            "bulk_actions": bulk_actions(self.admin_site, request),
+            "may_pause": self.may_pause(request),
+            "limits": limit_lines(self.admin_site, request, pauses, reach),
+            "bulk_actions": bulk_actions(self.admin_site, request, databases),
             **refresh_context(request),
             "order_url": self._dashboard,
             "records_url": f"{self._records}?o=-6",
@@ -97,10 +105,12 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        name = request.POST.get("worker", "")
+        name = posted(request, "worker")
         by = request.user.get_username()
+        databases = Reach().of(self.databases_of(request))
         try:
-            getattr(workers.get(name), order)(by=by, reason=reason_of(request))
+            worker = workers.get(name, databases=databases)
+            getattr(worker, order)(by=by, reason=reason_of(request))
         except (Worker.DoesNotExist, WorkerUnavailable) as error:
             messages.error(request, str(error))
         else:
@@ -108,15 +118,18 @@ class WorkerAdmin(DashboardVerbs, StyledPart, RecordAdmin):
             messages.success(request, said % {"worker": name, "order": ORDERS[order]})
         return HttpResponseRedirect(self._dashboard)
 
-    def _failures(self, request: HttpRequest) -> list[FailureGroup]:
-        return failure_groups(self.admin_site, lambda label: self.group_verbs(request, label))
+    def _failures(self, request: HttpRequest, databases: list[str]) -> list[FailureGroup]:
+        def verbs(label: str, alias: str) -> tuple[str, ...]:
+            return self.group_verbs(request, label, alias)
+
+        return failure_groups(self.admin_site, request, databases, verbs)
 
     def _may_order(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_fsmworker.change_worker")
+        return may(request, "django_fsmworker.change_worker")
 
     @property
     def _dashboard(self) -> str:
-        return reverse("admin:django_fsmworker_dashboard", current_app=self.admin_site.name)
+        return dashboard_url(self.admin_site)
 
     @property
     def _records(self) -> str:

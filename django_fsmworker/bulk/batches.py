@@ -60,7 +60,7 @@ def write_batch(
     *,
     skip_locked: bool = False,
 ) -> Tally:
-    """Do it to those of these rows to which it applies; within the caller's transaction.
+    """Write the rows of a batch to which ``verb`` applies, within the caller's transaction.
 
     ``keys`` are primary keys of ``model``. With ``query``, rows that it finds no more are left out;
     with ``skip_locked`` those that somebody else has locked, where the database can do that.
@@ -73,7 +73,7 @@ def write_batch(
     busy = set(rows.filter(pk__in=absent).values_list("pk", flat=True)) if absent else set()
     # Everything is looked at under the lock: what was seen before it may be past.
     matching = present if query is None else still_matching(model, alias, query, keys) & present
-    found = chosen.annotate(fsm_why=verb.why()).values_list("pk", "fsm_why")
+    found = chosen.annotate(fsm_why_=verb.why()).values_list("pk", "fsm_why_")
     why = dict(found)
     for key in keys:
         if key not in present:
@@ -95,7 +95,7 @@ def _locked(rows: QuerySet[Any], skip: bool) -> list[tuple[str, Any]]:
 
 
 def act_now(verb: BulkVerb, rows: QuerySet[Any], keys: Iterable[Any]) -> Tally:
-    """Do it to ``rows``, which have these keys, at once: a batch a transaction."""
+    """Write ``rows``, which have these keys, at once, as ``verb`` says: a batch a transaction."""
     tally, alias = Tally(), rows.db
     for some in portions(sorted(keys), BATCH):
         tally.add(patiently(alias, partial(_write_now, verb, rows.model, alias, some)))

@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from django_fsmworker.bulk.batches import BATCH, Tally, write_batch
 from django_fsmworker.bulk.freezing import NotFrozen, thaw
 from django_fsmworker.bulk.verbs import VERBS, BulkVerb
-from django_fsmworker.events.overrun import DEADLINE
+from django_fsmworker.deadline import DEADLINE
 from django_fsmworker.exceptions import NotAllowed, TryAgainLater, UnknownState
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models.bulk_action import BulkAction, BulkActionStates
@@ -99,7 +99,7 @@ class _Work:
         return RUNNING
 
     def go_on(self) -> str:
-        """Do it to as many batches as there is time for."""
+        """Write as many batches as there is time for."""
         verb, model, query = self._found()
         tally = Tally(self._action.done, dict(self._action.skipped))
         key = model._meta.pk.to_python

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django_fsmworker.bulk.freezing import freeze
 from django_fsmworker.bulk.verbs import VERBS
 from django_fsmworker.models.bulk_action import BulkAction, BulkActionStates
+from django_fsmworker.models.discovery import write_database
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.keys import declaring_model
 
@@ -35,9 +36,7 @@ def start(
     cannot be given to the runners, and ``KeyError`` for an unknown verb.
     """
     VERBS[name]  # an unknown one is not written
-    written: Any = rows.all()
-    written._for_write = True
-    alias, is_user = written.db, hasattr(by, "has_perm")
+    alias, is_user = write_database(rows), hasattr(by, "has_perm")
     return BulkAction._base_manager.using(alias).create(
         model=declaring_model(rows.model)._meta.label,
         listed=rows.model._meta.label,

@@ -6,33 +6,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Case, CharField, Q, QuerySet, Value, When
+from django.db.models import Case, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.events.submission import Submission, common
 from django_fsmworker.events.submitting import submit_for
 from django_fsmworker.graph import State
-from django_fsmworker.models.functions import DatabaseNow, unleased
+from django_fsmworker.models.forcing import Entry, force
+from django_fsmworker.models.functions import unleased
 from django_fsmworker.models.hints import hint_due, hint_entered
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.operating import (
+    WHY_NOT,
     Cancel,
     Operation,
     Park,
     Retry,
     Unpark,
     operate_together,
+    why_not,
 )
 from django_fsmworker.models.telling import send_state_changed
-from django_fsmworker.models.transition import Entry, force
 from django_fsmworker.models.transition_log import by_hand
 
-WHY = {
-    "running": _("A runner holds it."),
-    "due": _("It is due already."),
-    "state": _("Its state does not allow it."),
-    "not_parked": _("It is not parked."),
-    "idle": _("No check runs on it."),
+WHY = WHY_NOT | {
     "already": _("It is in that state already."),
     "changed": _("It changed meanwhile, and matches the filters no more."),
     "gone": _("It was deleted meanwhile."),
@@ -73,7 +70,7 @@ class BulkVerb(ABC):
 
     @abstractmethod
     def write(self, rows: QuerySet[Any]) -> int:
-        """Do it to ``rows``, which are locked and eligible, within a transaction; how many."""
+        """Write ``rows``, which are locked and eligible, within a transaction; how many it were."""
 
     def refuse(self) -> None:
         """Raise what it would fail with whatever the rows are."""
@@ -81,23 +78,13 @@ class BulkVerb(ABC):
 
     def why(self) -> Case:
         """An expression with the reason to leave a row out; empty if it applies to the row."""
-        reasons, otherwise = self.reasons()
-        return Case(
-            When(self.eligible(), then=Value("")),
-            *(When(condition, then=Value(code)) for condition, code in reasons),
-            default=Value(otherwise),
-            output_field=CharField(),
-        )
-
-
-HELD = Q(state_lease__gt=DatabaseNow())
+        return why_not(self.eligible(), *self.reasons())
 
 
 class _Operating(BulkVerb):
     """One of the operators' verbs."""
 
     kind: type[Operation]
-    otherwise = "state"
 
     @property
     def operation(self) -> Operation:
@@ -107,7 +94,7 @@ class _Operating(BulkVerb):
         return self.operation.eligible()
 
     def reasons(self) -> tuple[list[tuple[Q, str]], str]:
-        return [], self.otherwise
+        return self.operation.reasons()
 
     def write(self, rows: QuerySet[Any]) -> int:
         operation = self.operation
@@ -122,10 +109,6 @@ class RetryRows(_Operating):
 
     kind = Retry
 
-    def reasons(self) -> tuple[list[tuple[Q, str]], str]:
-        due = Q(state__in=self.operation.checked, state_next__lte=DatabaseNow())
-        return [(HELD, "running"), (due, "due")], "state"
-
 
 class ParkRows(_Operating):
     """Rows are kept from being run."""
@@ -136,13 +119,13 @@ class ParkRows(_Operating):
 class UnparkRows(_Operating):
     """Parked rows are due again."""
 
-    kind, otherwise = Unpark, "not_parked"
+    kind = Unpark
 
 
 class CancelRows(_Operating):
     """What runs on rows is ended."""
 
-    kind, otherwise = Cancel, "idle"
+    kind = Cancel
 
 
 class SendToRows(BulkVerb):

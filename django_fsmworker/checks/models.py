@@ -10,13 +10,14 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import router
 from django.utils.module_loading import import_string
 
+from django_fsmworker.checks.permissions import is_unknown_permission
 from django_fsmworker.graph import StateGraph
 from django_fsmworker.graph.events import is_condition
 from django_fsmworker.models.fields import LIFE_ENDS, StateField, StateLifeEndsField
 from django_fsmworker.models.indexes import key_columns, own_column
 from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.store.guards import fault_of
-from django_fsmworker.store.tables import fault_of as relation_fault_of
+from django_fsmworker.store.tables import relation_fault_of
 
 # Kinds of fields whose values are not told apart in a list of keys, or in a set.
 UNMATCHED = {"ArrayField", "BinaryField", "HStoreField", "JSONField"}
@@ -120,7 +121,7 @@ def _check_guards(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]
 
 
 def _check_events(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]:
-    """The same of what events ask in the database, and whether their forms can be imported."""
+    """What only the model can tell of events: the fields in their conditions, and their forms."""
     alias = router.db_for_write(model)
     tried = [edges for state in graph.states.values() for edges in state.events.values()]
     for edge in [edge for edges in tried for edge in edges]:
@@ -140,6 +141,14 @@ def _check_events(model: Any, graph: type[StateGraph]) -> Iterator[CheckMessage]
                 hint="Correct the dotted path, or give the class.",
                 obj=model,
                 id="fsmworker.E016",
+            )
+        if isinstance(edge.permission, str) and is_unknown_permission(edge.permission):
+            yield Warning(
+                f"No model declares the permission {edge.permission!r} of on({edge.trigger!r}) of "
+                f"{edge.source!r}: nobody but superusers has it.",
+                hint="Correct it, or add it to the permissions in a model's Meta.",
+                obj=model,
+                id="fsmworker.W006",
             )
 
 

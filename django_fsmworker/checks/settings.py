@@ -35,11 +35,11 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def refuse_what_is_missing(settings: RunnerSettings) -> None:
     """Raise ``ConfigurationError`` for what the settings name and cannot be imported."""
     AttemptMiddleware.of(settings, "")
-    Hooks.of(settings, None)
+    Hooks.of(settings)
 
 
 def refuse_what_the_admin_misses() -> None:
-    """The same for what the settings of the admin name."""
+    """Raise ``ConfigurationError`` for what the admin's settings name and cannot be imported."""
     path = AdminSettings.load().admin_redact
     if path is not None:
         imported(path, "ADMIN_REDACT")

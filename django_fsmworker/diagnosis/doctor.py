@@ -65,10 +65,12 @@ def _table(model: Any, store: Store) -> Iterator[Finding]:
 
 def _rows(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
     if not each.declared:
+        few = str(each.rows) == "1"
+        rows = f"1 row of {each.model} is" if few else f"{each.rows} rows of {each.model} are"
         yield Finding(
             "unknown_state",
-            f"{each.rows} rows of {each.model} are in the state {each.state}, which its graph does "
-            f"not declare: no runner with this code runs them.",
+            f"{rows} in the state {each.state}, which its graph does not declare: no runner with "
+            f"this code runs {'it' if few else 'them'}.",
             f"Ask 'manage.py stator plan {each.model}'.",
             evidence={"state": each.state, "rows": each.rows.number},
         )

@@ -100,7 +100,7 @@ def flow_of(model: Any, using: str, within: QuerySet[Any] | None = None) -> Flow
 
 
 def _visible(within: QuerySet[Any], names: set[str]) -> set[str]:
-    """Those of ``names``, keys as the log has them, of which there is a row ``within``."""
+    """The part of ``names``, which are keys as the log has them, with a row ``within``."""
     model, key = within.model, key_name(within.model)
     keys = []
     for name in names:

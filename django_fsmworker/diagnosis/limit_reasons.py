@@ -14,14 +14,14 @@ from django_fsmworker.diagnosis.wording import when
 from django_fsmworker.graph.durations import span
 from django_fsmworker.models.event import is_event
 from django_fsmworker.models.explanation import Reason
-from django_fsmworker.models.indexes import key_attribute
+from django_fsmworker.models.indexes import limit_attribute
 from django_fsmworker.models.limits import WHOLE_LANE, Pause, key_digest, key_text
 from django_fsmworker.store import buckets, pauses, permits
 from django_fsmworker.store.pauses import Paused
 
 
 def paused(of: Situation) -> Iterator[Reason]:
-    """It belongs to something that is paused."""
+    """The row belongs to something that is paused."""
     if of.state is None or not (of.state.automatic or of.is_due):
         return
     label, target = of.model._meta.label, of.row.model if is_event(of.model) else ""
@@ -123,7 +123,7 @@ def _key(of: Situation, by_key: bool = True) -> Any:
     column = of.state.limits.key if of.state is not None else None
     if column is None or not by_key:
         return WHOLE_LANE
-    return of.row.__dict__[key_attribute(of.model, column)]
+    return of.row.__dict__[limit_attribute(of.model, column)]
 
 
 def _with(of: Situation, key: Any) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from django_fsmworker.diagnosis.service import HALF_OPEN, OPEN, HeldBack, Service
-from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
+from django_fsmworker.diagnosis.status import StateStatus, status_of, total
 from django_fsmworker.models.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
-class StateOverview:
+class StateOverview(StateStatus):
     """The rows of one state; of several databases (``database`` names all of them) their sums.
 
     ``paused``, ``paused_keys``, ``breaker`` are as in ``HeldBack``, for any of the databases.
@@ -23,16 +23,6 @@ class StateOverview:
     none did: estimates, right up to half of themselves.
     """
 
-    model: str
-    database: str
-    state: str
-    declared: bool
-    rows: Number
-    due: Number
-    oldest_due: float | None
-    running: Number
-    failing: Number
-    parked: Number
     paused: bool
     paused_keys: int
     breaker: str
@@ -40,10 +30,6 @@ class StateOverview:
     per_minute: float | None
     p50: float | None
     p95: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """In plain types."""
-        return asdict(self)
 
 
 Found = tuple[StateStatus, HeldBack, Pace, int]

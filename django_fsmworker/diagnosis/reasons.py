@@ -12,10 +12,11 @@ from typing import Any
 
 from django_fsmworker import workers
 from django_fsmworker.diagnosis.event_reasons import events
+from django_fsmworker.diagnosis.holding import Holders
 from django_fsmworker.diagnosis.limit_reasons import LIMIT_REASONS
 from django_fsmworker.diagnosis.situation import Situation
 from django_fsmworker.diagnosis.wording import when
-from django_fsmworker.diagram.conditions import condition_text
+from django_fsmworker.graph.conditions import condition_text
 from django_fsmworker.graph.durations import span
 from django_fsmworker.models.bulk_action import BulkAction
 from django_fsmworker.models.companions import is_companion
@@ -37,7 +38,7 @@ def unknown_state(of: Situation) -> Iterator[Reason]:
             f"{graph.__name__} does not declare the state {of.row.state}, so no runner with this "
             f"code takes the row.",
             f"Deploy the code that declares it, or rename the state with a data migration: "
-            f"'manage.py stator plan {of.model._meta.label}' writes one.",
+            f"'manage.py stator plan {of.model._meta.label} --write-migration' writes one.",
             {"state": of.row.state, "declared": list(graph.states)},
         )
 
@@ -46,12 +47,26 @@ def running(of: Situation) -> Iterator[Reason]:
     """A runner holds it."""
     if of.is_held and not is_revoked(of.row.state_claim):
         again = ", for another try after its process had died" if _is_suspect(of) else ""
+        holding = Holders(of.store.alias).of(of.row)
+        since = f" since {when(holding.since, of.now)}" if holding.since else ""
+        worker = holding.worker
+        what = (
+            f"The worker {worker.id} (process {worker.pid} on {worker.host}) has run its "
+            f"check{since}{again}"
+            if worker
+            else f"A runner holds it{since}: its check runs, or waits for a thread{again}"
+        )
         yield Reason(
             "running",
-            f"A runner holds it: its check runs, or waits for a thread{again}; the lease lasts "
-            f"until {when(of.row.state_lease, of.now)} and is renewed until then.",
-            "Wait, or end the check with state_cancel().",
-            {"lease": of.row.state_lease, "suspect": _is_suspect(of)},
+            f"{what}; the lease lasts until {when(of.row.state_lease, of.now)} and is renewed "
+            f"until then.",
+            "Wait, or end the check with 'manage.py stator cancel', or state_cancel().",
+            {
+                "lease": of.row.state_lease,
+                "suspect": _is_suspect(of),
+                "worker": worker.id if worker else None,
+                "since": holding.since,
+            },
         )
 
 
@@ -107,7 +122,7 @@ def terminal(of: Situation) -> Iterator[Reason]:
 
 
 def deleting(of: Situation) -> Iterator[Reason]:
-    """It is deleted some day, or should have been."""
+    """The row is deleted some day, or should have been."""
     if of.state is None or of.state.delete_after is None:
         return
     due = of.row.state_changed + timedelta(seconds=of.state.delete_after)
@@ -283,7 +298,7 @@ def due(of: Situation) -> Iterator[Reason]:
 
 
 def unserved(of: Situation) -> Iterator[Reason]:
-    """It is due, and nobody runs rows of its model."""
+    """The row is due, and nobody runs rows of its model."""
     if not (of.state and of.state.automatic) or of.is_held:
         return
     label = of.row.model if is_companion(of.model) else of.model._meta.label
@@ -310,7 +325,7 @@ def _served_as(of: Situation, label: str) -> str:
 
 
 def failing(of: Situation) -> Iterator[Reason]:
-    """It has failed, and is tried again."""
+    """The row has failed, and is tried again."""
     if of.row.state_failures > 0 and of.state and (of.is_due or of.is_held):
         yield Reason(
             "failing",

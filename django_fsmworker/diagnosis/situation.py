@@ -27,13 +27,13 @@ class Situation:
 
     @classmethod
     def of(cls, instance: Any) -> Situation:
-        """That of the row of ``instance``; the model's ``DoesNotExist`` is raised if it is gone.
+        """The situation of ``instance``; the model's ``DoesNotExist`` is raised if the row is gone.
 
-        It is read where it is written, since a replica may lag behind.
+        The row is read where it is written, since a replica may lag behind.
         """
         using = router.db_for_write(type(instance), instance=instance)
-        found = stored(instance, using).annotate(_state_now=DatabaseNow()).get()
-        return cls(found, found._state_now.astimezone(UTC), store_for(using))
+        found = stored(instance, using).annotate(fsm_now_=DatabaseNow()).get()
+        return cls(found, found.fsm_now_.astimezone(UTC), store_for(using))
 
     @property
     def model(self) -> Any:

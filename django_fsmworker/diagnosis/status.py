@@ -15,7 +15,7 @@ from django.db.models import Count, Min, Q, QuerySet
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models import StatorQuerySet
-from django_fsmworker.models.functions import DatabaseNow, unleased
+from django_fsmworker.models.functions import DatabaseNow, leased, unleased
 from django_fsmworker.models.keys import declaring_model, key_name
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.store import Store, store_for
@@ -24,7 +24,7 @@ from django_fsmworker.store import Store, store_for
 COUNTED = 20_000
 WALKED = 2_000
 
-HELD = Q(state_claim__isnull=False, state_lease__gt=DatabaseNow())
+HELD = leased() & Q(state_claim__isnull=False)
 DUE = unleased() & Q(state_next__lte=DatabaseNow())
 PARKED = Q(state_next__isnull=True) & ~Q(state_failures=0)
 
@@ -80,11 +80,16 @@ def status_of(model: Any, using: str, within: QuerySet[Any] | None = None) -> li
     rows: QuerySet[Any] = StatorQuerySet(model, using=using)
     if within is not None:
         rows = rows.filter(pk__in=within.order_by().values("pk"))
-    if rows.order_by()[: COUNTED + 1].count() <= COUNTED:
+    if not are_many(rows):
         return _counted(model, rows, store)
     if within is not None:
         return _begun(model, rows, store)
     return _estimated(model, rows, store)
+
+
+def are_many(rows: QuerySet[Any]) -> bool:
+    """Whether ``rows`` are more than are counted; that takes as long for any number of them."""
+    return rows.order_by()[: COUNTED + 1].count() > COUNTED
 
 
 def numbers_by_state(rows: QuerySet[Any]) -> dict[str, Number]:
@@ -93,7 +98,7 @@ def numbers_by_state(rows: QuerySet[Any]) -> dict[str, Number]:
     Those of a large table are estimates. For a large part of a table there are none.
     """
     rows, model = rows.order_by(), rows.model
-    if rows[: COUNTED + 1].count() <= COUNTED:
+    if not are_many(rows):
         # A join may bring a row several times, of which DISTINCT would leave one too late.
         key = Count("pk", distinct=rows.query.distinct)
         counted = rows.values_list("state").annotate(number=key)
@@ -234,7 +239,7 @@ def _failing(model: Any, alias: str) -> dict[str, int]:
 
 
 def _states(model: Any, found: Iterable[str]) -> list[str]:
-    """Those of the graph in their order, then the others."""
+    """The names of the graph's states in their order, then the others that were found."""
     return list(dict.fromkeys([*model.state_graph.states, *sorted(found)]))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django_fsmworker.diagram.conditions import condition_text
 from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.graph.conditions import condition_text
 from django_fsmworker.graph.durations import span
 
 

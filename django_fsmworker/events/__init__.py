@@ -15,8 +15,11 @@ from django_fsmworker.events.submitting import (
     submit_event,
     submit_events,
 )
+from django_fsmworker.models.evented_model import EventOptions, ManyEventsOptions
 
 __all__ = [
+    "EventOptions",
+    "ManyEventsOptions",
     "Submission",
     "acancel_event",
     "aretry_event",

@@ -45,7 +45,7 @@ def deliver(
             progress = time.monotonic()
         else:
             time.sleep(LOCK_LOOK)  # mostly another thread has locked them that delivers events, too
-    answers |= _released(store.alias, left)
+    answers |= _released(store, left)
     # This process lives, and so no note that it may die of them is to stay.
     unharmed = [
         event.pk
@@ -69,18 +69,27 @@ def _deliver_some(
     """One transaction: the answers of the events that had their turn, and whether any had."""
     delivery = Delivery(store, model, events, worker, overrun, end, around)
     try:
-        return delivery.run(), delivery.progressed
+        found = delivery.run()
+        delivery.leave_session()
+        return found, delivery.progressed
     except Error as error:
         if not is_contention(error):
             raise
         return {}, False
 
 
-def _released(alias: str, events: Sequence[Event]) -> dict[int, Any]:
+def _released(store: Store, events: Sequence[Event]) -> dict[int, Any]:
     """Free events, due as they were; suspects stay so until they are tried."""
     suspects = [event for event in events if event.state_failures]
     others = [event for event in events if not event.state_failures]
-    release(alias, others)
+    if others:
+        try:
+            with store.transaction(LOCK_LOOK):
+                release(store.alias, others)
+        except Error as error:
+            if not is_contention(error):
+                raise
+            return _later(event.pk for event in events)  # the settler waits longer
     wait = LOCKED_WAIT * random.uniform(0, 1)
     answer = Settled(Ending.STAYED, PENDING, wait, given_back=True)
     free = dict.fromkeys((event.pk for event in others), answer)

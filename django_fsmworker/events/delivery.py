@@ -22,7 +22,14 @@ from django_fsmworker.events.reading import read_fired
 from django_fsmworker.events.refusing import SENTENCES
 from django_fsmworker.events.senders import Sender, senders_of
 from django_fsmworker.events.user_code import Surrounding, UserCode
-from django_fsmworker.exceptions import GraphError, Refusal, Retry, TimeoutError, TryAgainLater
+from django_fsmworker.exceptions import (
+    GraphError,
+    Refusal,
+    Retry,
+    TimeoutError,
+    TryAgainLater,
+    answer_in,
+)
 from django_fsmworker.graph import EventInfo, EventTransition
 from django_fsmworker.graph.durations import as_seconds
 from django_fsmworker.models.acting import act
@@ -31,16 +38,15 @@ from django_fsmworker.models.engine import engine
 from django_fsmworker.models.entering import claim_after_move, entering, lease_after_move
 from django_fsmworker.models.event import Event, EventStates
 from django_fsmworker.models.fields import forget_changes, present_columns
-from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.hints import hint_due, hint_entered, hint_revoked
 from django_fsmworker.models.keys import key_from, key_of, with_keys
-from django_fsmworker.models.locking import lockable, locked
+from django_fsmworker.models.resolving import resolve_failures
 from django_fsmworker.models.telling import send_state_changed
-from django_fsmworker.models.transition import resolve_failures
 from django_fsmworker.models.transition_log import by_hand, logs_transitions
 from django_fsmworker.store import Ending, Settled, Store
 from django_fsmworker.store.errors import is_outage, tells_of
 from django_fsmworker.store.failures import Failure, record, survived
+from django_fsmworker.store.session_watch import session_changed
 
 PENDING, DELIVERED, DISCARDED, FAILED = (
     EventStates.pending.name,
@@ -96,7 +102,6 @@ class Delivery:
         self._worker, self._overrun, self._latest = worker, overrun, until
         self._faults: dict[int, Exception] = {}
         self._careful = False
-        self._user_code = UserCode(self._alias, self._flush)
         self._begin()
 
     @property
@@ -109,16 +114,26 @@ class Delivery:
         for _ in range(MOST_TRIES):
             self._begin()
             try:
-                with self._store.transaction():
+                with self._store.transaction(max(0.0, self._latest - time.monotonic())):
                     self._deliver()
                 self._overrun.forget(self._alias, [event.pk for event, *_ in self._fails])
                 return self._answered()
             except _Changed as changed:
                 self._faults |= changed.faults
                 self._careful = True
+            self.leave_session()
         return {}
 
+    def leave_session(self) -> None:
+        """Give up the connection if an action has changed its session, outside a transaction.
+
+        It is no session for the code of other rows.
+        """
+        if session_changed(self._store.connection):
+            self._store.connection.close()
+
     def _begin(self) -> None:
+        self._user_code = UserCode(self._alias, self._flush)
         self._answers: dict[int, Any] = {}
         self._ends: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
         self._fails: list[tuple[Event, int, float, Failure]] = []
@@ -141,7 +156,8 @@ class Delivery:
                 event = line.next()
                 if event is not None:
                     self._try(line, event)
-                    is_over = time.monotonic() >= until
+                    # What an action sets in the transaction is not for the code of other rows.
+                    is_over = self._user_code.changed or time.monotonic() >= until
                 if is_over:
                     break
             self._flush()
@@ -163,9 +179,10 @@ class Delivery:
         """Lock the rows of the claimed events that nobody else has locked, in key order."""
         names = {(each.row_hash, each.row) for each in self._claimed.values()}
         keys = {key_from(self._model, row): (number, row) for number, row in sorted(names)}
-        rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
-        wanted = rows.filter(with_keys(self._model, list(keys))).annotate(fsm_now=DatabaseNow())
-        found = {key_of(row): row for some in lockable(wanted) for row in locked(some, skip=True)}
+        rows, now = self._store.locked_rows(self._model, list(keys))
+        if now is not None:
+            self._now, self._locked_at = now, time.monotonic()
+        found = {key_of(row): row for row in rows}
         if missing := [key for key in keys if key not in found]:
             self._without_rows(missing, keys)
         return {keys[key]: row for key, row in found.items()}
@@ -183,13 +200,12 @@ class Delivery:
     def _lines(self, rows: dict[tuple[int, str], Any]) -> list[Line]:
         if not rows:
             return []
-        now: datetime = max(row.fsm_now for row in rows.values())
-        self._now, self._locked_at = now, time.monotonic()
+        now = self._now
         grouped: defaultdict[tuple[int, str], list[Event]] = defaultdict(list)
         for event in self._claimed.values():
             if event.fires_at > now and (event.row_hash, event.row) in rows:  # made due by hand
                 self._waits[event.pk] = Wait((event.fires_at - now).total_seconds())
-        events, partial = read_fired(self._alias, self._label, rows, now)
+        events, partial = read_fired(self._store, self._label, rows, now)
         for event in events:
             grouped[event.row_hash, event.row].append(event)
         return [
@@ -211,7 +227,7 @@ class Delivery:
         if not lines:
             return
         rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
-        keys = [key_of(line.row) for line in lines]
+        keys = [line.key for line in lines]
         found = {key_of(row): row for row in rows.filter(with_keys(self._model, keys))}
         for line, key in zip(lines, keys, strict=True):
             if key in found:
@@ -275,7 +291,7 @@ class Delivery:
         return self._store.connection.needs_rollback or tells_of(error, is_outage)
 
     def _taken(self, line: Line, event: Event, edge: EventTransition) -> None:
-        row, key = line.row, key_of(line.row)
+        row, key = line.row, line.key
         held = self._is_held(row)
         self._revokes |= held
         line.stale |= self._user_code.sent
@@ -309,7 +325,8 @@ class Delivery:
             wait = min(wait, (event.expires_at - self._now).total_seconds())
         return wait
 
-    def _failed(self, line: Line, event: Event, error: Exception) -> None:
+    def _failed(self, line: Line, event: Event, raised: Exception) -> None:
+        error = answer_in(raised)
         if isinstance(error, TryAgainLater):
             delay = EventStates.pending.retry_after if error.delay is None else error.delay
             line.hold_for = as_seconds(delay, "delay")

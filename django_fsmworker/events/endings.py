@@ -44,7 +44,7 @@ def end(alias: str, keys: Sequence[int], state: str, reason: str = "") -> int:
 
 
 def end_all(events: QuerySet[Event], state: str, reason: str = "") -> int:
-    """The same for those of a queryset."""
+    """Write one end for all events of a queryset."""
     columns = columns_entering(
         state=state,
         now=DatabaseNow(),

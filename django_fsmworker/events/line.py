@@ -8,6 +8,7 @@ from typing import Any
 
 from django_fsmworker.events.refusing import sentences_of
 from django_fsmworker.models.event import Event
+from django_fsmworker.models.keys import key_of
 from django_fsmworker.store.fence import taken_over
 
 # Seconds after which events are looked at again that wait for one somebody else has to try first.
@@ -36,7 +37,7 @@ class Line:
         alone: int | None,
         partial: bool,
     ) -> None:
-        self.row = row
+        self.row, self.key = row, key_of(row)  # an action may take the key from its instance
         self.events = list(events)
         self.partial = partial
         self.stale = self.moved = self.finished = False
@@ -121,8 +122,8 @@ class Line:
     def _waits(self, event: Event) -> bool:
         """Whether the event was not taken the last time, and nothing has happened since.
 
-        Whoever moves the row makes it due, but perhaps a moment later, or never if it is killed
-        then. Until then it must not be overtaken, so the row itself is asked.
+        Whoever moves the row makes it due, with the same commit, unless somebody had it locked or
+        the write failed. Until it is tried it must not be overtaken, so the row itself is asked.
         """
         return (
             event.reason in sentences_of(self.row.__dict__["state"])

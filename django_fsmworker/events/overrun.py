@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextvars import ContextVar
 
+from django_fsmworker.deadline import DEADLINE
 from django_fsmworker.exceptions import ActionOverran
-
-# The seconds that a call may take, where a runner makes it.
-DEADLINE: ContextVar[float] = ContextVar("django_fsmworker_deadline", default=15.0)
 
 MOST = 10_000
 
@@ -42,6 +39,6 @@ class Overrun:
         return ActionOverran("The action did not end within the deadline of the runner.")
 
     def forget(self, alias: str, events: Iterable[int]) -> None:
-        """These are on record now."""
+        """Forget these events, whose failures are on record now."""
         if _noted:
             _noted.difference_update((alias, event) for event in events)

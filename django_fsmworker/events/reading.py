@@ -13,12 +13,13 @@ from django.db.models import Q
 from django_fsmworker.events.endings import pending
 from django_fsmworker.events.refusing import sentences_of
 from django_fsmworker.models.event import Event
+from django_fsmworker.store import Store
 
 MOST_READ = 500
 
 
 def read_fired(
-    alias: str, label: str, rows: Mapping[tuple[int, str], Any], now: datetime
+    store: Store, label: str, rows: Mapping[tuple[int, str], Any], now: datetime
 ) -> tuple[list[Event], bool]:
     """The events of these rows, by their names, that have fired; in order, and not very many.
 
@@ -26,11 +27,7 @@ def read_fired(
     single row that has more. Then the second value is true, and those are left out that the row has
     not taken in the state in which it is: nothing has to wait for them, until it moves.
     """
-    fired = pending(alias).filter(
-        model=label, row_hash__in=[number for number, _ in rows], fires_at__lte=now
-    )
-    fired = fired.order_by("row_hash", "fires_at", "pk")
-    events = list(fired[:MOST_READ])
+    events = store.fired_events(label, {number for number, _ in rows}, now, MOST_READ)
     if len(events) < MOST_READ:
         return events, False
     last = events[-1].row_hash
@@ -46,4 +43,5 @@ def read_fired(
         ),
     )
     at_rest = Q(refused, state_claim=None, state_failures=0, state_next__gt=now)
-    return list(fired.filter(row_hash=last).exclude(at_rest)[:MOST_READ]), True
+    of_row = pending(store.alias).filter(model=label, row_hash=last, fires_at__lte=now)
+    return list(of_row.exclude(at_rest).order_by("fires_at", "pk")[:MOST_READ]), True

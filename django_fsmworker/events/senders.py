@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
+
+from django.core.exceptions import ValidationError
 
 from django_fsmworker.models.event import Event
 
@@ -23,7 +26,7 @@ def _sender(event: Event, users: dict[str, Any]) -> Sender:
     if event.by_pk is None:
         return event.by or None, None
     user = users.get(event.by_pk)
-    if user is None:  # deleted since, or nobody in particular: whoever that is has no permissions
+    if user is None:  # gone, or nobody in particular: whoever that is has no permissions
         from django.contrib.auth.models import AnonymousUser
 
         return event.by, AnonymousUser()
@@ -34,5 +37,9 @@ def _users(keys: Iterable[str]) -> dict[str, Any]:
     from django.contrib.auth import get_user_model
 
     model = get_user_model()
-    found = model._base_manager.in_bulk([model._meta.pk.to_python(key) for key in keys])
+    known = []
+    for key in keys:
+        with suppress(ValidationError):  # the project had another model of users then
+            known.append(model._meta.pk.to_python(key))
+    found = model._base_manager.in_bulk(known)
     return {str(key): user for key, user in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -17,12 +17,13 @@ from django.core.signals import setting_changed
 from django.db import router
 from django.utils import timezone
 
+from django_fsmworker import clock
 from django_fsmworker.conf import EventSettings, RunnerSettings
 from django_fsmworker.exceptions import ConfigurationError
-from django_fsmworker.graph.durations import Duration, as_seconds
+from django_fsmworker.graph.durations import LONGEST, Duration, as_seconds
 from django_fsmworker.models.choosing import is_permitted, user_in
-from django_fsmworker.models.event import named
-from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
+from django_fsmworker.models.contexts import context_of
+from django_fsmworker.models.event import DEFAULT_ATTEMPTS, named
 from django_fsmworker.models.fields import has_life
 from django_fsmworker.models.keys import LONGEST_KEY, declaring_model, has_key, key_of
 from django_fsmworker.models.refusals import not_allowed
@@ -47,8 +48,9 @@ class Submission:
         max_attempts: Failures of its action in a row after which it has failed for good.
         expires_in: Time from now after which it is discarded if it is not delivered yet: seconds
             or a ``timedelta``. It waits for ever by default.
-        by: Who submits it: a user, whose permissions count when it is submitted and when it is
-            delivered, or the name of a program. None is the program itself.
+        by: Who submits it: a user (of ``AUTH_USER_MODEL``), whose permissions count when it is
+            submitted and when it is delivered, or the name of a program. None is the program
+            itself.
     """
 
     target: Any
@@ -80,6 +82,8 @@ def checked(submission: Submission, using: str | None) -> Checked:
 
     ``using`` is the alias of a database; by default it is that to which the target is written.
     """
+    if not isinstance(submission, Submission):
+        raise TypeError(f"{submission!r} is no Submission; give Submission(target, trigger, …).")
     model, key, row = _found(submission.target)
     alias = using or router.db_for_write(
         model if row is None else type(row), **({} if row is None else {"instance": row})
@@ -129,10 +133,27 @@ def times(submission: Submission) -> tuple[float, float | None]:
         if delay is not None:
             raise ValueError("fires_at and delay say the same; give one of them.")
         if not isinstance(moment, datetime) or timezone.is_naive(moment):
-            raise ValueError(f"fires_at={moment!r} is no datetime with a time zone.")
+            raise ValueError(
+                f"fires_at={moment!r} is no datetime with a time zone; give one, such as "
+                f"timezone.now() + timedelta(hours=1)."
+            )
+        if abs((moment - clock.now()).total_seconds()) > LONGEST:
+            raise ValueError(f"fires_at={moment} is more than 100 years away; give another moment.")
     seconds = 0.0 if delay is None else as_seconds(delay, "delay")
-    expires = submission.expires_in
-    return seconds, None if expires is None else as_seconds(expires, "expires_in", above_zero=True)
+    if submission.expires_in is None:
+        return seconds, None
+    expires = as_seconds(submission.expires_in, "expires_in", above_zero=True)
+    if expires <= seconds:
+        raise ValueError(
+            f"delay={delay!r} is not below expires_in={submission.expires_in!r}, so the event "
+            f"would expire before it fires; both count from now."
+        )
+    if moment is not None and moment >= clock.now() + timedelta(seconds=expires):
+        raise ValueError(
+            f"fires_at={moment} is not before the end of expires_in={submission.expires_in!r}, "
+            f"which counts from now, so the event would expire before it fires."
+        )
+    return seconds, expires
 
 
 def refuse_unknown(model: Any, trigger: str) -> None:
@@ -153,7 +174,7 @@ def _found(target: Any) -> tuple[Any, Any, Any]:
         if len(target) != 2:
             raise TypeError(f"{target!r} is no target; give a row, or its model and its key.")
         model, key = target
-        model = apps.get_model(model) if isinstance(model, str) else model
+        model = _labelled(model) if isinstance(model, str) else model
         _refuse_lifeless(model)
         owner = declaring_model(model)
         return owner, _as_key(owner, key), None
@@ -161,6 +182,13 @@ def _found(target: Any) -> tuple[Any, Any, Any]:
     if not has_key(target):
         raise ValueError(f"{target!r} has no primary key yet; save it before it is sent events.")
     return declaring_model(type(target)), key_of(target), target
+
+
+def _labelled(label: str) -> Any:
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError) as error:
+        raise LookupError(f"{label!r} is the label of no model; give app.Model.") from error
 
 
 def _refuse_lifeless(model: Any) -> None:
@@ -211,34 +239,52 @@ def _who(by: Any) -> tuple[str, str | None]:
     """What the record says of who submits: the text to show, and the user's key."""
     if by is None:
         return "", None
-    if isinstance(by, str):
-        return by[:LONGEST_NAME], None
-    if not hasattr(by, "has_perm"):
+    name = _text("by", str(by))[:LONGEST_NAME]
+    if user_in(by) is None:
+        return name, None
+    key = getattr(by, "pk", None)
+    if key is None:
+        return name, ""
+    _refuse_stranger(by)
+    return name, str(key)
+
+
+def _refuse_stranger(by: Any) -> None:
+    """Raise ``TypeError`` for a user of another kind: its key is that of somebody else there."""
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model()
+    if not isinstance(by, users):
         raise TypeError(
-            f"by={by!r} is neither a user nor the name of a program; give one, or None."
+            f"by={by!r} is no {users._meta.label}, which is what the delivery loads again to ask "
+            f"for its permissions; give such a user, or the name of a program."
         )
-    return str(by)[:LONGEST_NAME], "" if by.pk is None else str(by.pk)
 
 
 def _digest(key: Any) -> str:
     if not isinstance(key, str) or not key:
         raise TypeError(f"idempotency_key={key!r} is no text; give a str that is not empty.")
-    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(_text("idempotency_key", key).encode()).hexdigest()
+
+
+def _text(name: str, text: str) -> str:
+    """``text``, once it is known that every database takes it."""
+    if "\0" in text or (not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text)):
+        raise ValueError(
+            f"{name}={text!r} has a NUL character or half a surrogate pair, which PostgreSQL "
+            f"cannot store; take it out."
+        )
+    return text
 
 
 def _storable(submission: Submission) -> dict[str, Any]:
     """The context, once it is known that every database takes it."""
-    context: Any = submission.context
-    if not context:
-        return {}
-    if not isinstance(context, Mapping) or not all(isinstance(key, str) for key in context):
-        raise TypeError(
-            f"The context of {submission.trigger} is no mapping with text for keys: {context!r}."
-        )
-    found = dict(context)
+    found = context_of(submission.trigger, submission.context)
+    if not found:
+        return found
     try:
         text = json.dumps(found, cls=DjangoJSONEncoder, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"The context of {submission.trigger} cannot be stored as JSON ({error}); give "
             f"numbers, text, dates, and lists and mappings of them."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, Unpack
 
 from asgiref.sync import sync_to_async
 from django.db import connections, models, transaction
@@ -13,9 +13,9 @@ from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.events.submission import Checked, Submission, checked, common, of_row, times
-from django_fsmworker.graph.durations import Duration
+from django_fsmworker.models.discovery import write_database
 from django_fsmworker.models.event import Event
-from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
+from django_fsmworker.models.evented_model import EventOptions
 from django_fsmworker.models.fields import loading
 from django_fsmworker.models.functions import SameMoment
 from django_fsmworker.models.hints import hint_due
@@ -31,19 +31,15 @@ def submit_event(
     trigger: str,
     context: Mapping[str, Any] | None = None,
     *,
-    fires_at: datetime | None = None,
-    delay: Duration | None = None,
-    idempotency_key: str | None = None,
-    max_attempts: int = DEFAULT_ATTEMPTS,
-    expires_in: Duration | None = None,
-    by: Any = None,
     using: str | None = None,
+    **options: Unpack[EventOptions],
 ) -> int:
     """Write an event for one row, which a runner delivers; the key of its record.
 
     It is written in the row's database and in the caller's transaction: it exists if and only if
-    what else the transaction wrote does. The arguments are those of ``Submission``; ``using`` is
-    the alias of the database, by default the one that the routers write the row to.
+    what else the transaction wrote does. The arguments, and the options (``fires_at``, ``delay``,
+    ``idempotency_key``, ``max_attempts``, ``expires_in`` and ``by``), are those of ``Submission``;
+    ``using`` is the alias of the database, by default the one that the routers write the row to.
 
     With an ``idempotency_key`` that an event of the same model has already, nothing is written, and
     the key of that one's record is returned, also if both are submitted at the same moment.
@@ -51,23 +47,15 @@ def submit_event(
     Raises:
         NotAllowed: The graph declares no such event (``"unknown_event"``), or the user in ``by``
             may send it in no state (``"permission"``). Nothing is written.
-        TypeError: The target has no life, or the context cannot be stored as JSON.
+        TypeError: The target has no life, the context cannot be stored as JSON, or the user in
+            ``by`` is not one of ``AUTH_USER_MODEL``.
+        LookupError: The target is named by a label that no model has.
         ValueError: The context is larger than the setting ``MAX_EVENT_CONTEXT``, or an argument is
             out of its range.
     """
-    asked = Submission(
-        target,
-        trigger,
-        context,
-        fires_at=fires_at,
-        delay=delay,
-        idempotency_key=idempotency_key,
-        max_attempts=max_attempts,
-        expires_in=expires_in,
-        by=by,
-    )
+    asked = Submission(target, trigger, context, **options)
     one = checked(asked, using)
-    if idempotency_key is not None:
+    if asked.idempotency_key is not None:
         return _write([one], one.using)[0]
     event = _record(one, SameMoment())
     _insert(event, one.using)
@@ -78,9 +66,9 @@ def submit_event(
 def submit_events(submissions: Iterable[Submission], *, using: str | None = None) -> list[int]:
     """Write many events; the keys of their records, in the order of ``submissions``.
 
-    All are written or none, a few thousand in one statement. Events of one row are delivered in the
-    order in which they are given here. Raises what ``submit_event()`` raises, before anything is
-    written.
+    All are written or none, a few thousand in one statement; where the rows are in several
+    databases, that holds for each of them. Events of one row are delivered in the order in which
+    they are given here. Raises what ``submit_event()`` raises, before anything is written.
     """
     by_alias: dict[str, list[tuple[int, Checked]]] = {}
     for position, submission in enumerate(submissions):
@@ -99,9 +87,7 @@ def submit_for(rows: QuerySet[Any], submission: Submission) -> int:
     One statement reads the rows and writes the events where the primary key is a whole number;
     otherwise the keys are read first.
     """
-    written: Any = rows.all()
-    written._for_write = True
-    alias, owner = written.db, declaring_model(rows.model)
+    alias, owner = write_database(rows), declaring_model(rows.model)
     if submission.idempotency_key is not None:
         raise ValueError(
             "An idempotency key names one event, not those of many rows; leave it out."
@@ -112,7 +98,7 @@ def submit_for(rows: QuerySet[Any], submission: Submission) -> int:
     if _can_be_read_and_written_at_once(rows, owner):
         number = insert_for_rows(rows, key_name(rows.model), _values(one, SameMoment()))
     else:
-        keys = list(rows.values_list(key_name(rows.model), flat=True))
+        keys = dict.fromkeys(rows.values_list(key_name(rows.model), flat=True))
         each = [replace(one, columns={**columns, **of_row(owner, key)}) for key in keys]
         number = len(_write(each, alias))
     if number:
@@ -141,9 +127,7 @@ def _write(each: Sequence[Checked], alias: str) -> list[int]:
         else:
             for event in plain:
                 _insert(event, alias)
-        for some in portions(keyed, MOST_AT_ONCE):
-            events.bulk_create(some, ignore_conflicts=True)
-        first = _keys_of(events, keyed)
+        first = _write_once(events, keyed)
         _hint(each, alias)
     return [
         int(event.pk or first[event.model, event.idempotency_digest])  # type: ignore[index]
@@ -156,8 +140,24 @@ def _insert(event: Event, alias: str) -> None:
         models.Model.save(event, force_insert=True, using=alias)
 
 
+def _write_once(events: QuerySet[Event], keyed: list[Event]) -> dict[tuple[str, str], int]:
+    """Write those whose idempotency key is new; the primary keys of all, whoever wrote them."""
+    for some in portions(keyed, MOST_AT_ONCE):
+        events.bulk_create(some, ignore_conflicts=True)
+    first = _keys_of(events, keyed)
+    wanted = {(event.model, str(event.idempotency_digest)): event for event in reversed(keyed)}
+    if left := [event for name, event in wanted.items() if name not in first]:
+        # At REPEATABLE READ only a locking read sees what others have just committed.
+        first |= _keys_of(events.select_for_update(), left)
+    for name, event in wanted.items():
+        if name not in first:  # the other one was deleted meanwhile, or the database refuses both
+            _insert(event, events.db)
+            first[name] = int(event.pk)
+    return first
+
+
 def _keys_of(events: QuerySet[Event], keyed: list[Event]) -> dict[tuple[str, str], int]:
-    """The keys of the events that have these idempotency keys, whoever wrote them."""
+    """The keys of the events that have these idempotency keys, as far as they are seen."""
     found: dict[tuple[str, str], int] = {}
     digests: dict[str, list[str]] = {}
     for event in keyed:
@@ -215,27 +215,11 @@ async def asubmit_event(
     trigger: str,
     context: Mapping[str, Any] | None = None,
     *,
-    fires_at: datetime | None = None,
-    delay: Duration | None = None,
-    idempotency_key: str | None = None,
-    max_attempts: int = DEFAULT_ATTEMPTS,
-    expires_in: Duration | None = None,
-    by: Any = None,
     using: str | None = None,
+    **options: Unpack[EventOptions],
 ) -> int:
     """``submit_event()`` for async code."""
-    return await sync_to_async(submit_event)(
-        target,
-        trigger,
-        context,
-        fires_at=fires_at,
-        delay=delay,
-        idempotency_key=idempotency_key,
-        max_attempts=max_attempts,
-        expires_in=expires_in,
-        by=by,
-        using=using,
-    )
+    return await sync_to_async(submit_event)(target, trigger, context, using=using, **options)
 
 
 async def asubmit_events(

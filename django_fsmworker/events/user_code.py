@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from django.db import Error, connections
 from django.db.transaction import TransactionManagementError
 
+from django_fsmworker.store.session_watch import changes_transaction
+
 Result = TypeVar("Result")
 
 Surrounding = Callable[[Any, Any, Callable[[Any, Any], Any]], Any]
@@ -31,11 +33,13 @@ class UserCode:
         self._opening = False
         self._engine_error: BaseException | None = None
         self.sent = False
+        self.changed = False
 
     def call(self, function: Callable[[], Result]) -> Result:
         """The result of ``function``; if it raises an exception, nothing that it did is left.
 
-        Afterwards ``sent`` tells whether it has sent a statement.
+        Afterwards ``sent`` tells whether it has sent a statement, and ``changed`` whether one of
+        all calls has set something that others would find in the transaction, or the session.
         """
         connection = self._connection
         callbacks = len(connection.run_on_commit)
@@ -56,6 +60,8 @@ class UserCode:
     def _execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         if not (self.sent or self._opening):
             self._open()
+        if not (self.changed or self._opening):
+            self.changed = changes_transaction(self._connection, sql)
         return execute(sql, params, many, context)
 
     def _open(self) -> None:

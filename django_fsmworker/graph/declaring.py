@@ -103,17 +103,25 @@ class StateDeclaration:
         self.backoff = backoff
         self.atomic = bool(atomic)
         self.batch = batch
-        self.select_related = () if isinstance(select_related, str) else tuple(select_related)
-        if isinstance(select_related, str):
-            self._refuse(
-                f"select_related={select_related!r} is a str; give a list, such as "
-                f"[{select_related!r}]."
-            )
+        self.select_related = self._relations(select_related)
         self.limits = Limits.declared(limits, self._refuse)
         if externally_progressed and manual is False:
             self._refuse(
                 "externally_progressed=True and manual=False contradict each other; give only one."
             )
+
+    def _relations(self, given: Any) -> tuple[str, ...]:
+        if isinstance(given, str):
+            self._refuse(f"select_related={given!r} is a str; give a list, such as [{given!r}].")
+            return ()
+        names = tuple(given) if isinstance(given, Iterable) else (given,)
+        if all(isinstance(name, str) for name in names):
+            return names
+        self._refuse(
+            f"select_related={given!r} is no list of names of foreign keys; give one, such as "
+            f"['buyer']."
+        )
+        return ()
 
     # Declaring edges.
 

@@ -47,10 +47,12 @@ UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def span(time: float | timedelta) -> str:
-    """A length of time in its two largest units: ``3 h 20 min``, ``42 s``, ``0.4 s``."""
+    """A length of time in its two largest units: ``3 h 20 min``, ``42 s``, ``0.4 s``, ``7 ms``."""
     seconds = abs(time.total_seconds() if isinstance(time, timedelta) else time)
+    if seconds < 0.1:
+        return f"{milliseconds} ms" if (milliseconds := round(seconds * 1000)) else "0 s"
     if seconds < 1:
-        return f"{seconds:.1g} s" if seconds >= 0.05 else "0 s"
+        return f"{seconds:.1g} s"
     parts: list[str] = []
     left = round(seconds)
     for size, unit in UNITS:

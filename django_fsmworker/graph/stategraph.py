@@ -8,6 +8,7 @@ from django_fsmworker.exceptions import GraphError, UnknownState
 from django_fsmworker.graph.building import build
 from django_fsmworker.graph.durations import Duration
 from django_fsmworker.graph.events import ORDERS, UNHANDLED, EventOrder, Unhandled
+from django_fsmworker.graph.state_set import StateSet
 from django_fsmworker.graph.states import Lifetime, State
 from django_fsmworker.graph.validation import validate
 
@@ -149,10 +150,11 @@ def _group_states(graph: type[StateGraph]) -> None:
     states = graph.states.values()
     graph.choices = [(state.name, state.label) for state in states]
     graph.initial_state = next(state for state in states if state.initial)
-    graph.terminal_states = frozenset(state for state in states if state.terminal)
-    graph.automatic_states = frozenset(state for state in states if state.automatic)
-    graph.manual_states = frozenset(states) - graph.terminal_states - graph.automatic_states
-    graph.swept_states = frozenset(state for state in states if state.swept)
-    graph.deletion_states = frozenset(state for state in states if state.delete_after is not None)
+    graph.terminal_states = StateSet(state for state in states if state.terminal)
+    graph.automatic_states = StateSet(state for state in states if state.automatic)
+    moved_on = graph.terminal_states | graph.automatic_states
+    graph.manual_states = StateSet(state for state in states if state not in moved_on)
+    graph.swept_states = StateSet(state for state in states if state.swept)
+    graph.deletion_states = StateSet(state for state in states if state.delete_after is not None)
     graph.triggers = frozenset(trigger for state in states for trigger in state.events)
-    graph.timeout_states = frozenset(state for state in states if state.timeout_state)
+    graph.timeout_states = StateSet(state for state in states if state.timeout_state)

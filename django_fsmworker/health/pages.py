@@ -17,13 +17,8 @@ from django_fsmworker.runner.status import RunnerStatus
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 
 
-def pages_of(runner: StatorRunner) -> dict[str, Page]:
-    """The pages of a process that is a runner, by their addresses."""
-    return pages_of_all([runner])
-
-
 def pages_of_all(runners: Sequence[StatorRunner]) -> dict[str, Page]:
-    """The pages of a process with several runners: each has to be alive, and ready."""
+    """The pages of a process, by address; each of its runners has to be alive, and ready."""
     longest = runners[0].settings.watchdog_interval
     return {
         LIVE: _page(lambda: [s for each in runners for s in not_alive(each.status(), longest)]),

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
 from django_fsmworker.logs import shown
+
+NOTHING = "-"
+GAP = "  "
+# What a table of rich has beside the text of each column.
+BORDERS = 3
 
 
 class Output:
@@ -38,25 +45,40 @@ class Output:
             self.stream.write(f"{text}\n")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a table for people: by rich, if that is installed and this is a terminal."""
+        """Write a table for people: by rich, if that is installed and this is a terminal.
+
+        On a terminal that is too narrow for it each row is a sentence with the names of columns.
+        """
         if self.as_json:
             return
         texts = [[str(shown(_cell(value))) for value in row] for row in rows]
-        if self.stream.isatty() and _draw_richly(self.stream, columns, texts):
-            return
-        for row in _aligned([list(columns), *texts]):
-            self.stream.write(f"{row}\n")
+        room = shutil.get_terminal_size().columns if self.stream.isatty() else None
+        widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+        if room is not None and sum(widths) + BORDERS * len(widths) < room:
+            if _draw_richly(self.stream, columns, texts):
+                return
+        lines: Iterable[str] = _aligned([columns, *texts], widths)
+        if room is not None and sum(widths) + len(GAP) * (len(widths) - 1) > room:
+            lines = _wrapped(columns, texts, room)
+        for line in lines:
+            self.stream.write(f"{line}\n")
 
 
 def _cell(value: Any) -> Any:
-    return "-" if value is None else value
+    return NOTHING if value is None else value
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _aligned(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterable[str]:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        yield GAP.join(cells).rstrip()
+
+
+def _wrapped(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Iterable[str]:
+    for row in rows:
+        cells = zip(columns, row, strict=True)
+        text = ", ".join(f"{column} {cell}" for column, cell in cells if cell != NOTHING)
+        yield from textwrap.wrap(text, room, subsequent_indent=GAP, break_on_hyphens=False)
 
 
 def _draw_richly(stream: Any, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

@@ -520,7 +520,7 @@ class Migration(migrations.Migration):
                 ("key", models.CharField(blank=True, max_length=255, verbose_name="key")),
                 ("digest", models.CharField(blank=True, editable=False, max_length=64)),
                 ("slot", models.PositiveSmallIntegerField(verbose_name="slot")),
-                ("token", models.BigIntegerField(db_index=True, null=True, verbose_name="token")),
+                ("token", models.BigIntegerField(null=True, verbose_name="token")),
                 ("lease", models.DateTimeField(verbose_name="lease")),
             ],
             options={

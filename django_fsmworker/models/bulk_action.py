@@ -114,5 +114,5 @@ def is_bulk_action(model: Any) -> bool:
 
 
 def offered_bulk_actions(target: Any) -> list[Any]:
-    """That model, in a list, if anything offers bulk actions for ``target``."""
+    """The model of bulk actions for ``target``, in a list; an empty one if nothing offers any."""
     return [bulk_actions_of(target)] if declaring_model(target) in _offered else []

@@ -13,8 +13,17 @@ from django_fsmworker.models.keys import declaring_model, key_of
 
 
 def user_in(by: Any) -> Any:
-    """The user among what ``by=`` may be; None for the program itself and the name of one."""
-    return None if isinstance(by, str) else by
+    """The user among what ``by=`` may be; None for the program itself and the name of one.
+
+    Raises ``TypeError`` for anything else, such as the key of a user: no permission would be asked.
+    """
+    if by is None or isinstance(by, str):
+        return None
+    if not (hasattr(by, "has_perm") or hasattr(by, "is_authenticated")):
+        raise TypeError(
+            f"by={by!r} is neither a user nor the name of a program; give one, or None."
+        )
+    return by
 
 
 def choose(row: Any, event: EventInfo, user: Any = None) -> EventTransition | Refusal:

@@ -26,9 +26,9 @@ def companion(records: type[Records]) -> type[Records]:
 
 @cache
 def companion_of(records: Any, target: Any) -> Any:
-    """Those of ``records``, a model with a column ``model``, that go with the rows of ``target``.
+    """The records that go with rows of ``target``, as a model; ``records`` has a column ``model``.
 
-    It is a proxy that no registry of Django's knows.
+    The model is a proxy that no registry of Django's knows.
     """
     owner = declaring_model(target)
     if owner is not target:

@@ -1,4 +1,4 @@
-"""The installed models that declare a state graph."""
+"""The installed models that declare a state graph, and in which databases their rows are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import router
+from django.db.models import Model, QuerySet
 
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.models.fields import StateField, has_life
@@ -28,9 +29,25 @@ def is_kept_in(model: Any, database: str) -> bool:
     return router.db_for_write(model) == database or router.allow_migrate_model(database, model)
 
 
-def refuse_children(models: Iterable[Any]) -> None:
-    """Raise ``ConfigurationError`` for a multi-table child whose parent declares the state."""
+def write_database(rows: QuerySet[Any]) -> str:
+    """The alias of the database to which ``rows`` are written: the one they name, or routers do."""
+    written: Any = rows.all()
+    written._for_write = True
+    return str(written.db)
+
+
+def refuse_not_run(models: Iterable[Any]) -> None:
+    """Raise ``ConfigurationError`` for what has no rows to run.
+
+    That is whatever is no model with a life, and a multi-table child whose parent has the state.
+    """
     for model in models:
+        is_model = isinstance(model, type) and has_life(model) and issubclass(model, Model)
+        if not is_model or model._meta.abstract:
+            raise ConfigurationError(
+                f"{model!r} is not a model with a state graph; give the class of a StatorModel "
+                f"that declares state = StateField(…)."
+            )
         owner = declaring_model(model)
         if model._meta.concrete_model is not owner:
             raise ConfigurationError(

@@ -98,6 +98,9 @@ class Engine(Protocol):
     def run_bulk(self, action: Any) -> Any:
         """Do a bulk action to some of its rows; the answer of its check."""
 
+    def has_events(self, model: Any, using: str) -> bool:
+        """Whether there are events for rows of ``model`` that have not come to an end."""
+
     def wake_events(self, model: Any, keys: Iterable[Any], using: str) -> None:
         """Make the events due that wait for these rows of ``model``."""
 

@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce, Least
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.fields import LIFE_ENDS, has_life_ends, present_columns
-from django_fsmworker.models.functions import AppendToHistory, DatabaseNow
+from django_fsmworker.models.functions import AppendToHistory, DatabaseNow, leased
 
 Term = TypeVar("Term")
 
@@ -137,7 +137,7 @@ def revoked(token: Any) -> Any:
 
 
 def revoked_sql(column: str) -> str:
-    """The same of a column, in the SQL of every database."""
+    """The revoked form of the token in ``column``, in the SQL of every database."""
     return f"-1 - {column}"
 
 
@@ -163,8 +163,7 @@ def claim_after_move(own: int | None) -> Case:
 
 
 def _held(own: int | None) -> Q:
-    held = Q(state_lease__gt=DatabaseNow())
-    return held if own is None else held & ~Q(state_claim=own)
+    return leased() if own is None else leased() & ~Q(state_claim=own)
 
 
 def claimed_by_hand(rows: list[Any]) -> list[Any]:

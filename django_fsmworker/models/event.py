@@ -16,13 +16,15 @@ from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.graph.backoff import exponential
 from django_fsmworker.models.companions import companion, companion_of
 from django_fsmworker.models.engine import engine
-from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
 from django_fsmworker.models.fields import StateField
 from django_fsmworker.models.keys import LONGEST_KEY, declaring_model, row_digest, row_key
 from django_fsmworker.models.stator_model import StatorModel
 from django_fsmworker.traces import LONGEST
 
 MOST_TOGETHER = 100
+
+# How often an event is tried, unless its submitter says otherwise.
+DEFAULT_ATTEMPTS = 5
 
 
 def _kept() -> timedelta:

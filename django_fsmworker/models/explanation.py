@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django_fsmworker.logs import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -74,9 +76,9 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.model} {self.pk} is in the state {self.state}."]
+        lines = [f"{self.model} {shown(self.pk)} is in the state {self.state}."]
         for reason in self.reasons:
-            lines.append(f"- {reason.sentence}")
+            lines.append(f"- {shown(reason.sentence)}")  # a reason or a message may be in it
             if reason.remedy:
                 lines.append(f"  {reason.remedy}")
         return "\n".join(lines)

@@ -235,6 +235,11 @@ class StateField(_WorkedOut, CharField):
             return value
         return super().get_prep_value(str(value) if isinstance(value, State) else value)
 
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        """Refuse a name that the graph does not declare: in ``update()``, by whichever manager."""
+        fresh = self.fresh(None, value) if isinstance(value, State | str) else value
+        return super().get_db_prep_save(fresh, connection)
+
     def afresh(self, instance: Any) -> Any:
         return instance.__dict__[self.attname]
 
@@ -244,7 +249,9 @@ class StateField(_WorkedOut, CharField):
         return self.graph.get(value).name
 
 
-def _refuse_options(graph: type[StateGraph], options: dict[str, Any]) -> None:
+def _refuse_options(graph: Any, options: dict[str, Any]) -> None:
+    if not (isinstance(graph, type) and issubclass(graph, StateGraph)):
+        raise TypeError(f"StateField takes a StateGraph, the class itself, not {graph!r}.")
     for name in ("default", "db_default", "choices"):
         if name in options:
             raise TypeError(
@@ -389,9 +396,8 @@ def life_ends(row: Any) -> datetime | None:
 class StateTraceField(_WorkedOut, CharField):
     """The trace that created the row, or moved it last, if it is declared as ``state_trace``.
 
-    It is a ``traceparent`` of the W3C's Trace Context, empty where no span was active. Code and
-    events that move the row replace it; the moves of runners leave it, so that each of their
-    attempts is linked to the trace that set it off.
+    It is a ``traceparent`` of the W3C's Trace Context, empty where no span was active. Whatever
+    moves the row replaces it; only a runner without spans leaves it. Each attempt is linked to it.
     """
 
     plain = models.CharField
@@ -415,10 +421,15 @@ def is_parked_by_hand(row: Any) -> bool:
     return failures < 0
 
 
+def in_a_row(failures: int) -> int:
+    """The number of failures in a row, by what a row counts, also where it is parked by hand."""
+    number: int = failures if failures >= 0 else parked_count(failures)
+    return number
+
+
 def failures_of(row: Any) -> int:
     """The number of the row's failures in a row, also of one that is parked by hand."""
-    failures: int = row.state_failures
-    return parked_count(failures) if failures < 0 else failures
+    return in_a_row(row.state_failures)
 
 
 ENGINE_COLUMNS = (

@@ -72,6 +72,11 @@ class SameMoment(DatabaseNow):
         return self._term[0]
 
 
+def leased() -> Q:
+    """The condition of rows that a lease holds."""
+    return Q(state_lease__gt=DatabaseNow())
+
+
 def unleased() -> Q:
     """The condition of rows that no lease holds."""
     return Q(state_lease__isnull=True) | Q(state_lease__lte=DatabaseNow())

@@ -129,8 +129,8 @@ def own_column(meta: Any, name: str) -> Any:
     return next((each for each in fields if name in (each.name, each.attname)), None)
 
 
-def key_attribute(model: Any, name: str) -> str:
-    """The attribute of the column called ``name``, by which states of ``model`` are limited."""
+def limit_attribute(model: Any, name: str) -> str:
+    """The attribute of the column ``name``, by which states of ``model`` are limited."""
     attribute: str = own_column(model._meta, name).attname
     return attribute
 

@@ -53,7 +53,7 @@ def key_of(row: Model) -> Any:
 
 @cache
 def key_attribute(model: Hashable) -> str:
-    """The attribute of an instance that has it; not ``pk``, which asks for the key each time."""
+    """The attribute that has an instance's key; not ``pk``, which asks for the key each time."""
     owner = declaring_model(model)  # type: ignore[arg-type]
     return "pk" if is_composite(owner) else str(owner._meta.pk.attname)
 
@@ -101,13 +101,8 @@ def records_of(model: type[Model], keys: Iterable[Any]) -> dict[str, Any]:
     return {"model": label, "digest__in": [row_digest(row_key(key)) for key in keys]}
 
 
-def recorded_as(row: Model) -> dict[str, str]:
-    """How records name the row: the model that declares its state, and its key."""
-    return {"model": declaring_model(type(row))._meta.label, "row": row_key(key_of(row))}
-
-
 def present_rows(model: type[Model], names: list[str], using: str) -> set[str]:
-    """Those of ``names``, keys as records have them, of which ``model`` has, or may have, a row."""
+    """The part of ``names``, keys as records have them, for which there is, or may be, a row."""
     rows: QuerySet[Any] = QuerySet(model, using=using)
     present, keys = set(), []
     for name in names:
@@ -129,8 +124,22 @@ def key_from(model: type[Model], name: str) -> Any:
     """The key that a record's name tells of."""
     if not is_composite(model):
         return model._meta.pk.to_python(name)
-    fields: Any = model._meta.pk_fields
-    return tuple(each.to_python(part) for each, part in zip(fields, json.loads(name), strict=True))
+    parts = zip(key_fields(model), json.loads(name), strict=True)
+    return tuple(each.to_python(part) for each, part in parts)
+
+
+def keys_from(model: type[Model], names: Iterable[str]) -> Iterator[Any]:
+    """The keys that names tell of; not those that are none, as the type of the key has changed."""
+    for name in names:
+        try:
+            yield key_from(model, name)
+        except (ValueError, ValidationError):
+            continue
+
+
+def key_fields(model: type[Model]) -> list[Any]:
+    """The columns of the primary key."""
+    return list(model._meta.pk_fields)
 
 
 def _present_beginning(rows: QuerySet[Any], name: str) -> set[str]:

@@ -72,7 +72,7 @@ class Pause(models.Model):
         verbose_name_plural = _("pauses")
 
     def __str__(self) -> str:
-        return ".".join(filter(None, [self.model or "*", self.state, self.key]))
+        return ".".join(filter(None, [self.model or "Everything", self.state, self.key]))
 
 
 class Permit(models.Model):
@@ -86,7 +86,7 @@ class Permit(models.Model):
     key = models.CharField(_("key"), max_length=255, blank=True)
     digest = models.CharField(max_length=64, blank=True, editable=False)
     slot = models.PositiveSmallIntegerField(_("slot"))
-    token = models.BigIntegerField(_("token"), null=True, db_index=True)
+    token = models.BigIntegerField(_("token"), null=True)
     lease = models.DateTimeField(_("lease"))
 
     class Meta:

@@ -49,7 +49,7 @@ class Move:
         using = router.db_for_write(type(instance), instance=instance)
         self.change = StateChange(instance, using, "move", by, reason, keep_failures=keep_failures)
         self.change.refuse_unsaved("state_move()")
-        self.columns, self.childs_columns = self._parted(columns or {})
+        self.columns, self.other_columns = self._parted(columns or {})
         self.only_unleased = running != "revoke"
         self.expected = self.change.loaded_state
         self.patience = Patience(using, wait if running == "wait" else 0.0)
@@ -75,16 +75,16 @@ class Move:
     def _look(self) -> tuple[str, bool]:
         """The state that the row is in, and whether no runner holds it."""
         free = ExpressionWrapper(unleased(), output_field=BooleanField())
-        row = self.change.row.annotate(_is_free=free)
-        found: tuple[str, bool] = row.values_list("state", "_is_free").get()
+        row = self.change.row.annotate(fsm_is_free_=free)
+        found: tuple[str, bool] = row.values_list("state", "fsm_is_free_").get()
         return found
 
     def _enter(self, source: str, *, unfailing: bool | None = None) -> bool:
         """Write the move, if the row is in ``source`` and free; whether it was."""
-        change, childs = self.change, self.childs_columns
+        change, others = self.change, self.other_columns
         if unfailing is None:
             unfailing = change.seems_unfailing
-        if not childs:
+        if not others:
             return change.enter(
                 self.target,
                 source,
@@ -98,7 +98,7 @@ class Move:
             ):
                 return False
             own: QuerySet[Any] = QuerySet(type(change.instance), using=change.using)
-            own.filter(pk=change.instance.pk).update(**childs)
+            own.filter(pk=change.instance.pk).update(**others)
             return True
 
     def _wait(self, source: str) -> float:
@@ -115,12 +115,10 @@ class Move:
     def _finish(self) -> None:
         change = self.change
         change.finish()
-        if self.childs_columns:
+        if self.other_columns:
             with loading(change.instance):
-                change.instance.refresh_from_db(
-                    using=change.using, fields=list(self.childs_columns)
-                )
-        unsaved.saved(change.instance, [*self.columns, *self.childs_columns])
+                change.instance.refresh_from_db(using=change.using, fields=list(self.other_columns))
+        unsaved.saved(change.instance, [*self.columns, *self.other_columns])
         source = change.moved[0][1]
         logger.debug(
             "%s moved from %s to %s%s%s.",
@@ -159,17 +157,14 @@ class Move:
         )
 
     def _parted(self, columns: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The columns in the table that has the state, and those in the table of a child."""
+        """The columns in the table that has the state, and those in a child's or a parent's."""
         model = type(self.change.instance)
         own: dict[str, Any] = {}
-        childs: dict[str, Any] = {}
+        others: dict[str, Any] = {}
         for name, value in columns.items():
-            attname = _settable(model, name)
-            shared = any(
-                each.attname == attname for each in self.change.model._meta.concrete_fields
-            )
-            (own if shared else childs)[attname] = value
-        return own, childs
+            field = _settable(model, name)
+            (own if field.model is self.change.model else others)[field.attname] = value
+        return own, others
 
 
 def _states(graph: Any, given: State | str | Iterable[State | str]) -> list[State]:
@@ -177,8 +172,8 @@ def _states(graph: Any, given: State | str | Iterable[State | str]) -> list[Stat
     return [graph.get(each) for each in names]
 
 
-def _settable(model: Any, name: str) -> str:
-    """The attribute of the column ``name``; ``ValueError`` if a move cannot set it."""
+def _settable(model: Any, name: str) -> Any:
+    """The field of the column ``name``; ``ValueError`` if a move cannot set it."""
     try:
         field = model._meta.get_field(name)
     except FieldDoesNotExist:
@@ -190,5 +185,4 @@ def _settable(model: Any, name: str) -> str:
             f"state_move() cannot set {name}: it is the row's key or a column of the engine. "
             f"Leave it out of set."
         )
-    attname: str = field.attname
-    return attname
+    return field

@@ -79,15 +79,15 @@ def _fresh(instance: Any) -> Any:
 
 
 def _true(row: Any, edges: list[EventTransition], by: Any) -> list[EventTransition]:
-    """Those of ``edges`` whose condition is true; all of the database in one query."""
+    """The part of ``edges`` whose condition is true; the database is asked once for all."""
     asked = [edge for edge in edges if is_condition(edge.when)]
     answers: dict[str, bool] = {}
     if asked:
-        exist = {f"_{n}": Exists(matching(row, edge.when)) for n, edge in enumerate(asked)}
+        exist = {f"fsm_{n}_": Exists(matching(row, edge.when)) for n, edge in enumerate(asked)}
         rows: QuerySet[Any] = QuerySet(type(row), using=row._state.db)
         found = rows.filter(pk=row.pk).annotate(**exist).values(*exist).first()
         answers = found or {}
-    true = [edge for n, edge in enumerate(asked) if answers.get(f"_{n}")]
+    true = [edge for n, edge in enumerate(asked) if answers.get(f"fsm_{n}_")]
     now = clock.now()
     for edge in edges:
         if edge not in asked:

@@ -35,13 +35,16 @@ class OperatedModel(LoggedModel):
         """
         return operate_on(Retry(type(self), by, reason), self)
 
+    state_retry.alters_data = True  # type: ignore[attr-defined]
+
     def state_park(self, reason: str, *, by: Any = None) -> bool:
         """Keep the row from being run, and from timing out, until it is unparked or moved.
 
         A check that runs on it is ended. Who parked it, when and why is in ``failure``. A row that
         is parked already is parked for the new reason. Raises ``NotAllowed`` (``"source_state"``)
         in a state in which a runner has nothing to do: a terminal one, or a manual one without a
-        timeout. Rows are deleted after ``delete_after`` all the same.
+        timeout; and ``ValueError`` if ``reason`` is empty. Rows are deleted after ``delete_after``
+        all the same.
         """
         return operate_on(Park(type(self), by, reason), self)
 
@@ -52,6 +55,8 @@ class OperatedModel(LoggedModel):
         where it is has all its attempts again.
         """
         return operate_on(Unpark(type(self), by, reason), self)
+
+    state_unpark.alters_data = True  # type: ignore[attr-defined]
 
     def state_cancel(
         self, *, retry_in: Duration | None = None, by: Any = None, reason: str = ""
@@ -64,6 +69,8 @@ class OperatedModel(LoggedModel):
         from being run, park it.
         """
         return operate_on(Cancel(type(self), by, reason, retry_in), self)
+
+    state_cancel.alters_data = True  # type: ignore[attr-defined]
 
     def state_explain(self) -> Explanation:
         """Why the row does not move, as it is in the database now: the reasons, with their evidence

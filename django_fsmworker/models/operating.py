@@ -16,13 +16,16 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import connections, router, transaction
-from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
+from django.db import router, transaction
+from django.db.models import Case, CharField, DateTimeField, F, Q, QuerySet, Value, When
 from django.db.models.functions import Least
+from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import clock
+from django_fsmworker.exceptions import NotAllowed
 from django_fsmworker.graph.durations import Duration, as_seconds
 from django_fsmworker.logs import logger_for
+from django_fsmworker.models.discovery import write_database
 from django_fsmworker.models.entering import (
     claim_after_move,
     lease_after_move,
@@ -31,7 +34,7 @@ from django_fsmworker.models.entering import (
     within_life,
 )
 from django_fsmworker.models.fields import parked_count
-from django_fsmworker.models.functions import DatabaseNow, unleased
+from django_fsmworker.models.functions import DatabaseNow, leased, unleased
 from django_fsmworker.models.hints import hint_due, hint_entered, hint_revoked
 from django_fsmworker.models.keys import (
     declaring_model,
@@ -43,13 +46,10 @@ from django_fsmworker.models.keys import (
     with_keys,
 )
 from django_fsmworker.models.locking import lockable, locked, patiently
-from django_fsmworker.models.records import FailureRecord
+from django_fsmworker.models.records import FAILED, FailureRecord, upsert_failures
 from django_fsmworker.models.refusals import not_allowed
-from django_fsmworker.models.transition import (
-    StateChange,
-    resolve_failures,
-    unresolved,
-)
+from django_fsmworker.models.resolving import resolve_failures, unresolved
+from django_fsmworker.models.transition import StateChange
 
 logger = logger_for(__name__)
 
@@ -59,12 +59,35 @@ BATCH = 1000
 PARKED_BY_HAND = "django_fsmworker.exceptions.Parked"
 LONGEST_NAME = 200
 
+WHY_NOT = {
+    "running": _("A runner holds it."),
+    "due": _("It is due already."),
+    "state": _("Its state does not allow it."),
+    "not_parked": _("It is not parked."),
+    "idle": _("No check runs on it."),
+}
+"""Why something is not done to a row, by the code that ``why_not()`` answers with."""
+
+
+def why_not(eligible: Q, reasons: Sequence[tuple[Q, str]], otherwise: str) -> Case:
+    """An expression with the code of why rows are left out; empty for those that are eligible.
+
+    It is that of the first of ``reasons`` that is true of a row, or else ``otherwise``.
+    """
+    return Case(
+        When(eligible, then=Value("")),
+        *(When(condition, then=Value(code)) for condition, code in reasons),
+        default=Value(otherwise),
+        output_field=CharField(),
+    )
+
 
 class Operation(ABC):
     """One thing that is done to rows; ``by`` and ``reason`` are for the record and the log."""
 
     verb: str
     done: str
+    otherwise = "state"
     ends_checks = False
 
     def __init__(self, model: Any, by: Any = None, reason: str = "") -> None:
@@ -75,6 +98,10 @@ class Operation(ABC):
     @abstractmethod
     def eligible(self) -> Q:
         """The condition of the rows of which something is written."""
+
+    def reasons(self) -> tuple[list[tuple[Q, str]], str]:
+        """Why other rows are left out, as ``why_not()`` takes it."""
+        return [], self.otherwise
 
     @abstractmethod
     def columns(self, own: int | None) -> dict[str, Any]:
@@ -90,6 +117,10 @@ class Operation(ABC):
 
     def refuse(self, name: str, state: str) -> None:
         """Raise ``NotAllowed`` if nothing like it can be done to a row in ``state``."""
+        return
+
+    def refuse_words(self) -> None:
+        """Raise ``ValueError`` if what was said about it is not enough for the record."""
         return
 
     @property
@@ -129,6 +160,10 @@ class Retry(Operation):
         tried = Q(state__in=self.checked) | Q(state__in=known) & ~Q(state_failures=0)
         return unleased() & waits & tried
 
+    def reasons(self) -> tuple[list[tuple[Q, str]], str]:
+        due = Q(state__in=self.checked, state_next__lte=DatabaseNow())
+        return [(leased(), "running"), (due, "due")], self.otherwise
+
     def columns(self, own: int | None) -> dict[str, Any]:
         return {"state_next": DatabaseNow(), "state_failures": 0}
 
@@ -141,7 +176,7 @@ class Retry(Operation):
     def refuse(self, name: str, state: str) -> None:
         declared = self.model.state_graph.states.get(state)
         if declared is None or not declared.automatic:
-            why = "the graph does not declare it" if declared is None else _why_idle(declared)
+            why = _why_idle(declared)
             raise not_allowed(
                 f"{name} cannot be retried in the state {state}: {why}. Move it instead.",
                 "source_state",
@@ -191,22 +226,20 @@ class Park(Operation):
             for row, state in sorted(rows.items())
             if row not in failing
         ]
-        # An upsert: there may be the record of a failure that is resolved, which begins anew.
-        targets = connections[using].features.supports_update_conflicts_with_target
-        FailureRecord.objects.using(using).bulk_create(
-            new,
-            update_conflicts=True,
-            unique_fields=["model", "digest"] if targets else None,
-            update_fields=_BEGUN_ANEW,
-        )
+        # There may be the record of a failure that is resolved, which begins anew.
+        upsert_failures(new, [*FAILED, *parked], using)
 
     def tell(self, using: str) -> None:
         hint_revoked(self.model, using)
 
+    def refuse_words(self) -> None:
+        if not str(self.reason or "").strip():
+            raise ValueError("Rows are parked for a reason, which is put on record: say why.")
+
     def refuse(self, name: str, state: str) -> None:
         declared = self.model.state_graph.states.get(state)
         if declared is None or not _may_be_parked(declared):
-            why = "the graph does not declare it" if declared is None else _why_idle(declared)
+            why = _why_idle(declared)
             raise not_allowed(
                 f"{name} cannot be parked in the state {state}: {why}.", "source_state"
             )
@@ -216,6 +249,7 @@ class Unpark(Operation):
     """Parked rows are due again: those parked by hand with the failures that they had."""
 
     verb, done = "unpark", "unparked"
+    otherwise = "not_parked"
 
     def eligible(self) -> Q:
         known = [state.name for state in self.states if not state.terminal]
@@ -251,6 +285,7 @@ class Cancel(Operation):
     """What runs on rows is ended, without a failure; they are due again after a while."""
 
     verb, done = "cancel", "cancelled"
+    otherwise = "idle"
     ends_checks = True
 
     def __init__(
@@ -260,7 +295,7 @@ class Cancel(Operation):
         self.retry_in = None if retry_in is None else as_seconds(retry_in, "retry_in")
 
     def eligible(self) -> Q:
-        return Q(state_lease__gt=DatabaseNow(), state_claim__gte=0)
+        return leased() & Q(state_claim__gte=0)
 
     def columns(self, own: int | None) -> dict[str, Any]:
         # The holder releases the row as it finds it, so this is when it is due afterwards.
@@ -287,14 +322,13 @@ class Cancel(Operation):
 
 
 def operate(operation: Operation, rows: QuerySet[Any]) -> int:
-    """Do it to ``rows``, a batch a transaction; returns to how many.
+    """Carry out ``operation`` on ``rows``, a batch a transaction; the number of rows written.
 
     Rows to which it does not apply are left out. A queryset without a database means the one that
     its model is written to.
     """
-    written: Any = rows.all()
-    written._for_write = True
-    rows = rows.using(written.db)
+    operation.refuse_words()
+    rows = rows.using(write_database(rows))
     number = 0
     for some in batches(rows):
         number += len(patiently(rows.db, partial(operate_together, operation, some, None)))
@@ -305,16 +339,32 @@ def operate(operation: Operation, rows: QuerySet[Any]) -> int:
 
 
 def number_of(operation: Operation, rows: QuerySet[Any]) -> int:
-    """To how many of ``rows`` it would be done now."""
+    """On how many of ``rows`` ``operation`` would be carried out now."""
     return sum(some.filter(operation.eligible()).count() for some in batches(rows))
 
 
-def operate_on(operation: Operation, instance: Any) -> bool:
-    """Do it to the row of ``instance``, which then shows the row as it is; whether it was done.
+def left_as_they_are(operation: Operation, rows: QuerySet[Any]) -> dict[Any, str]:
+    """Why some of ``rows``, which are few, would be left as they are now: sentences by key."""
+    why = {}
+    asked = rows.annotate(fsm_why_=why_not(operation.eligible(), *operation.reasons()))
+    found = asked.values_list(key_name(rows.model), "state", "fsm_why_")
+    for key, state, code in sorted(each for each in found if each[-1]):
+        name = f"{operation.model._meta.label} {row_key(key)}"
+        try:
+            operation.refuse(name, state)
+            why[key] = f"{name} is left as it is. {WHY_NOT[code]}"
+        except NotAllowed as error:
+            why[key] = str(error)
+    return why
 
-    Raises ``NotAllowed`` if it cannot be done in the row's state, and the model's ``DoesNotExist``
-    if the row is gone.
+
+def operate_on(operation: Operation, instance: Any) -> bool:
+    """Carry out ``operation`` on the row of ``instance``, which then shows the row as it is.
+
+    Returns whether anything was written. Raises ``NotAllowed`` if it cannot be done in the row's
+    state, and the model's ``DoesNotExist`` if the row is gone.
     """
+    operation.refuse_words()
     using = router.db_for_write(type(instance), instance=instance)
     change = StateChange(instance, using)
     change.refuse_unsaved(f"state_{operation.verb}()")
@@ -383,6 +433,8 @@ def _may_be_parked(state: Any) -> bool:
 
 
 def _why_idle(state: Any) -> str:
+    if state is None:
+        return "the graph does not declare it"
     return "it is terminal" if state.terminal else "it is manual, so nothing is run in it"
 
 
@@ -401,20 +453,3 @@ def _log(operation: Operation, subject: str, pk: Any) -> None:
         extra={"action": "operated", "model": operation.model._meta.label, "pk": pk}
         | {"verb": operation.verb},
     )
-
-
-_BEGUN_ANEW = [
-    "state",
-    "error",
-    "message",
-    "traceback",
-    "count",
-    "deaths",
-    "first_seen",
-    "last_seen",
-    "resolved",
-    "worker",
-    "parked",
-    "parked_by",
-    "parked_reason",
-]

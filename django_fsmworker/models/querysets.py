@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from asgiref.sync import sync_to_async
 from django.db import models
@@ -14,9 +13,9 @@ from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import Duration
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.entering import due_at_life_end
-from django_fsmworker.models.evented_model import DEFAULT_ATTEMPTS
+from django_fsmworker.models.evented_model import ManyEventsOptions
 from django_fsmworker.models.fields import ENGINE_COLUMNS, LIFE_ENDS
-from django_fsmworker.models.functions import DatabaseNow, unleased
+from django_fsmworker.models.functions import DatabaseNow, leased, unleased
 from django_fsmworker.models.hints import hint_rows
 from django_fsmworker.models.operating import Cancel, Park, Retry, Unpark, operate
 
@@ -54,7 +53,7 @@ class StatorQuerySet(models.QuerySet[Row]):
 
     def running(self) -> Self:
         """Rows that a runner holds: claimed, with a lease that has not run out."""
-        return self.filter(state_claim__isnull=False, state_lease__gt=DatabaseNow())
+        return self.filter(leased(), state_claim__isnull=False)
 
     def lapsed(self) -> Self:
         """Rows whose lease ran out before their attempt was settled: suspects."""
@@ -106,7 +105,7 @@ class StatorQuerySet(models.QuerySet[Row]):
 
         What runs on them is ended. ``by`` and ``reason`` are for the log and the failure records.
         Returns the number of rows; those in states in which a runner has nothing to do are left
-        out. In batches, as ``retry_now()``.
+        out. In batches, as ``retry_now()``. ``ValueError`` is raised if ``reason`` is empty.
         """
         return operate(Park(self.model, by, reason), self)
 
@@ -158,9 +157,6 @@ class StatorQuerySet(models.QuerySet[Row]):
         Rows that are given another ``state_life_ends`` are due by then, unless they are parked by
         hand, or their life is over already.
         """
-        state = kwargs.get("state")
-        if isinstance(state, State | str):
-            kwargs["state"] = self.model.state_graph.get(state).name  # type: ignore[attr-defined]
         ends = kwargs.get(LIFE_ENDS)
         if ends is not None and "state_next" not in kwargs:
             kwargs["state_next"] = due_at_life_end(self.model, ends)
@@ -172,35 +168,26 @@ class StatorQuerySet(models.QuerySet[Row]):
         self,
         trigger: str,
         context: Mapping[str, Any] | None = None,
-        *,
-        fires_at: datetime | None = None,
-        delay: Duration | None = None,
-        max_attempts: int = DEFAULT_ATTEMPTS,
-        expires_in: Duration | None = None,
-        by: Any = None,
+        **options: Unpack[ManyEventsOptions],
     ) -> int:
         """Write an event for each of these rows, which a runner delivers; the number of events.
 
         One statement reads the rows and writes the events, where the primary key is a whole number.
-        The arguments, and what is raised, are those of
-        ``django_fsmworker.events.submit_event()``.
+        The options (``fires_at``, ``delay``, ``max_attempts``, ``expires_in`` and ``by``) are those
+        of ``django_fsmworker.events.Submission``; what is raised is that of ``submit_event()``.
         """
-        return engine().submit_for(
-            self,
-            trigger,
-            context,
-            fires_at=fires_at,
-            delay=delay,
-            max_attempts=max_attempts,
-            expires_in=expires_in,
-            by=by,
-        )
+        return engine().submit_for(self, trigger, context, **options)
 
     state_submit.alters_data = True  # type: ignore[attr-defined]
 
-    async def astate_submit(self, *args: Any, **options: Any) -> int:
+    async def astate_submit(
+        self,
+        trigger: str,
+        context: Mapping[str, Any] | None = None,
+        **options: Unpack[ManyEventsOptions],
+    ) -> int:
         """``state_submit()`` for async code."""
-        return await sync_to_async(self.state_submit)(*args, **options)
+        return await sync_to_async(self.state_submit)(trigger, context, **options)
 
     def bulk_create(self, objs: Iterable[Row], *args: Any, **kwargs: Any) -> list[Row]:
         """Create rows as Django does, and hint to the runners that they are due.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.models.keys import row_digest
@@ -76,6 +77,33 @@ class FailureRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.row}: {self.error}"
+
+
+# What a record tells of a failure, the first one or the next.
+FAILED = (
+    "state",
+    "error",
+    "message",
+    "traceback",
+    "count",
+    "deaths",
+    "first_seen",
+    "last_seen",
+    "resolved",
+    "worker",
+)
+
+
+def upsert_failures(new: Sequence[FailureRecord], columns: Sequence[str], using: str) -> None:
+    """Write records; of a row that has one by now, ``columns`` are written over."""
+    # MySQL's upsert is about any unique key, and takes no names of one.
+    targets = connections[using].features.supports_update_conflicts_with_target
+    FailureRecord.objects.using(using).bulk_create(
+        new,
+        update_conflicts=True,
+        unique_fields=["model", "digest"] if targets else None,
+        update_fields=columns,
+    )
 
 
 class TransitionRecord(models.Model):

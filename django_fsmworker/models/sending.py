@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import router, transaction
 from django.db.models import ExpressionWrapper, Q, QuerySet
 from django.db.models.fields import BooleanField
@@ -12,6 +13,7 @@ from django.db.models.fields import BooleanField
 from django_fsmworker import clock
 from django_fsmworker.exceptions import NotAllowed, Refusal
 from django_fsmworker.graph import EventInfo, EventTransition, State
+from django_fsmworker.graph.conditions import condition_text
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models.acting import act
 from django_fsmworker.models.choosing import choose, user_in
@@ -42,6 +44,7 @@ class Send:
     ) -> None:
         self.instance = instance
         self.event = EventInfo(trigger=trigger, context=context, by=by, submitted=clock.now())
+        self.user = user_in(by)
         using = router.db_for_write(type(instance), instance=instance)
         self.change = StateChange(instance, using, "event", by, reason, trigger)
         if trigger not in instance.state_graph.triggers:
@@ -80,22 +83,22 @@ class Send:
         ]
         free = ExpressionWrapper(unleased(), output_field=BooleanField())
         rows = self._rows().filter(unleased() | Q(state__in=interrupted))
-        return next(iter(locked(rows.annotate(_is_free=free))), None)
+        return next(iter(locked(rows.annotate(fsm_is_free_=free))), None)
 
     def _chosen(self, row: Any) -> EventTransition | None:
         """The transition to take; None if it has to wait for a check."""
-        edge = choose(row, self.event, user_in(self.event.by))
+        edge = choose(row, self.event, self.user)
         if not isinstance(edge, EventTransition):
             raise self._refusal(edge, row.state)
-        return edge if row._is_free or edge.interrupts else None
+        return edge if row.fsm_is_free_ or edge.interrupts else None
 
     def _take(self, row: Any, edge: EventTransition) -> None:
         """Call the action and write the transition, within the transaction."""
         act(row, edge, self.event)
         if edge.action is not None:  # it may have written more than it assigned
-            row.refresh_from_db(using=self.change.using)
+            self._load(row, edge)
         if edge.target is None:
-            if not row._is_free and edge.interrupts:
+            if not row.fsm_is_free_ and edge.interrupts:
                 self._revoke()
                 row.refresh_from_db(using=self.change.using)
             return
@@ -107,6 +110,16 @@ class Send:
                 f"The action of on({edge.trigger!r}) of {edge.source!r} moved {self._name} itself "
                 f"to {row.state}; nothing was saved. Declare with to= where it leads."
             )
+
+    def _load(self, row: Any, edge: EventTransition) -> None:
+        try:
+            row.refresh_from_db(using=self.change.using)
+        except ObjectDoesNotExist as error:
+            raise ValueError(
+                f"The action of on({edge.trigger!r}) of {edge.source!r} deleted {self._name}; "
+                f"nothing was saved. Delete it where the event is sent, or in the state it leads "
+                f"to."
+            ) from error
 
     def _revoke(self) -> None:
         own = self.change.own_claim
@@ -171,14 +184,20 @@ class Send:
             by = self.event.by
             return (
                 f"{row} does not take {event} in {state} from {by}, who has not the permission for "
-                f"it."
+                f"it: {self._told('permission', state)}."
             )
         if reason == "condition":
             return (
                 f"{row} does not take {event} in {state} now, because what when= asks for is not "
-                f"true."
+                f"true: {self._told('when', state)}."
             )
         return (
             f"{row} does not take {event} in {state} now: a runner holds it for its check. Try "
             f"again, wait longer, or declare the event with interrupts=True."
         )
+
+    def _told(self, asked: str, state: str) -> str:
+        """What the transitions of the event in ``state`` have for this argument of ``on()``."""
+        edges = self.instance.state_graph.states[state].events[self.event.trigger]
+        texts = [condition_text(each) for edge in edges if (each := getattr(edge, asked))]
+        return " or ".join(dict.fromkeys(texts))

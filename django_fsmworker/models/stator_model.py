@@ -12,8 +12,9 @@ from asgiref.sync import sync_to_async
 from django.db import models, router, transaction
 
 from django_fsmworker import clock
-from django_fsmworker.graph import Duration, State, StateGraph
+from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.models import unsaved
+from django_fsmworker.models.contexts import context_of
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.entering import claimed_by_hand
 from django_fsmworker.models.evented_model import EventedModel
@@ -29,6 +30,7 @@ from django_fsmworker.models.fields import (
     loading,
     present_columns,
 )
+from django_fsmworker.models.forcing import force_all
 from django_fsmworker.models.hints import hint_rows
 from django_fsmworker.models.keys import has_key, is_in_several_tables, key_of, records_of
 from django_fsmworker.models.moving import Move, Running
@@ -36,8 +38,7 @@ from django_fsmworker.models.offers import EventOffer, offers
 from django_fsmworker.models.querysets import DefaultQuerySet, StatorQuerySet
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.models.sending import Send
-from django_fsmworker.models.touching import touch
-from django_fsmworker.models.transition import StateChange, force_all
+from django_fsmworker.models.transition import StateChange
 
 
 class StatorModel(EventedModel):
@@ -200,6 +201,8 @@ class StatorModel(EventedModel):
         """
         return engine().expire(cls, using or router.db_for_write(cls))
 
+    state_do_deletes.__func__.alters_data = True  # type: ignore[attr-defined]
+
     @classmethod
     def state_count_pending(cls, using: str | None = None) -> int:
         """The number of rows that are due and not held.
@@ -221,6 +224,8 @@ class StatorModel(EventedModel):
         its ``DatabaseError``.
         """
         return engine().check(self)
+
+    state_transition_check.alters_data = True  # type: ignore[attr-defined]
 
     def state_transition(
         self,
@@ -363,10 +368,11 @@ class StatorModel(EventedModel):
             NotAllowed: The row does not take the event; its ``reason`` says why.
             ValueError: A state column was assigned and not saved, or the action assigned the state
                 or moved the row itself.
-            TypeError: A permission of Django's is asked for, and ``by`` is no user.
+            TypeError: ``by`` is neither a user nor the name of a program, or has no permissions of
+                Django's where one is asked for; or ``context`` is no mapping.
             ObjectDoesNotExist: The row is gone; it is the model's own ``DoesNotExist``.
         """
-        send = Send(self, trigger, {**(context or {}), **more}, by, reason, wait)
+        send = Send(self, trigger, {**context_of(trigger, context), **more}, by, reason, wait)
         while (pause := send.attempt()) is not None:
             time.sleep(pause)
         return send.state
@@ -383,7 +389,7 @@ class StatorModel(EventedModel):
         **more: Any,
     ) -> State:
         """``state_send()`` for async code: it occupies no thread while it waits."""
-        asked = (self, trigger, {**(context or {}), **more}, by, reason, wait)
+        asked = (self, trigger, {**context_of(trigger, context), **more}, by, reason, wait)
         send = await sync_to_async(Send)(*asked)
         while (pause := await sync_to_async(send.attempt)()) is not None:
             await asyncio.sleep(pause)
@@ -404,27 +410,6 @@ class StatorModel(EventedModel):
     async def astate_events(self, user: Any = None) -> list[EventOffer]:
         """``state_events()`` for async code."""
         return await sync_to_async(self.state_events)(user)
-
-    def state_touch(self, after: Duration = 30, at_most: Duration = 300) -> bool:
-        """Have the row's check run soon; whether that had to be written.
-
-        The check runs ``after`` from now, unless it is due before: so of many touches the first
-        writes, and one check follows them all. A row that is failing keeps its backoff, but no
-        longer than ``at_most``. If a check is running, the next one follows at the latest when its
-        lease would have run out. Nothing is done in a state without a check, nor on a parked row.
-
-        Args:
-            after: Time until the check, in seconds or as a ``timedelta``.
-            at_most: The most that a failing row waits, likewise.
-
-        Raises:
-            GraphError: A duration is none.
-        """
-        return touch(self, after, at_most)
-
-    async def astate_touch(self, after: Duration = 30, at_most: Duration = 300) -> bool:
-        """``state_touch()`` for async code."""
-        return await sync_to_async(self.state_touch)(after, at_most)
 
     async def astate_transition(
         self,

@@ -1,4 +1,4 @@
-"""Who moves rows and why, and the signal ``state_changed`` that tells of rows that were moved."""
+"""Who moves rows and why; the signal ``state_changed``, and the events that wait for a move."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
+from django_fsmworker.models.engine import engine
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.signals import state_changed
 
@@ -89,3 +90,9 @@ def send_committed_change(
             reason=reason,
             trigger=trigger,
         )
+
+
+def wake_events(model: Any, keys: list[Any], using: str) -> None:
+    """Make the events due that these rows did not take before they moved, if there can be any."""
+    if model.state_graph.triggers:
+        engine().wake_events(model, keys, using)

@@ -17,7 +17,7 @@ from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, Query
 
 from django_fsmworker.graph.durations import Duration, as_seconds
 from django_fsmworker.models.fields import changes
-from django_fsmworker.models.functions import DatabaseNow, unleased, update_row
+from django_fsmworker.models.functions import DatabaseNow, leased, unleased, update_row
 from django_fsmworker.models.hints import hint_due
 from django_fsmworker.models.keys import declaring_model, key_of
 
@@ -72,7 +72,7 @@ def _due(soon: float, later: float) -> Case:
 
 def _will_be_settled() -> Q:
     """The condition of rows whose check runs; one whose claim was revoked has its due time."""
-    return Q(state_lease__gt=DatabaseNow(), state_claim__gte=0)
+    return leased() & Q(state_claim__gte=0)
 
 
 def _will_not_be_settled() -> Q:

@@ -1,5 +1,4 @@
-"""A change of state by code: by ``save()``, ``state_move()``, ``state_transition()`` and
-``state_transition_queryset()``.
+"""The change of one row's state by code: by ``save()``, ``state_move()``, ``state_transition()``.
 
 A plain save never writes a state column: the fields answer ``column = column``. What was assigned
 by hand is written first, as a compare-and-set on the state that was loaded. A forced change is
@@ -9,17 +8,14 @@ written whatever the state is. Each resolves the row's failures, hints to the ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from contextlib import nullcontext
 from typing import Any
 
 from django.db import DatabaseError, connections, transaction
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q, QuerySet
 
-from django_fsmworker import clock
 from django_fsmworker.exceptions import StaleState, UndeclaredTransition
 from django_fsmworker.graph import State
-from django_fsmworker.models.engine import engine
 from django_fsmworker.models.entering import (
     due_at_life_end,
     entering,
@@ -34,42 +30,27 @@ from django_fsmworker.models.fields import (
     loading,
     present_columns,
 )
+from django_fsmworker.models.forcing import Entry, Moved, force
 from django_fsmworker.models.functions import (
     Unfailing,
-    known_dialect,
     unleased,
-    update_counting,
     update_row,
 )
-from django_fsmworker.models.hints import hint_due, hint_entered, hint_revoked, hint_rows
+from django_fsmworker.models.hints import hint_revoked, hint_rows
 from django_fsmworker.models.keys import (
-    MOST_KEYS,
     declaring_model,
-    is_composite,
+    has_key,
     key_of,
-    portions,
-    records_of,
     row_key,
-    with_keys,
 )
-from django_fsmworker.models.locking import lockable, locked, patiently
-from django_fsmworker.models.records import FailureRecord
-from django_fsmworker.models.telling import mover, send_state_changed
+from django_fsmworker.models.resolving import resolve_failures
+from django_fsmworker.models.telling import mover, send_state_changed, wake_events
 from django_fsmworker.models.transition_log import (
     Logging,
     by_hand,
-    log_locked,
-    logs_transitions,
     write_logged,
 )
-from django_fsmworker.signals import state_changed
 from django_fsmworker.traces import current_trace
-
-Moved = list[tuple[Any, str | None]]
-"""The key of each row that was moved, and the state it was in (None: it was not loaded)."""
-
-# Where no more rows of a model are failing, they are read, and compared with those that are moved.
-MOST_COMPARED = 1_000
 
 # What only a claim writes.
 OF_A_CLAIM = ("state_lease", "state_claim")
@@ -142,20 +123,33 @@ class StateChange:
         # In this order: MySQL takes the new value of each column for what is assigned after it.
         values = columns | {name: entered[name] for name in entered if name not in columns}
         names = list(dict.fromkeys([*present_columns(type(self.instance)), *columns]))
-        if self.keep_failures:
-            self.read = self._write(target, condition, values, names)
-        elif unfailing:
+        if unfailing and not self.keep_failures:
             on_none = Unfailing(self.model._meta.label, row_key(self.key))
             condition &= Q(on_none, state_failures=0)
-            self.read = self._write(target, condition, values, names)
-        else:
-            with transaction.atomic(using=self.using, savepoint=False):
-                self.read = self._write(target, condition, values, names)
-                if self.read is not None:
-                    resolve_failures(self.model, [self.key], self.using)
-        if self.read is None:
+        if not self._move(target, condition, values, names, resolves=not unfailing):
             return False
-        self.target, self.moved = target, [(self.key, source)]
+        self.moved = [(self.key, source)]
+        return True
+
+    def _move(
+        self, target: State, condition: Q, values: dict[str, Any], names: list[str], resolves: bool
+    ) -> bool:
+        """Write ``values``; whether the row is there and ``condition`` is true of it.
+
+        In that transaction its failures are resolved, and the events made due that wait for it.
+        """
+        resolves = resolves and not self.keep_failures
+        together: Any = nullcontext()
+        if resolves or self.model.state_graph.triggers:
+            together = transaction.atomic(using=self.using, savepoint=False)
+        with together:
+            self.read = self._write(target, condition, values, names)
+            if self.read is None:
+                return False
+            if resolves:
+                resolve_failures(self.model, [self.key], self.using)
+            wake_events(self.model, [self.key], self.using)
+        self.target = target
         return True
 
     def _entering(
@@ -220,13 +214,8 @@ class StateChange:
             return self.enter(target, loaded, columns)
         values = self._entering(target, columns) | columns
         names = [*present_columns(type(self.instance))]
-        self.read = self._write(target, Q(), values, names)
-        if self.read is None:
-            return False
-        self.target, self.moved = target, [(self.key, None)]
-        if not self.keep_failures:
-            resolve_failures(self.model, [self.key], self.using)
-        return True
+        self.moved = [(self.key, None)]
+        return self._move(target, Q(), values, names, resolves=True)
 
     def force(self, target: State) -> None:
         """Put the row into ``target``, whatever its state."""
@@ -242,7 +231,12 @@ class StateChange:
             self.target, (_, self.moved) = target, force(self.row, entry)
 
     def refuse_unsaved(self, verb: str) -> None:
-        """Raise ``ValueError`` if state columns were assigned, since ``verb`` would drop them."""
+        """Raise ``ValueError`` if state columns were assigned, since ``verb`` would drop them.
+
+        So it does for an instance that was never saved.
+        """
+        if not has_key(self.instance):
+            raise ValueError(f"{self.instance!r} has no primary key yet; save it before {verb}.")
         names = sorted(changes(self.instance))
         if names:
             raise ValueError(
@@ -271,7 +265,6 @@ class StateChange:
         hint_rows(self.model, [self.instance], self.using)
         if self.target is not None:
             note_move(self.instance)
-            wake_events(self.model, [self.key], self.using)
             if self.instance.__dict__["state_lease"] is not None:
                 hint_revoked(self.model, self.using)
             send_state_changed(
@@ -319,167 +312,3 @@ def loaded_state(instance: Any) -> str | None:
         return str(as_loaded(instance, "state"))
     except KeyError:
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """How rows enter ``target``: all of them, or one, by code.
-
-    ``own`` is the token of the mover's own claim, if it made one; every other claim is revoked.
-    ``logging`` makes what the transition log keeps, where there is one.
-    """
-
-    target: State
-    logging: Logging
-    own: int | None = None
-    keep_failures: bool = False
-
-    def values(self, model: Any) -> dict[str, Any]:
-        """What is written to rows of ``model``, for ``QuerySet.update()``."""
-        return entering(
-            model,
-            self.target,
-            self.own,
-            keep_failures=self.keep_failures,
-            trace=current_trace,
-        )
-
-
-def force_all(
-    rows: QuerySet[Any],
-    target: State,
-    by: Any = None,
-    reason: str = "",
-    *,
-    keep_failures: bool = False,
-) -> int:
-    """Force every row of ``rows`` into ``target``, hint and signal; the number of rows moved.
-
-    A queryset without a database means the one that its model is written to. ``by`` and ``reason``
-    are for the signals and the log.
-    """
-    by, reason = mover(by, reason)
-    logging = by_hand(target, "forced", by, reason)
-    written: Any = rows.all()
-    written._for_write = True
-    rows = rows.using(written.db)
-    number, moved = force(rows, Entry(target, logging, keep_failures=keep_failures))
-    if number:
-        hint_due(rows.model, rows.db, target.first_due)
-        hint_entered(rows.model, rows.db, [target])
-        send_state_changed(rows.model, moved, target.name, rows.db, by=by, reason=reason)
-    return number
-
-
-def force(rows: QuerySet[Any], entry: Entry) -> tuple[int, Moved]:
-    """Put every row of ``rows`` into the entry's target, whatever its state.
-
-    Returns the number of rows that were moved, and these rows if a receiver wants to hear of them.
-    A deadlock is tried again.
-    """
-    # SQLite refuses to write, if somebody else has, to whom has read first: here, for the log.
-    if connections[rows.db].features.has_select_for_update or logs_transitions(rows.model):
-        return patiently(rows.db, partial(_force, rows, entry))
-    return _force(rows, entry)
-
-
-def _force(rows: QuerySet[Any], entry: Entry) -> tuple[int, Moved]:
-    """Lock the rows in the order of their keys and write them, in one transaction.
-
-    Two updates of many rows that do not agree on an order deadlock within seconds. The rows of a
-    multi-table child are locked, and reported, by the row that has the state.
-    """
-    model, using = declaring_model(rows.model), rows.db
-    if _can_write_at_once(rows) and (entry.keep_failures or not _on_record(model, using).exists()):
-        try:
-            with transaction.atomic(using=using):
-                return _write_at_once(rows, entry), []
-        except _FailureNoted:
-            pass
-    with transaction.atomic(using=using):
-        moved: dict[Any, str | None] = {}
-        held = False
-        for some in lockable(rows):
-            for key, state, claim in log_locked(locked(some), entry.logging):
-                moved[key] = state
-                held = held or claim is not None
-        keys = list(moved)
-        for known in portions(keys, MOST_KEYS):
-            chosen: QuerySet[Any] = QuerySet(model, using=using)
-            chosen.filter(with_keys(model, known)).update(**entry.values(model))
-        if not entry.keep_failures:
-            _resolve_all(model, keys, using)
-        wake_events(model, keys, using)
-        if held:
-            hint_revoked(model, using)
-    return len(moved), list(moved.items())
-
-
-def _can_write_at_once(rows: QuerySet[Any]) -> bool:
-    """Whether ``rows`` can be locked and written in one statement, with nothing read before.
-
-    The states that they came from are read for signals only. A subquery that locks rows of a
-    parent's table is not told from one that locks those of the child's. Some databases cannot lock
-    any number of rows. The log of transitions names them.
-    """
-    model = declaring_model(rows.model)
-    return (
-        known_dialect(connections[rows.db]).most_locked is None
-        and rows.model._meta.concrete_model is model
-        and not is_composite(model)
-        and not state_changed.has_listeners(model)
-        and not model.state_graph.triggers  # events may wait for them, by their keys
-        and not logs_transitions(model)
-    )
-
-
-class _FailureNoted(Exception):
-    """A runner has just noted a failure of the model: keys are needed to tell whose it is."""
-
-
-def _write_at_once(rows: QuerySet[Any], entry: Entry) -> int:
-    """Lock and write ``rows``, none of which has failed; the number of rows."""
-    model, using = declaring_model(rows.model), rows.db
-    number = held = 0
-    for some in lockable(rows):
-        known: QuerySet[Any] = QuerySet(model, using=using)
-        chosen = known.filter(pk__in=locked(some).values("pk"))
-        written, with_claim = update_counting(chosen, entry.values(model), "state_claim")
-        number, held = number + written, held + with_claim
-    if number and not entry.keep_failures and _on_record(model, using).exists():
-        raise _FailureNoted
-    if held:
-        hint_revoked(model, using)
-    return number
-
-
-def _on_record(model: type[Model], using: str) -> QuerySet[FailureRecord]:
-    """The records of all failures of ``model`` that are not resolved."""
-    return FailureRecord.objects.using(using).filter(model=model._meta.label, resolved=None)
-
-
-def _resolve_all(model: type[Model], keys: list[Any], using: str) -> None:
-    """Resolve the failures of many rows, of which usually few have failed."""
-    if len(keys) > MOST_COMPARED:
-        names = _on_record(model, using).values_list("row", flat=True)[: MOST_COMPARED + 1]
-        failing = set(names)
-        if len(failing) <= MOST_COMPARED:
-            keys = [key for key in keys if row_key(key) in failing] if failing else []
-    resolve_failures(model, keys, using)
-
-
-def wake_events(model: Any, keys: list[Any], using: str) -> None:
-    """Make the events due that these rows did not take before they moved, if there can be any."""
-    if model.state_graph.triggers:
-        engine().wake_events(model, keys, using)
-
-
-def unresolved(model: type[Model], keys: list[Any], using: str) -> QuerySet[FailureRecord]:
-    """The failure records of these rows of ``model`` that are not resolved."""
-    return FailureRecord.objects.using(using).filter(**records_of(model, keys), resolved=None)
-
-
-def resolve_failures(model: type[Model], keys: list[Any], using: str) -> None:
-    """Mark the failure records of these rows of ``model`` resolved, and forget their deaths."""
-    for some in portions(keys, MOST_KEYS):
-        unresolved(model, some, using).update(resolved=clock.now(), deaths=0)

@@ -54,36 +54,36 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     """Workers in one database. Orders return the number of workers that were told anything new."""
 
     def with_now(self) -> WorkerQuerySet:
-        """The same, each with the database's time, by which it is lost or not."""
+        """These workers, each with the database's time, by which it is lost or not."""
         return self.annotate(database_now=DatabaseNow())
 
     def living(self) -> WorkerQuerySet:
-        """Those that have not stopped and have given a sign of life within their own timeout."""
+        """Workers that have not stopped and have given a sign of life within their own timeout."""
         return self.exclude(status=WorkerStatus.STOPPED).filter(expires__gt=DatabaseNow())
 
     def lost(self) -> WorkerQuerySet:
-        """Those that have fallen silent without having stopped."""
+        """Workers that have fallen silent without having stopped."""
         return self.exclude(status=WorkerStatus.STOPPED).filter(expires__lte=DatabaseNow())
 
     def stopped(self) -> WorkerQuerySet:
-        """Those that have stopped in order."""
+        """Workers that have stopped in order."""
         return self.filter(status=WorkerStatus.STOPPED)
 
     def suspend(self, *, by: str = "", reason: str = "") -> int:
-        """Tell the living ones to claim nothing more; what they run goes on to its end."""
+        """Tell living workers to claim nothing more; what they run goes on to its end."""
         return self._order(WorkerStatus.SUSPENDED, [WorkerStatus.READY], by, reason)
 
     def resume(self, *, by: str = "", reason: str = "") -> int:
-        """Tell suspended ones to go on."""
+        """Tell suspended workers to go on."""
         return self._order(WorkerStatus.READY, [WorkerStatus.SUSPENDED], by, reason)
 
     def stop(self, *, by: str = "", reason: str = "") -> int:
-        """Tell the living ones to drain and to end; there is no way back."""
+        """Tell living workers to drain and to end; there is no way back."""
         before = [WorkerStatus.READY, WorkerStatus.SUSPENDED]
         return self._order(WorkerStatus.STOPPED, before, by, reason)
 
     def ask_for_stacks(self) -> int:
-        """Ask the living ones to write down the stacks of their threads."""
+        """Ask living workers to write down the stacks of their threads."""
         return self._tell(self.living(), stacks_wanted=F("stacks_wanted") + 1)
 
     def purge(self, older_than: timedelta) -> int:
@@ -113,7 +113,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         return told
 
     def _written(self) -> WorkerQuerySet:
-        """The same where orders are written, whatever a router has reads done on."""
+        """These workers in the database of their orders, whatever a router has reads done on."""
         chosen: str | None = getattr(self, "_db", None)
         return self.using(chosen or router.db_for_write(self.model))
 

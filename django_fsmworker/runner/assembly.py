@@ -1,7 +1,7 @@
 """Assembling a runner: which parts it has, and which of them know each other.
 
 A row's way is claimer → intake → ready queue → executor → result queue → settler. Each part gets
-those after it on this way, so that all can be made in one go, the last first.
+those that are made before it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from django_fsmworker.models.hints import hint_due
 from django_fsmworker.runner.claiming.claimer import Claimer, Intake
 from django_fsmworker.runner.claiming.lanes import Capacity, Prefetch
 from django_fsmworker.runner.claiming.limiter import Limiter
-from django_fsmworker.runner.claiming.renewer import Permits, Renewer
+from django_fsmworker.runner.claiming.renewer import PermitRenewal, Renewer
 from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.outages import OutageTracker, QueryWatchdog, query_timeouts
 from django_fsmworker.runner.execution.attempt_log import AttemptLog
+from django_fsmworker.runner.execution.engine_spans import EngineSpans
 from django_fsmworker.runner.execution.interruption import note_abandoned
 from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.execution.outcomes import LostConnections
@@ -75,43 +76,74 @@ class Parts:
         obedience: Obedience,
         orders: Orders,
     ) -> None:
-        self._wakeup = wakeup
-        worker = identity.id
+        self._stores, self._settings, self._counters = stores, settings, counters
+        self._wakeup, self._worker = wakeup, identity.id
         self.measurements = Measurements.of(settings)
         self.paces = Paces()
-        self.duty = duty = Duty(on_change=wakeup.set)
-        self.outages = outages = OutageTracker(query_timeouts(settings))
-        self.query_watchdog = QueryWatchdog(outages)
-        losses = LostConnections(outages)
+        self.duty = Duty(on_change=wakeup.set)
+        self.outages = OutageTracker(query_timeouts(settings))
+        self.query_watchdog = QueryWatchdog(self.outages)
+        self.log = AttemptLog(self._worker, settings.check_logger)
+        self._spans = EngineSpans.of(settings, self._worker)
+        self._states = [state for model in stores for state in model.state_graph.states.values()]
+        self._losses = LostConnections(self.outages)
+        self._make_queues()
+        self._make_executors()
+        self._make_claiming()
+        self._make_settling()
+        self._make_links(identity, report, obedience, orders)
+        self._make_housekeeping()
 
-        self.log = log = AttemptLog(worker, settings.check_logger)
-        self.in_flight = in_flight = InFlight(counters, wakeup.set, worker)
-        results = ResultQueue()
-        self.ready = ready = ReadyQueue(
-            settings.concurrency_per_model, give_back=results.hand_back, low_water=wakeup.set
+    def _make_queues(self) -> None:
+        """What is in flight, and the queues where it waits for an executor and for the settler."""
+        self.in_flight = InFlight(self._counters, self._wakeup.set, self._worker)
+        self._results = ResultQueue()
+        self.ready = ReadyQueue(
+            self._settings.concurrency_per_model,
+            give_back=self._results.hand_back,
+            low_water=self._wakeup.set,
         )
-        on_result = ResultRouter(results.put, ready.put).route
+        self._on_result = ResultRouter(self._results.put, self.ready.put).route
+        has_guards = any(state.guards for state in self._states)
+        self.evaluator = (
+            GuardEvaluator(self.ready, self._results, self.outages, self._spans)
+            if has_guards
+            else None
+        )
+        self.queue: WorkQueue = self.evaluator or self.ready
 
+    def _make_executors(self) -> None:
+        """What runs checks, and what ends those that overran, or whose rows were lost."""
+        settings = self._settings
         # Filled when the databases have been asked for limits of their own.
         self.statement_limits: dict[str, float] = {}
         limits = self.statement_limits
-        self.call_threads = calls = CallThreads(settings.async_threads, outages, limits)
-        set_aside = _setting_aside(in_flight, worker)
-        middleware = AttemptMiddleware.of(settings, worker)
-        common = settings, ready, on_result, log, losses, set_aside, calls, middleware
-        states = [state for model in stores for state in model.state_graph.states.values()]
-        self.executors: tuple[Executor, ...] = (ThreadExecutor(*common, limits),)
-        if any(state.is_async for state in states):
-            self.executors += (AsyncExecutor(*common),)
-        self.longest_statement = longest_deadline(states, settings.deadline) + max(
-            STATEMENT_GRACE, settings.abandon_after
+        self.call_threads = CallThreads(settings.async_threads, self.outages, limits)
+        common = (
+            settings,
+            self.ready,
+            self._on_result,
+            self.log,
+            self._losses,
+            _setting_aside(self.in_flight, self._worker),
+            self.call_threads,
+            AttemptMiddleware.of(settings, self._worker),
         )
-        self.deadlines = Deadlines(self.executors, shortest_deadline(states, settings.deadline))
-        self.canceller = Canceller(self.executors, in_flight, on_result, self.deadlines.look_again)
+        self.executors: tuple[Executor, ...] = (ThreadExecutor(*common, limits),)
+        if any(state.is_async for state in self._states):
+            self.executors += (AsyncExecutor(*common),)
+        longest = longest_deadline(self._states, settings.deadline)
+        self.longest_statement = longest + max(STATEMENT_GRACE, settings.abandon_after)
+        self.deadlines = Deadlines(
+            self.executors, shortest_deadline(self._states, settings.deadline)
+        )
+        self.canceller = Canceller(
+            self.executors, self.in_flight, self._on_result, self.deadlines.look_again
+        )
 
-        has_guards = any(state.guards for state in states)
-        self.evaluator = GuardEvaluator(ready, results, outages) if has_guards else None
-        self.queue: WorkQueue = self.evaluator or ready
+    def _make_claiming(self) -> None:
+        """What claims rows, renews their leases, and moves those that need no check."""
+        stores, settings, in_flight = self._stores, self._settings, self.in_flight
         most, lease = settings.max_in_flight, settings.lease
         self.prefetch = {
             False: Prefetch(settings.concurrency, most, lease),
@@ -119,98 +151,123 @@ class Parts:
         }
         capacity = Capacity(settings, in_flight, self.queue, self.prefetch, stores)
         slots = {False: settings.concurrency, True: settings.async_concurrency}
-        ready.share(Shares(stores, slots))
-        intake = Intake(in_flight, self.queue, self.canceller.lost, losses.known)
-        self.limiter = limiter = Limiter(stores, settings, in_flight, self._running, worker)
-        ready.stops = limiter.stops_work
+        self.ready.share(Shares(stores, slots))
+        intake = Intake(in_flight, self.queue, self.canceller.lost, self._losses.known)
+        self.limiter = limiter = Limiter(stores, settings, in_flight, self._running, self._worker)
+        stops = limiter.stops_work if limiter.has_limits else limiter.pauses.stops_work
+        self.ready.stops = stops
         self.claimer = Claimer(
-            stores, settings, capacity, intake, outages, limiter, duty, self.measurements
+            stores,
+            settings,
+            capacity,
+            intake,
+            self.outages,
+            limiter,
+            self.duty,
+            self.measurements,
+            self._spans,
         )
-        revocations = Revocations(
+        self._revocations = Revocations(
             in_flight, self.canceller.revoked, self._running, lease, self._on_released
         )
         self.renewer = Renewer(
             in_flight,
-            ready,
-            outages,
+            self.ready,
+            self.outages,
             lease,
             self.canceller.lost,
-            revocations,
-            Permits(limiter.renewed_stores(), limiter.renew, self.canceller.interrupt),
+            self._revocations,
+            PermitRenewal(limiter.renewed_stores(), limiter.renew, self.canceller.interrupt),
         )
-
-        lanes = self.claimer.lanes
         self.sweeper = Sweeper(
             stores,
-            counters,
-            outages,
-            worker,
-            lanes.wake,
-            wakeup.set,
-            duty,
-            log,
+            self._counters,
+            self.outages,
+            self._worker,
+            self.claimer.lanes.wake,
+            self._wakeup.set,
+            self.duty,
+            self.log,
             limiter.pauses.stops_now,
+            self._spans,
         )
-        self.run_on = RunOn(lease, worker, duty, limiter.pauses.stops)
-        on_settled: list[OnSettled] = [lanes.expect, limiter.settled]
+
+    def _make_settling(self) -> None:
+        """What writes outcomes, and who is told of what was written."""
+        limiter = self.limiter
+        self.run_on = RunOn(self._settings.lease, self._worker, self.duty, limiter.pauses.stops)
+        on_settled: list[OnSettled] = [self.claimer.lanes.expect, limiter.pauses.note]
+        if limiter.has_limits:
+            on_settled.append(limiter.settled)
         if self.sweeper.models:
             on_settled.append(self.sweeper.settled)
         self.settler = Settler(
-            in_flight,
-            results,
-            ready,
-            counters,
-            outages,
-            worker,
+            self.in_flight,
+            self._results,
+            self.ready,
+            self._counters,
+            self.outages,
+            self._worker,
             self.run_on,
-            revocations,
+            self._revocations,
             on_settled,
-            log,
+            self.log,
             self.measurements,
             self.paces,
+            self._spans,
         )
 
+    def _make_links(
+        self,
+        identity: Identity,
+        report: Callable[[], Report],
+        obedience: Obedience,
+        orders: Orders,
+    ) -> None:
+        """The links to other processes: the registry of workers, and hints."""
         models: dict[str, list[Any]] = {}
-        for model, store in stores.items():
+        for model, store in self._stores.items():
             models.setdefault(store.alias, []).append(model)
         self.heartbeat = Heartbeat(
             identity,
             models,
-            settings,
-            outages,
-            duty,
+            self._settings,
+            self.outages,
+            self.duty,
             report,
             obedience,
             lambda alias: self.hints.unheard(alias),
             orders,
         )
         self.hints = HintListeners(
-            stores,
-            settings.hints,
+            self._stores,
+            self._settings.hints,
             self.claimer,
             self.sweeper.hinted,
             self.renewer.look_for_revoked,
             self.heartbeat.look,
-            wakeup.set,
-            outages,
+            self._wakeup.set,
+            self.outages,
         )
-        duty.hinted = self.hints
+        self.duty.hinted = self.hints
 
-        def on_rescued(model: Any) -> None:
-            self.claimer.hinted(model)
-            wakeup.set()
-
+    def _make_housekeeping(self) -> None:
+        """What is done beside moving rows."""
         self.housekeeping = Housekeeping(
-            stores,
-            settings,
-            counters,
-            outages,
-            worker,
-            duty,
+            self._stores,
+            self._settings,
+            self._counters,
+            self.outages,
+            self._worker,
+            self.duty,
             self._may_be_due,
-            on_rescued,
-            limiter.pauses.ask if self.measurements is not None else None,
+            self._on_rescued,
+            self.limiter.pauses.ask if self.measurements is not None else None,
         )
+
+    def _on_rescued(self, model: Any) -> None:
+        self.claimer.hinted(model)
+        self._wakeup.set()
 
     def _may_be_due(self, model: Any) -> bool:
         lanes = self.claimer.lanes

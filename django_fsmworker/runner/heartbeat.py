@@ -95,7 +95,7 @@ class Orders:
             return set(self._wanted.values())
 
     def note(self, alias: str, wanted: str) -> None:
-        """This is wanted in that database now."""
+        """Note what is wanted in that database now, and call the listeners if that is news."""
         with self._lock:
             is_news = self._wanted.get(alias) != wanted
             self._wanted[alias] = wanted

@@ -221,7 +221,7 @@ class HintListener(threading.Thread):
         self._looks = {
             (model, urgency): LookSchedule(again_after)
             for model in self._all_models
-            for urgency in (NOW, SOON, SWEEP, REVOKED, PAUSED)
+            for urgency in (PAUSED, NOW, SOON, SWEEP, REVOKED)  # of pauses before any claim
         }
 
     def run(self) -> None:
@@ -345,6 +345,7 @@ class HintListener(threading.Thread):
             self._look(model, NOW)
             self._look(model, SWEEP)
             self._look(model, REVOKED)
+            self._look(model, PAUSED)
             look = self._looks[model, NOW]
             look.again_at = now + look.again_after
         self._claimer.look_again()

@@ -1,11 +1,10 @@
-"""Functions of the project's own that a runner calls: at its start, at its end, and meanwhile."""
+"""Functions of the project's own: at the start of a process, at its end, and meanwhile."""
 
 from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from django_fsmworker.conf import RunnerSettings, imported
@@ -21,15 +20,15 @@ Hook = tuple[str, Callable[[Any], object]]
 
 
 class Hooks(threading.Thread):
-    """A thread that calls the hooks of ``runner``, with connections that they may use.
+    """A thread that calls the hooks of a process, with connections that they may use.
 
-    What a hook raises is logged, and ends nothing. Each call has a fresh context. The hooks for the
-    end have ``patience`` seconds.
+    They get the runner that was ready first, where the process has several. What a hook raises is
+    logged, and ends nothing. Each call has a fresh context. The hooks for the end have ``patience``
+    seconds.
     """
 
     def __init__(
         self,
-        runner: Any,
         start: Sequence[Hook],
         end: Sequence[Hook],
         periodic: Sequence[Hook],
@@ -37,14 +36,15 @@ class Hooks(threading.Thread):
         patience: float,
     ) -> None:
         super().__init__(name="fsmworker-hooks", daemon=True)
-        self._runner = runner
+        self._runner: Any = None
+        self._lock = threading.Lock()
         self._at_start, self._at_end, self._periodic = start, end, periodic
         self._interval, self._patience = interval, patience
         self._begun = threading.Event()
         self._stopped = threading.Event()
 
     @classmethod
-    def of(cls, settings: RunnerSettings, runner: Any) -> Self | None:
+    def of(cls, settings: RunnerSettings) -> Self | None:
         """The hooks that the settings name; None without any.
 
         Raises ``ConfigurationError`` for what cannot be imported.
@@ -54,7 +54,7 @@ class Hooks(threading.Thread):
         periodic = _hooks(settings.periodic_hooks, "periodic_hooks")
         if not (start or end or periodic):
             return None
-        return cls(runner, start, end, periodic, settings.hook_interval, settings.drain_timeout)
+        return cls(start, end, periodic, settings.hook_interval, settings.drain_timeout)
 
     def run(self) -> None:
         own = ThreadConnections(beside_pool=True, for_user_code=True)
@@ -67,25 +67,30 @@ class Hooks(threading.Thread):
         finally:
             own.close()
 
-    @contextmanager
-    def around(self, is_over: Callable[[], bool]) -> Iterator[None]:
-        """A context in which the runner runs: it is entered when the hooks for the start have
-        returned, or there is nothing to begin, and those for the end are called when it is left.
+    def begin(self, runner: Any, is_over: Callable[[], bool]) -> None:
+        """Return when the hooks for the start have, or there is nothing to begin.
+
+        They are called for the first runner that is ready; the others wait for them, too.
         """
-        self.start()
+        with self._lock:
+            if self._runner is None:
+                self._runner = runner
+                self.start()
         while not (self._begun.wait(LOOK) or is_over()):
             pass
-        try:
-            yield
-        finally:
-            self._stopped.set()
-            self.join(self._patience)
-            if self.is_alive():
-                logger.warning(
-                    "The hooks for the end did not return within %.0f s; the runner ends.",
-                    self._patience,
-                    extra={"action": "hooks_late"},
-                )
+
+    def end(self) -> None:
+        """Call the hooks for the end, if those for the start have been called."""
+        if self._runner is None:
+            return
+        self._stopped.set()
+        self.join(self._patience)
+        if self.is_alive():
+            logger.warning(
+                "The hooks for the end did not return within %.0f s; the runner ends.",
+                self._patience,
+                extra={"action": "hooks_late"},
+            )
 
     def _call(self, hooks: Iterable[Hook], own: ThreadConnections) -> None:
         for name, hook in hooks:

@@ -17,12 +17,12 @@ from django_fsmworker.bulk.running import begin, run
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.diagnosis.explaining import explain
 from django_fsmworker.events.delivering import deliver
-from django_fsmworker.events.endings import wake_rows
+from django_fsmworker.events.endings import pending, wake_rows
 from django_fsmworker.events.submission import Submission
 from django_fsmworker.events.submitting import submit_event, submit_for
 from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import earliest
-from django_fsmworker.models.discovery import refuse_children
+from django_fsmworker.models.discovery import refuse_not_run
 from django_fsmworker.models.engine import Dialect
 from django_fsmworker.models.entering import gives_up_claim
 from django_fsmworker.models.event import named
@@ -59,7 +59,7 @@ class InlineEngine:
 
     def claim(self, model: Any, number: int, lease: float, using: str) -> list[Any]:
         """Claim up to ``number`` due rows, oldest first whatever their states."""
-        refuse_children([model])
+        refuse_not_run([model])
         lanes = [Lane(state, number) for state in model.state_graph.states]
         store = store_for(using)
         rows = store.claim(model, lanes, lease)
@@ -97,7 +97,7 @@ class InlineEngine:
 
     def expire(self, model: Any, using: str) -> int:
         """Delete one batch a state of what has outlived it; how many rows went."""
-        refuse_children([model])
+        refuse_not_run([model])
         model = declaring_model(model)  # a proxy's rows are deleted as those of its model
         store, limit, number = store_for(using), RunnerSettings.load().delete_batch, 0
         for state in model.state_graph.deletion_states:
@@ -133,6 +133,10 @@ class InlineEngine:
     def run_bulk(self, action: Any) -> Any:
         """Do a bulk action to some of its rows; the answer of its check."""
         return run(action)
+
+    def has_events(self, model: Any, using: str) -> bool:
+        """Whether there are events for rows of ``model`` that have not come to an end."""
+        return pending(using).filter(model=model._meta.label).exists()
 
     def wake_events(self, model: Any, keys: Iterable[Any], using: str) -> None:
         """Make the events due that wait for these rows of ``model``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.in_flight.attempts import Attempt
-from django_fsmworker.store import Outcome
+from django_fsmworker.store import Ending, Outcome
 
 SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 CLAIM_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -41,6 +41,17 @@ class Histogram:
         """Count one more value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Count many values, of which there may be a thousand for every write."""
+        ordered = sorted(values)
+        below = 0
+        for number, bound in enumerate(self.bounds):
+            upto = bisect_right(ordered, bound, below)
+            self.counts[number] += upto - below
+            below = upto
+        self.counts[-1] += len(ordered) - below
+        self.sum += sum(ordered)
 
 
 Histograms = defaultdict[tuple[str, ...], Histogram]
@@ -74,15 +85,20 @@ class Measurements:
 
     def settled(self, model: Any, pairs: Iterable[tuple[Attempt, Outcome]]) -> None:
         """Note the attempts that were settled with one write."""
-        label, now, size = model._meta.label, time.monotonic(), 0
+        label, now = model._meta.label, time.monotonic()
+        ends: Counter[tuple[str, Ending, str | None]] = Counter()
+        times: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        for attempt, outcome in pairs:
+            ends[outcome.source, outcome.ending, outcome.target if outcome.moved else None] += 1
+            if attempt.started is not None:
+                times[outcome.source].append((attempt.claimed, attempt.started))
         with self.lock:
-            for attempt, outcome in pairs:
-                size += 1
-                self.attempts[label, outcome.source, outcome.ending.value] += 1
-                if outcome.moved:
-                    self.transitions[label, outcome.source, outcome.target] += 1
-                if attempt.started is not None:
-                    key = label, outcome.source
-                    self.attempt_seconds[key].observe(now - attempt.started)
-                    self.queue_seconds[key].observe(max(0.0, attempt.started - attempt.claimed))
-            self.batch_sizes[label,].observe(size)
+            for (source, ending, target), number in ends.items():
+                self.attempts[label, source, ending.value] += number
+                if target is not None:
+                    self.transitions[label, source, target] += number
+            for source, some in times.items():
+                ran, waited = self.attempt_seconds[label, source], self.queue_seconds[label, source]
+                ran.observe_all(now - started for _, started in some)
+                waited.observe_all(max(0.0, started - claimed) for claimed, started in some)
+            self.batch_sizes[label,].observe(sum(ends.values()))

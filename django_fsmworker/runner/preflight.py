@@ -12,7 +12,7 @@ from django_fsmworker.conf import unknown_variables
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models.companions import is_companion
-from django_fsmworker.models.discovery import refuse_children, stator_models
+from django_fsmworker.models.discovery import refuse_not_run, stator_models
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.records import RECORDS
 from django_fsmworker.models.served import with_companions
@@ -47,7 +47,7 @@ def models_to_run(models: Sequence[Any] | None, database: str | None = None) -> 
     A proxy stands for its model. A multi-table child is refused: its parent's rows are run. Where a
     graph declares events, those of the model are delivered, too.
     """
-    refuse_children(models or ())
+    refuse_not_run(models or ())
     named = stator_models(database) if models is None else models
     chosen = [declaring_model(model) for model in named if not is_companion(model)]
     if not chosen:

@@ -10,15 +10,15 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 
-from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models.keys import key_of
-from django_fsmworker.models.transition import resolve_failures
+from django_fsmworker.models.resolving import resolve_failures
 from django_fsmworker.runner.announcer import Announcer
 from django_fsmworker.runner.counters import INTERRUPTED, Counters
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
 from django_fsmworker.runner.execution.attempt_log import AttemptLog
+from django_fsmworker.runner.execution.engine_spans import EngineSpans
 from django_fsmworker.runner.execution.outcomes import swallowed_outcome
 from django_fsmworker.runner.execution.writing import signals_of, write_in_parts, write_or_fail
 from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, share_of, work_fields
@@ -69,6 +69,7 @@ class Settler(threading.Thread):
         log: AttemptLog | None = None,
         measurements: Measurements | None = None,
         paces: Paces | None = None,
+        spans: EngineSpans | None = None,
     ) -> None:
         super().__init__(name="fsmworker-settler", daemon=True)
         self._in_flight = in_flight
@@ -82,6 +83,7 @@ class Settler(threading.Thread):
         self._log = log or AttemptLog(worker)
         self._measurements = measurements
         self._paces = paces
+        self._spans = spans
         self._query_guards = QueryGuards(outages)
         self._mismatches = outages.mismatches
         self._not_before: dict[Any, float] = {}
@@ -152,7 +154,12 @@ class Settler(threading.Thread):
             self._again += live
             return
         try:
-            self._write(store, model, live)
+            if self._spans is None:
+                self._write(store, model, live)
+            else:
+                traces = (attempt.trace for attempt, _ in live)
+                with self._spans.settling(store, model, traces, len(live)):
+                    self._write(store, model, live)
             query_guard.succeeded()
         except (DatabaseError, InterfaceError) as error:
             # An outage, or a table that is not as expected, keeps outcomes: the fence decides when
@@ -404,19 +411,24 @@ class RunOn:
         self._duty = duty or Duty()
         self._is_paused = is_paused
         self._forbidden = False
+        self._into: dict[Any, frozenset[str]] = {}
 
     def forbid(self) -> None:
         """Let no row run on: in a single pass, and while the runner stops."""
         self._forbidden = True
 
     def parted(self, pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
-        """The pairs whose rows run on, and the others."""
+        """The pairs whose rows run on, and the others; all are of one model."""
         if self._forbidden or self._duty.suspended:
             return [], pairs
         onward: list[Pair] = []
         others: list[Pair] = []
+        into = self._with_only_a_check(pairs[0][0].state.graph) if pairs else frozenset()
+        if not into:
+            return [], pairs
         for pair in pairs:
-            (onward if self._runs_on(*pair) else others).append(pair)
+            runs_on = pair[1].target in into and self._runs_on(*pair)
+            (onward if runs_on else others).append(pair)
         return onward, others
 
     def write(self, store: Store, model: Any, pairs: list[Pair]) -> list[Attempt]:
@@ -428,7 +440,7 @@ class RunOn:
         return [self._next(earlier[key_of(row)], row, sent) for row in rows]
 
     def _runs_on(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """Whether a healthy row moved into a state whose check is due now, for this row alone."""
+        """Whether a healthy row moved into a state, with only a check, that is due now."""
         return (
             outcome.moved
             and outcome.failure is None
@@ -436,18 +448,22 @@ class RunOn:
             and not attempt.suspect
             and not attempt.row.__dict__["state_failures"]
             and attempt.steps < MOST_STEPS
-            and self._has_only_a_check(attempt.state.graph.states[outcome.target])
             and not self._is_paused(attempt.model, outcome.target)
             and time.monotonic() - attempt.began < self._lease
         )
 
-    @staticmethod
-    def _has_only_a_check(state: State) -> bool:
-        """Whether neither guards nor a batch, which take many rows of one claim, come first.
+    def _with_only_a_check(self, graph: Any) -> frozenset[str]:
+        """The states before whose checks nothing comes that takes many rows of one claim.
 
-        Nor limits, which are asked before a claim.
+        That are guards and batches; nor do limits come, which are asked before a claim.
         """
-        return state.checked and state.batch is None and not state.guards and not state.limits
+        if graph not in self._into:
+            self._into[graph] = frozenset(
+                state.name
+                for state in graph.states.values()
+                if state.checked and state.batch is None and not state.guards and not state.limits
+            )
+        return self._into[graph]
 
     def _next(self, earlier: Attempt, row: Any, sent: float) -> Attempt:
         values = row.__dict__

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +22,8 @@ from django_fsmworker.runner.heartbeat import Obedience, Orders, Report
 from django_fsmworker.runner.hooks import Hooks
 from django_fsmworker.runner.identity import Identity, identity_of
 from django_fsmworker.runner.in_flight.attempts import WHOLE
-from django_fsmworker.runner.limits import Limits
 from django_fsmworker.runner.main_loop import Liveness, Wakeup, Watchdog
+from django_fsmworker.runner.process_limits import ProcessLimits
 from django_fsmworker.runner.stacks import stacks
 from django_fsmworker.runner.status import RunnerStatus, report_of, status_of, together
 from django_fsmworker.store import stores_for
@@ -39,12 +38,13 @@ class OneWorker:
     """What runners have in common that are one process: they are one worker in the registry.
 
     An order that one of them finds in its database is obeyed by all ``runners``, and what they do
-    is added up.
+    is added up. The hooks are those of the process, which whoever runs them ends.
     """
 
     identity: Identity
     orders: Orders = field(default_factory=Orders)
     runners: list[StatorRunner] = field(default_factory=list)
+    hooks: Hooks | None = None
 
 
 class StatorRunner:
@@ -95,14 +95,15 @@ class StatorRunner:
         self.worker, self.worker_name = identity.id, identity.name
         self.counters = Counters()
         self.too_many_abandoned = self.limit_reached = False
-        self._limits = Limits.of(self.settings, self._total)
+        self._limits = ProcessLimits.of(self.settings, self._total)
         self._on_limit = on_limit or self.stop
         self.rounds = 0
         self._progressed_at: float | None = None
         self._stopping = False
         self._drain_timeout = self.settings.drain_timeout
         self._wake = Wakeup()
-        self._hooks = Hooks.of(self.settings, self)
+        self._hooks = Hooks.of(self.settings) if worker is None else worker.hooks
+        self._ends_hooks = worker is None
         self.ordered_to_stop = False
         obedience = Obedience(self._suspend, self._resume, self._obey_stop, self._stacks)
         self.parts = Parts(
@@ -137,11 +138,19 @@ class StatorRunner:
                 self._learn_limits,
             ):
                 return
+            self._say_what_runs()
             # A supervisor has to know that this process came up before any code of the project's
             # runs: what ends it from here on is no matter of its configuration.
             self._liveness.touch()
-            with nullcontext() if self._hooks is None else self._hooks.around(self._is_stopping):
+            if self._hooks is None:
                 self._run_rows(run_for)
+                return
+            self._hooks.begin(self, self._is_stopping)
+            try:
+                self._run_rows(run_for)
+            finally:
+                if self._ends_hooks:
+                    self._hooks.end()
 
     def _is_stopping(self) -> bool:
         return self._stopping
@@ -250,7 +259,7 @@ class StatorRunner:
             progressed_at=self._progressed_at,
         )
 
-    def _start(self) -> None:
+    def _say_what_runs(self) -> None:
         logger.info(
             "Running %s with %d threads as %s (process %d).",
             ", ".join(each._meta.label for each in self.stores if not is_bulk_action(each)),
@@ -259,6 +268,8 @@ class StatorRunner:
             os.getpid(),
             extra={"action": "started", "worker": self.worker},
         )
+
+    def _start(self) -> None:
         for executor in self.parts.executors:
             executor.start()
         for part in (*self._essential, self._watchdog):
@@ -342,7 +353,7 @@ class StatorRunner:
             return self.parts.claimer.exhausted and not self._has_rows_to_wait_for()
         return end is not None and time.monotonic() >= end
 
-    def _look_at_limits(self, limits: Limits) -> None:
+    def _look_at_limits(self, limits: ProcessLimits) -> None:
         reached = limits.reached()
         if reached is not None:
             self.limit_reached = True

@@ -9,7 +9,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import F, QuerySet
 
-KEY = "fsm_key"
+KEY = "fsm_key_"
 
 FrozenQuery = tuple[str, list[Any]]
 """SQL that reads the keys of rows, in a column called ``KEY``, with its parameters."""
@@ -52,7 +52,7 @@ def keys_after(
 
 
 def still_matching(model: Any, alias: str, query: FrozenQuery, keys: Sequence[Any]) -> set[Any]:
-    """Those of ``keys`` that the query finds now."""
+    """The part of ``keys`` that the query finds now."""
     sql, params = query
     marks = ", ".join(["%s"] * len(keys))
     found = _keys(

@@ -71,8 +71,19 @@ class Driver:
             return True
         return LASTING.search(sql) is not None
 
+    def changes_transaction(self, sql: str) -> bool:
+        """Whether it may leave something for the rest of its transaction, or in its session."""
+        found = BEGINNING.match(sql)
+        return found is None or found[1].upper() == "SET" or self.changes_session(sql)
+
     def limit_connecting(self, wrapper: Any, seconds: float) -> None:
         """Let this connection, before it is opened, give up opening after so many ``seconds``."""
+
+    def open_undisturbed(self, wrapper: Any) -> None:
+        """Let this connection, before it is opened, leave nothing open if it is not to be opened.
+
+        An exception that is injected into the thread that opens it is meant.
+        """
 
     def read_committed(self, wrapper: Any) -> None:
         """Let transactions on this connection, before it is opened, be at READ COMMITTED."""

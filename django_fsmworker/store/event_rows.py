@@ -13,13 +13,14 @@ from django.db.models.functions import Cast
 from django_fsmworker.models.event import Event
 from django_fsmworker.models.keys import LONGEST_KEY
 
-ROW, KEY = "fsm_row", "fsm_key"
+ROW, KEY = "fsm_row_", "fsm_key_"
 
 
 def insert_for_rows(rows: QuerySet[Any], key: str, values: Mapping[str, Any]) -> int:
     """Insert an event for each of ``rows``, whose ``key`` is a whole number; how many.
 
-    ``values`` are the other columns: plain values, or expressions that name no column.
+    A row that a join brings several times gets one. ``values`` are the other columns: plain values,
+    or expressions that name no column.
     """
     connection, meta = connections[rows.db], Event._meta
     quote = connection.ops.quote_name
@@ -45,6 +46,8 @@ def insert_for_rows(rows: QuerySet[Any], key: str, values: Mapping[str, Any]) ->
         terms.append(term)
         params += own
     columns = ", ".join(quote(str(field.column)) for field in fields)
+    if _may_repeat(found.query):
+        read = f"SELECT DISTINCT {quote(ROW)}, {quote(KEY)} FROM ({read}) AS fsm_found"
     statement = (
         f"INSERT INTO {quote(meta.db_table)} ({columns}) "
         f"SELECT {', '.join(terms)} FROM ({read}) AS fsm_rows"
@@ -53,3 +56,8 @@ def insert_for_rows(rows: QuerySet[Any], key: str, values: Mapping[str, Any]) ->
         cursor.execute(statement, [*params, *of_rows])
         number: int = cursor.rowcount
     return number
+
+
+def _may_repeat(query: Any) -> bool:
+    """Whether a row may come several times: the query, which has been compiled, reads more."""
+    return len(query.alias_map) > 1 or bool(query.extra_tables or query.combinator)

@@ -107,7 +107,7 @@ def _overdue(store: Store, model: Any, state: State) -> QuerySet[Any]:
 
 
 def _to_delete(store: Store, model: Any, state: State) -> QuerySet[Any]:
-    """Those that have not been deleted: the default manager knows whom its ``delete()`` hides."""
+    """Overdue rows that are not deleted yet: the default manager knows whom ``delete()`` hides."""
     overdue = _overdue(store, model, state)
     if not _deletes_itself(model):
         return overdue

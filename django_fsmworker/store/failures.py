@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db import connections
 from django.db.models import F, QuerySet
 
 from django_fsmworker import clock
@@ -22,7 +21,7 @@ from django_fsmworker.models.keys import (
     row_key,
     with_keys,
 )
-from django_fsmworker.models.records import FailureRecord
+from django_fsmworker.models.records import FAILED, FailureRecord, upsert_failures
 from django_fsmworker.store.errors import is_contention, is_outage, tells_of
 
 KEEP_UNKNOWN = timedelta(days=7)
@@ -104,16 +103,9 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
             failure.traceback,
         )
         (seen if entry.pk else new).append(entry)
-    # An upsert: an abandoned check may be noted and settled at the same moment. (MySQL's is about
-    # any unique key and takes no names of one.)
-    targets = connections[alias].features.supports_update_conflicts_with_target
-    FailureRecord.objects.using(alias).bulk_create(
-        new,
-        update_conflicts=True,
-        unique_fields=["model", "digest"] if targets else None,
-        update_fields=_WRITTEN,
-    )
-    FailureRecord.objects.using(alias).bulk_update(seen, _WRITTEN)
+    # An abandoned check may be noted and settled at the same moment.
+    upsert_failures(new, FAILED, alias)
+    FailureRecord.objects.using(alias).bulk_update(seen, FAILED)
 
 
 def deaths_of(alias: str, model: Any, keys: Iterable[Any]) -> dict[Any, int]:
@@ -136,12 +128,12 @@ def count_deaths(alias: str, model: Any, state: str, keys: Sequence[Any], worker
 
 
 def survived(alias: str, model: Any, keys: Iterable[Any]) -> None:
-    """These rows failed, but no process died of them."""
+    """Note that rows failed, but no process died of them."""
     _records(alias, model, keys).update(deaths=0)
 
 
 def take_back_death(alias: str, model: Any, keys: Iterable[Any]) -> None:
-    """These suspects were interrupted, and this process lives: no death after all."""
+    """Take back the note of suspects that were interrupted while this process lives on."""
     _records(alias, model, keys).filter(deaths__gt=0).update(deaths=F("deaths") - 1)
 
 
@@ -208,15 +200,3 @@ _LAPSED = Failure(
     "django_fsmworker.exceptions.ProcessDied",
     "The process that held this row ended, or lost the database for longer than its lease.",
 )
-_WRITTEN = [
-    "state",
-    "error",
-    "message",
-    "traceback",
-    "count",
-    "deaths",
-    "first_seen",
-    "last_seen",
-    "resolved",
-    "worker",
-]

@@ -23,6 +23,7 @@ from django_fsmworker.models.entering import revoked
 from django_fsmworker.store.errors import is_outage, tells_of
 from django_fsmworker.store.failures import Failure
 from django_fsmworker.store.pauses import PauseRequest
+from django_fsmworker.traces import current_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ class Outcome:
     ``written``: the check's own transaction has committed it. ``kept``: the row goes on here.
     ``given_back``: it was not tried, and is due as it was before.
     ``pause``: its check asked for one, which is written along.
+    ``trace``: that of the attempt, which a row that it moves keeps; empty where there was none.
     """
 
     pk: Any
@@ -168,6 +170,7 @@ class Outcome:
     kept: bool = False
     given_back: bool = False
     pause: PauseRequest | None = None
+    trace: str = ""
 
     @property
     def moved(self) -> bool:
@@ -195,6 +198,15 @@ class Settled:
     attempt: int = 0
     failure: Failure | None = None
     given_back: bool = False
+
+
+def traces_kept(outcomes: Sequence[Outcome]) -> list[str | None]:
+    """For each outcome the trace that its row is to keep; None leaves the one that it has.
+
+    A row that is moved without an attempt gets the trace in which that is written.
+    """
+    here = current_trace()
+    return [(each.trace or here or None) if each.moved else None for each in outcomes]
 
 
 _ENTERING = (Ending.MOVED, Ending.TIMED_OUT)

@@ -6,36 +6,37 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar
 
 from django.core.checks import CheckMessage
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State, Transition
-from django_fsmworker.logs import logger_for
 from django_fsmworker.models.engine import Dialect, Term
 from django_fsmworker.models.entering import entering, revoked_sql
+from django_fsmworker.models.event import Event, EventStates
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.indexes import checked_states, states_keyed_by
 from django_fsmworker.models.keys import MOST_KEYS, portions, with_keys
+from django_fsmworker.models.limits import Bucket, Pause, Permit
 from django_fsmworker.models.locking import keys_and_states, lockable, locked, moments
 from django_fsmworker.models.querysets import StatorQuerySet
 from django_fsmworker.models.records import FailureRecord, TransitionRecord
 from django_fsmworker.models.touching import TOUCHED, touched_sql
 from django_fsmworker.models.transition_log import logs_transitions
+from django_fsmworker.store.after_commit import log_errors_after_commit
 from django_fsmworker.store.errors import is_refusal, may_be_mismatch
 from django_fsmworker.store.fence import Fence, Lane, LostReplies, Outcome
 from django_fsmworker.store.guards import first_true
 from django_fsmworker.store.pauses import Paused, current
+from django_fsmworker.store.permits import Permits
 from django_fsmworker.store.statistics import Statistics
 from django_fsmworker.store.tables import Table, table_for
 from django_fsmworker.store.transition_log import guarded, log_moves, settled
-
-logger = logger_for(__name__)
+from django_fsmworker.traces import trace_if_active
 
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
@@ -58,11 +59,14 @@ class Store(ABC):
     # What the database knows about large tables, and what is wrong with it.
     statistics_class: ClassVar[type[Statistics]] = Statistics
 
+    permits_class: ClassVar[type[Permits]] = Permits
+
     # Whether a wait for the database can be ended from outside, or ends when it pleases.
     interruptible = True
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self.permits = self.permits_class(alias, self.transaction)
         self._lost_replies = LostReplies(alias, self.hand_back)
         self._session_lasts: Callable[[], bool] = lambda: False
 
@@ -88,8 +92,11 @@ class Store(ABC):
         return self._session_lasts()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, patience: float | None = None) -> Iterator[None]:
         """A transaction that may write from its first statement on, at READ COMMITTED.
+
+        ``patience`` are the seconds to wait for others to end where one only may write at a time;
+        None for as long as the connection waits.
 
         What it raises was raised before the commit, or by it: of what user code has left to be
         called after the commit (``on_commit``), an error is logged, and the others are called.
@@ -179,7 +186,7 @@ class Store(ABC):
     def _due_keys(
         self, table: Table, state: str, column: str, after: Any, most: int
     ) -> list[tuple[Any, Any]]:
-        """The same as the driver reads it, without NULL."""
+        """The values and whether rows are due, as the driver reads them; without NULL."""
 
     def _null_is_due(self, model: Any, state: str, column: str) -> bool:
         if not model._meta.get_field(column).null:
@@ -314,7 +321,8 @@ class Store(ABC):
             else:
                 keys = {key for key, _ in keys_and_states(locked(rows, skip=True))}
             for some in portions(list(keys), MOST_KEYS):
-                moved.filter(with_keys(model, some)).update(**entering(model, target))
+                entered = entering(model, target, trace=trace_if_active())
+                moved.filter(with_keys(model, some)).update(**entered)
         return keys
 
     def first_true(
@@ -336,7 +344,7 @@ class Store(ABC):
         if hasattr(model, "state_graph"):
             now = DatabaseNow()
             no_rows.update(
-                state="",
+                state=Value(""),  # as it is: no state has this name
                 state_changed=now,
                 state_next=now,
                 state_lease=now,
@@ -349,8 +357,8 @@ class Store(ABC):
                 cursor.execute(f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0")
 
     def probe_all(self, model: Any) -> None:
-        """The same for the table of ``model``, and for those of the records beside it."""
-        for table in _written_with(model):
+        """Probe the table of ``model``, and those of the records beside it."""
+        for table in _used_with(model):
             self.probe(table)
 
     def mismatch(self, model: Any, error: BaseException) -> tuple[Any, DatabaseError] | None:
@@ -359,7 +367,7 @@ class Store(ABC):
         That of ``model``, or of the records beside it; with what the database says of it. Raises an
         outage.
         """
-        for table in _written_with(model) if may_be_mismatch(error) else ():
+        for table in _used_with(model) if may_be_mismatch(error) else ():
             try:
                 with self.inside():
                     self.probe(table)
@@ -382,6 +390,11 @@ class Store(ABC):
             state = by_state.filter(state__gt=state).first()
         return found
 
+    def has_value(self, model: Any, key: Any, column: str, value: Any) -> bool:
+        """Whether the row with this primary key has that value, as the database compares them."""
+        rows: QuerySet[Any] = QuerySet(model, using=self.alias)
+        return rows.filter(with_keys(model, [key]), **{column: value}).exists()
+
     def lock(self, model: Any, keys: Collection[Any]) -> set[Any]:
         """Lock those of these rows that nobody else has locked, in the caller's transaction.
 
@@ -391,9 +404,33 @@ class Store(ABC):
         here = locked(rows.filter(with_keys(model, list(keys))), skip=True)
         return {key for key, _ in keys_and_states(here)}
 
+    def locked_rows(self, model: Any, keys: Collection[Any]) -> tuple[list[Any], datetime | None]:
+        """Lock, in the order of their keys, and read those of these rows that nobody has locked.
+
+        Returns the database's time, too, if there are any.
+        """
+        rows: QuerySet[Any] = QuerySet(model, using=self.alias)
+        wanted = rows.filter(with_keys(model, list(keys))).annotate(fsm_now_=DatabaseNow())
+        found = [row for some in lockable(wanted) for row in locked(some, skip=True)]
+        return found, max((row.__dict__.pop("fsm_now_") for row in found), default=None)
+
+    def fired_events(
+        self, label: str, hashes: Collection[int], now: datetime, most: int
+    ) -> list[Event]:
+        """The pending events of the rows of ``label`` with these hashes that have fired by ``now``.
+
+        In the order of their rows and of their delivery; ``most`` at the most.
+        """
+        events: QuerySet[Event] = QuerySet(Event, using=self.alias)
+        fired = events.filter(
+            model=label, row_hash__in=hashes, state=EventStates.pending.name, fires_at__lte=now
+        )
+        return list(fired.order_by("row_hash", "fires_at", "pk")[:most])
+
     def with_stranded_rows(self, models: Collection[Any], older: float = 0.0) -> list[Any]:
-        """Those of ``models`` that have stranded rows, which entered their state ``older`` seconds
-        ago, or before; one statement for all.
+        """The part of ``models`` that has stranded rows; one statement for all.
+
+        Only rows count that entered their state ``older`` seconds ago, or before.
         """
         # The states are written out: SQLite takes no parameters for those of a partial index.
         parts, params, asked = [], [], []
@@ -441,28 +478,11 @@ class Store(ABC):
             return rows
 
 
-def _written_with(model: Any) -> list[Any]:
-    """The tables that the settling of rows of ``model`` writes to."""
-    tables = [model, FailureRecord]
-    return [*tables, TransitionRecord] if logs_transitions(model) else tables
-
-
-def log_errors_after_commit(connection: Any) -> None:
-    """Let no ``on_commit`` function of the open transaction raise: the transaction is committed.
-
-    Django would call none of those after it, and whoever committed would take it for a failure.
-    """
-    connection.run_on_commit = [
-        (savepoints, partial(_call, function), robust)
-        for savepoints, function, robust in connection.run_on_commit
-    ]
-
-
-def _call(function: Callable[[], object]) -> None:
-    try:
-        function()
-    except (Exception, SystemExit):  # the latter would end the thread
-        logger.exception(
-            "A function that was left to on_commit() failed; the transaction is committed.",
-            extra={"action": "on_commit"},
-        )
+def _used_with(model: Any) -> list[Any]:
+    """The tables without which rows of ``model`` are neither claimed nor settled."""
+    tables = [model, FailureRecord, Pause]
+    if logs_transitions(model):
+        tables.append(TransitionRecord)
+    if any(state.limits.are_asked for state in model.state_graph.states.values()):
+        tables += [Permit, Bucket]
+    return tables

@@ -8,16 +8,16 @@ key, past what others have locked.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from django_fsmworker.models.functions import DatabaseLater, DatabaseNow
 from django_fsmworker.models.keys import portions
 from django_fsmworker.models.limits import Permit, key_digest, key_text
-from django_fsmworker.store.interface import Store
 
 MOST_LISTED = 500
 
@@ -30,86 +30,145 @@ class Taken:
     contended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Permits that a holder wants: of each key, by its digest, up to a number of them."""
+
+    label: str
+    state: str
+    limit: int
+    keys: Mapping[str, Any]
+    numbers: Mapping[str, int]
+    token: int
+    lease: float
+
+
 def holder() -> int:
     """A random number, by which a process knows its permits."""
     return secrets.randbits(62)
 
 
-def take(
-    store: Store,
-    model: Any,
-    state: str,
-    limit: int,
-    wanted: Mapping[Any, int],
-    token: int,
-    lease: float,
-) -> Taken:
-    """Take up to the ``wanted`` number of free permits of each key, ``limit`` of which there are.
+class Permits:
+    """The permits that one database keeps; what is here works on every database.
 
-    ``token`` is the holder's. The keys are values of a column, or ``WHOLE_LANE``.
+    ``transaction`` opens one there. ``token`` is always the holder's.
     """
-    by_digest = {key_digest(key): key for key, number in wanted.items() if number > 0}
-    label = model._meta.label
-    lane = _permits(store).filter(model=label, state=state, digest__in=by_digest, slot__lte=limit)
-    known = list(
-        lane.annotate(now=DatabaseNow()).values_list("digest", "slot", "pk", "lease", "now")
-    )
-    free: dict[str, list[int]] = {digest: [] for digest in by_digest}
-    slots: dict[str, set[int]] = {digest: set() for digest in by_digest}
-    for digest, slot, pk, until, now in known:
-        slots[digest].add(slot)
-        if until <= now:
-            free[digest].append(pk)
-    new = {
-        digest: sorted(set(range(1, limit + 1)) - slots[digest])[: wanted[key] - len(free[digest])]
-        for digest, key in by_digest.items()
-        if wanted[key] > len(free[digest]) and len(slots[digest]) < limit
-    }
-    if any(new.values()):
-        _make(store, label, state, {by_digest[digest]: some for digest, some in new.items()})
-        made = lane.filter(lease__lte=DatabaseNow(), token=None).values_list("digest", "pk")
-        for digest, pk in made:
-            if pk not in free[digest]:
+
+    def __init__(self, alias: str, transaction: Callable[[], AbstractContextManager[None]]) -> None:
+        self.alias = alias
+        self._transaction = transaction
+
+    def take(
+        self,
+        model: Any,
+        state: str,
+        limit: int,
+        wanted: Mapping[Any, int],
+        token: int,
+        lease: float,
+    ) -> Taken:
+        """Take up to the ``wanted`` number of free permits of each key, of which ``limit`` exist.
+
+        The keys are values of a column, or ``WHOLE_LANE``.
+        """
+        taken = Taken({key: [] for key in wanted})
+        keys = {key_digest(key): key for key, number in wanted.items() if number > 0}
+        if keys:
+            numbers = {digest: wanted[key] for digest, key in keys.items()}
+            wish = Wish(model._meta.label, state, limit, keys, numbers, token, lease)
+            self._take(wish, taken)
+        return taken
+
+    def renew(self, token: int, permits: Collection[int], lease: float) -> set[int]:
+        """Renew these of the holder's permits; returns those that it has (still, or anew)."""
+        held: set[int] = set()
+        for some in portions(sorted(permits), MOST_LISTED):
+            with self._transaction():
+                rows = self._rows.filter(pk__in=some, token=token).order_by("pk")
+                keys = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+                if keys:
+                    self._rows.filter(pk__in=keys).update(lease=DatabaseLater(lease))
+            held |= set(keys)
+        return held
+
+    def still_held(self, token: int, permits: Collection[int]) -> set[int]:
+        """The part of ``permits`` that nobody else has taken."""
+        rows = self._rows.filter(pk__in=list(permits), token=token)
+        return set(rows.values_list("pk", flat=True))
+
+    def give_back(self, token: int, permits: Collection[int]) -> None:
+        """Let go of these permits, whose rows are not run any more."""
+        for some in portions(sorted(permits), MOST_LISTED):
+            with self._transaction():
+                rows = self._rows.filter(pk__in=some, token=token).order_by("pk")
+                keys = list(rows.select_for_update().values_list("pk", flat=True))
+                if keys:
+                    self._rows.filter(pk__in=keys).update(lease=DatabaseNow(), token=None)
+
+    @property
+    def _rows(self) -> QuerySet[Permit]:
+        return QuerySet(Permit, using=self.alias)
+
+    def _take(self, wish: Wish, taken: Taken) -> None:
+        """Add to ``taken`` what is free, and what there has not been yet."""
+        keys, numbers, limit = wish.keys, wish.numbers, wish.limit
+        lane = self._rows.filter(
+            model=wish.label, state=wish.state, digest__in=keys, slot__lte=limit
+        )
+        known = list(
+            lane.annotate(now=DatabaseNow()).values_list("digest", "slot", "pk", "lease", "now")
+        )
+        free: dict[str, list[int]] = {digest: [] for digest in keys}
+        slots: dict[str, set[int]] = {digest: set() for digest in keys}
+        for digest, slot, pk, until, now in known:
+            slots[digest].add(slot)
+            if until <= now:
                 free[digest].append(pk)
-    # Not always the first ones, which others would try to take at the same moment.
-    chosen = [
-        pk for digest, some in free.items() for pk in _some_of(some, wanted[by_digest[digest]])
-    ]
-    taken = _take(store, chosen, token, lease)
-    found: dict[Any, list[int]] = {key: [] for key in wanted}
-    for digest, some in free.items():
-        found[by_digest[digest]] = [pk for pk in some if pk in taken]
-    return Taken(found, contended=len(taken) < len(chosen))
+        new = {
+            digest: sorted(set(range(1, limit + 1)) - slots[digest])[: number - len(free[digest])]
+            for digest, number in numbers.items()
+            if number > len(free[digest]) and len(slots[digest]) < limit
+        }
+        if any(new.values()):
+            self._make(wish, new)
+            made = lane.filter(lease__lte=DatabaseNow(), token=None).values_list("digest", "pk")
+            for digest, pk in made:
+                if pk not in free[digest]:
+                    free[digest].append(pk)
+        # Not always the first ones, which others would try to take at the same moment.
+        chosen = [pk for digest, some in free.items() for pk in _some_of(some, numbers[digest])]
+        ours = self._take_free(chosen, wish.token, wish.lease)
+        for digest, some in free.items():
+            taken.permits[keys[digest]] = [pk for pk in some if pk in ours]
+        taken.contended = len(ours) < len(chosen)
 
+    def _take_free(self, chosen: list[int], token: int, lease: float) -> set[int]:
+        taken: set[int] = set()
+        for some in portions(sorted(chosen), MOST_LISTED):
+            with self._transaction():
+                rows = self._rows.filter(pk__in=some, lease__lte=DatabaseNow()).order_by("pk")
+                keys = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
+                if keys:
+                    free = self._rows.filter(pk__in=keys)
+                    free.update(token=token, lease=DatabaseLater(lease))
+            taken |= set(keys)
+        return taken
 
-def renew(store: Store, token: int, permits: Collection[int], lease: float) -> set[int]:
-    """Renew these of the holder's permits; returns those that it has (still, or anew)."""
-    held: set[int] = set()
-    for some in portions(sorted(permits), MOST_LISTED):
-        with store.transaction():
-            rows = _permits(store).filter(pk__in=some, token=token).order_by("pk")
-            keys = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
-            if keys:
-                _permits(store).filter(pk__in=keys).update(lease=DatabaseLater(lease))
-        held |= set(keys)
-    return held
-
-
-def still_held(store: Store, token: int, permits: Collection[int]) -> set[int]:
-    """Those of these permits that nobody else has taken."""
-    return set(
-        _permits(store).filter(pk__in=list(permits), token=token).values_list("pk", flat=True)
-    )
-
-
-def give_back(store: Store, token: int, permits: Collection[int]) -> None:
-    """Let go of these permits, whose rows are not run any more."""
-    for some in portions(sorted(permits), MOST_LISTED):
-        with store.transaction():
-            rows = _permits(store).filter(pk__in=some, token=token).order_by("pk")
-            keys = list(rows.select_for_update().values_list("pk", flat=True))
-            if keys:
-                _permits(store).filter(pk__in=keys).update(lease=DatabaseNow(), token=None)
+    def _make(self, wish: Wish, slots: Mapping[str, list[int]]) -> None:
+        """Make the slots that a key has not had yet; others may do so at the same moment."""
+        new = [
+            Permit(
+                model=wish.label,
+                state=wish.state,
+                key=key_text(wish.keys[digest]),
+                digest=digest,
+                slot=slot,
+                lease=DatabaseNow(),
+            )
+            for digest in sorted(slots)
+            for slot in slots[digest]
+        ]
+        self._rows.bulk_create(new, ignore_conflicts=True)
 
 
 def in_use(alias: str, label: str, state: str, key: Any) -> int:
@@ -119,48 +178,25 @@ def in_use(alias: str, label: str, state: str, key: Any) -> int:
     return lane.filter(lease__gt=DatabaseNow()).count()
 
 
+def in_use_by_key(alias: str, labels: Collection[str]) -> dict[tuple[str, str], dict[str, int]]:
+    """How many permits are taken at the moment, by model and state, and there by key; one query."""
+    rows: QuerySet[Permit] = QuerySet(Permit, using=alias)
+    taken = rows.filter(model__in=labels, lease__gt=DatabaseNow()).order_by()
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for model, state, key, number in taken.values_list("model", "state", "key").annotate(
+        number=Count("pk")
+    ):
+        found.setdefault((model, state), {})[key] = number
+    return found
+
+
 def purge(alias: str, older: float) -> None:
     """Remove permits that nobody has had for so many seconds: of keys that are gone."""
     rows: QuerySet[Permit] = QuerySet(Permit, using=alias)
     rows.filter(lease__lt=DatabaseLater(-older)).delete()
 
 
-def _take(store: Store, chosen: list[int], token: int, lease: float) -> set[int]:
-    taken: set[int] = set()
-    for some in portions(sorted(chosen), MOST_LISTED):
-        with store.transaction():
-            rows = _permits(store).filter(pk__in=some, lease__lte=DatabaseNow()).order_by("pk")
-            keys = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
-            if keys:
-                free = _permits(store).filter(pk__in=keys)
-                free.update(token=token, lease=DatabaseLater(lease))
-        taken |= set(keys)
-    return taken
-
-
-def _make(store: Store, label: str, state: str, slots: Mapping[Any, list[int]]) -> None:
-    """Make the slots that a key has not had yet; others may do so at the same moment."""
-    long_ago = store.now()
-    new = [
-        Permit(
-            model=label,
-            state=state,
-            key=key_text(key),
-            digest=key_digest(key),
-            slot=slot,
-            lease=long_ago,
-        )
-        for key in sorted(slots, key=key_digest)
-        for slot in slots[key]
-    ]
-    _permits(store).bulk_create(new, ignore_conflicts=True)
-
-
 def _some_of(free: list[int], number: int) -> list[int]:
     if len(free) <= number:
         return free
     return secrets.SystemRandom().sample(free, number)
-
-
-def _permits(store: Store) -> QuerySet[Permit]:
-    return QuerySet(Permit, using=store.alias)

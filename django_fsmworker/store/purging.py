@@ -32,7 +32,7 @@ class Kind:
         return str(self.model._meta.verbose_name_plural)
 
     def old(self, alias: str, before: datetime) -> QuerySet[Any]:
-        """Those of the database ``alias`` that are from before that moment."""
+        """The records in the database ``alias`` that are from before that moment."""
         rows: QuerySet[Any] = QuerySet(self.model, using=alias)
         return rows.filter(**{f"{self.column}__lt": before})
 

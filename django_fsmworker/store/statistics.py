@@ -63,6 +63,13 @@ class Statistics:
         """
         return rows.count(), False
 
+    tells_costs = False
+    """Whether ``is_long_walk()`` can tell."""
+
+    def is_long_walk(self, rows: QuerySet[Any]) -> bool:
+        """Whether the database expects to walk over a large table to find these rows."""
+        return False
+
     def counted_or_estimated(self, rows: QuerySet[Any], most: int) -> tuple[int, bool]:
         """As many as ``most`` are counted; of more the database has an estimate."""
         rows = rows.order_by()
@@ -92,6 +99,21 @@ class Statistics:
             [most],
         )
         return {state: (int(parked), int(stranded)) for state, parked, stranded in found}
+
+    def stranded(self, model: Any, most: int) -> list[Any]:
+        """The keys of rows in checked states that have nothing due and no failure.
+
+        At most so many, from the same index.
+        """
+        table, states = table_for(model, self.alias), checked_states(model.state_graph)
+        if not states:
+            return []
+        listed = ", ".join(f"'{state}'" for state in states)
+        rows = (
+            f"SELECT {', '.join(table.key)} FROM {table.name} WHERE {table.state} IN ({listed}) "
+            f"AND {table.next} IS NULL AND {table.failures} = 0"
+        )
+        return table.each_key(self.fetch(self.first_of(rows), [most]))
 
     def first_of(self, rows: str) -> str:
         """The SQL of some of what the SQL ``rows`` has; its last parameter is how many."""

@@ -20,7 +20,7 @@ from django_fsmworker.store.interface import Store
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Those rows of one state whose keys come after ``after`` (None: from the first), to ``upto``.
+    """The rows of one state whose keys come after ``after`` (None: from the first), to ``upto``.
 
     ``last``: there was no further row.
     """
@@ -30,7 +30,7 @@ class Window:
     last: bool = False
 
     def of(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of ``rows`` that are in it."""
+        """The part of ``rows`` that is in this window."""
         return _after(rows, self.after).filter(pk__lte=self.upto)
 
     def halves(self, store: Store, rows: QuerySet[Any]) -> list[Window]:
@@ -63,9 +63,9 @@ def next_window(store: Store, rows: QuerySet[Any], after: Any, size: int) -> Win
 
 
 def movable(rows: QuerySet[Any], edge: Transition) -> QuerySet[Any]:
-    """Those of ``rows`` that a guard moves.
+    """The part of ``rows`` that a guard moves.
 
-    Failing ones are left out: they are parked, or have a due time by which they are claimed.
+    Failing rows are left out: they are parked, or have a due time by which they are claimed.
     """
     start_after = edge.source.start_after
     rows = rows.filter(unleased(), state_failures=0)

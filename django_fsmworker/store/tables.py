@@ -84,6 +84,7 @@ class Table:
         self.claim = self.qualified["state_claim"]
         self.failures = self.qualified["state_failures"]
         self.history: str | None = self.qualified.get("state_history")
+        self.trace: str | None = self.qualified.get("state_trace")
         self._life_ends: str | None = self.qualified.get(LIFE_ENDS)
 
     @property
@@ -98,8 +99,8 @@ class Table:
         return self._life_ends if counts else None
 
     def life_ends_in(self, state: str) -> str | None:
-        """The same for the state that the SQL term ``state`` names: a term, NULL where it does not
-        count; None if it never does.
+        """A term for the end of a row's life where it counts in the state that the term ``state``
+        names, NULL where it does not; None if it never does.
         """
         names = [name for name in self.model.state_graph.states if self.life_ends(name)]
         if not names:
@@ -160,7 +161,7 @@ class Table:
         return [list(parts) for parts in zip(*self.key_arrays(keys), strict=True)]
 
     def key_arrays(self, keys: Iterable[Any]) -> list[list[Any]]:
-        """The same, for each column of the key a list of its values."""
+        """Primary keys as the driver wants them: for each column of the key its values."""
         connection, found = connections[self.database], list(keys)
         columns = [found]
         if self.is_composite:
@@ -179,7 +180,7 @@ class Table:
         return set(self.each_key(rows))
 
     def each_key(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
-        """As ``load_keys()``, in the order of the rows."""
+        """Primary keys from rows that begin with the key's columns, in the order of the rows."""
         converted = self._convert(rows, self.key_fields)
         if self.is_composite:
             return [tuple(row[: len(self.key)]) for row in converted]
@@ -193,18 +194,23 @@ class Table:
     def load(self, rows: Iterable[Sequence[Any]], aware: bool = False) -> list[Any]:
         """Model instances from rows that hold every column in the order of ``whole_row``.
 
-        ``aware``: timestamps have their time zone already.
+        ``aware``: timestamps have their time zone already. What they are related to comes along, if
+        the model says so.
         """
+        instances = self.load_plain(rows, aware)
+        load_related(self.model, instances, self.database)
+        return instances
+
+    def load_plain(self, rows: Iterable[Sequence[Any]], aware: bool = False) -> list[Any]:
+        """Model instances as ``load()`` makes them, without what they are related to."""
         loaded = self._convert(rows, self.fields, aware)
         if self.inherited:
             loaded = self._with_inherited([tuple(row) for row in loaded])
         names = [field.attname for field in self.model._meta.concrete_fields]
-        instances = build(self.model, self.database, names, loaded)
-        load_related(self.model, instances, self.database)
-        return instances
+        return build(self.model, self.database, names, loaded)
 
     def _with_inherited(self, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-        """The same rows with the columns of the parents' tables, in the model's own order.
+        """``rows`` with the columns of the parents' tables, in the model's own order.
 
         A row whose parent is gone meanwhile is gone itself.
         """
@@ -271,7 +277,7 @@ class Table:
 
     @cached_property
     def returned_key(self) -> str:
-        """The same in one clause."""
+        """The key's columns, as one clause."""
         return ", ".join(self.key_columns)
 
     @cached_property
@@ -281,12 +287,12 @@ class Table:
 
     @cached_property
     def whole_row(self) -> str:
-        """The same in one clause."""
+        """Every column, as one clause."""
         return ", ".join(self.all_columns)
 
     @cached_property
     def own_fields(self) -> list[Any]:
-        """The key's and the engine's."""
+        """The fields of the key and those of the engine."""
         return [
             field
             for field in self.fields
@@ -309,7 +315,7 @@ class Table:
         return ", ".join(self.selected(fields))
 
     def selected(self, fields: Iterable[Any]) -> list[str]:
-        """The same, one by one."""
+        """The columns of these fields, one by one, each as the field wants it selected."""
         compiler = self._compiler
         return [
             field.select_format(compiler, f"{self.name}.{self.quote(field.column)}", [])[0]
@@ -323,10 +329,17 @@ class Table:
     def _convert(
         self, rows: Iterable[Sequence[Any]], fields: Sequence[Any], aware: bool = False
     ) -> Iterable[Any]:
+        if self._is_read_plainly:
+            return rows
         converters = self._converters(fields)
         if aware:
             converters = self._without_time_zones(converters)
         return self._compiler.apply_converters(rows, converters) if converters else rows
+
+    @cached_property
+    def _is_read_plainly(self) -> bool:
+        """Whether every value is as the driver reads it; asking takes longer than reading a row."""
+        return not self._converters([*self.fields, *self.inherited, *self.key_fields])
 
     def _converters(self, fields: Sequence[Any]) -> dict[int, Any]:
         expressions = [field.get_col(self.model._meta.db_table) for field in fields]
@@ -435,7 +448,7 @@ def load_related(model: Any, rows: Sequence[Any], alias: str) -> None:
                 raise
 
 
-def fault_of(model: Any, name: str) -> str | None:
+def relation_fault_of(model: Any, name: str) -> str | None:
     """What is wrong with a relation's name; None if nothing is."""
     for step in name.split("__"):
         field = next((each for each in model._meta.fields if each.name == step), None)

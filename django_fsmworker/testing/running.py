@@ -12,12 +12,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import router
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.models.companions import target_of
-from django_fsmworker.models.discovery import refuse_children, stator_models
+from django_fsmworker.models.discovery import refuse_not_run, stator_models
 from django_fsmworker.models.keys import MOST_KEYS, declaring_model, portions, stored, with_keys
 from django_fsmworker.models.served import with_companions
 from django_fsmworker.models.telling import send_state_changed
@@ -54,7 +54,7 @@ def run_until_idle(
     of the graph: backoff, then ``fails_to``.
     """
     _refuse_rows(models)
-    refuse_children(models)
+    refuse_not_run(models)
     named = with_companions([declaring_model(model) for model in models] or stator_models())
     refuse_running_loop(named, "run_until_idle()")
     chosen = {model: using or router.db_for_write(target_of(model)) for model in named}
@@ -78,7 +78,7 @@ def run_until_idle(
 
 def _refuse_rows(models: Iterable[Any]) -> None:
     for each in models:
-        if not isinstance(each, type):
+        if isinstance(each, Model):
             raise TypeError(
                 f"run_until_idle() takes models, and {type(each).__name__} {each.pk} is a row; "
                 f"give its model, or use step(row)."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -78,11 +78,14 @@ def serving(model: Any, *, databases: Iterable[str] | None = None) -> Workers:
     return Workers(worker for worker in living(databases=databases) if label in worker.served)
 
 
-def databases_of(models: Iterable[Any]) -> dict[Any, list[str]]:
+def databases_of(
+    models: Iterable[Any], *, is_there: Callable[[str], bool] = lambda alias: True
+) -> dict[Any, list[str]]:
     """By model, the databases with rows of it, as far as known here; the one written to first.
 
     Beside that one there may be others, in which a worker that is on record, and was heard of
-    within a day, runs rows of the model.
+    within a day, runs rows of the model. Those of which ``is_there`` is not true are left out
+    without being asked.
     """
     known: dict[str, tuple[set[str], set[str]]] = {}
 
@@ -95,7 +98,10 @@ def databases_of(models: Iterable[Any]) -> dict[Any, list[str]]:
     for model in models:
         own: str = router.db_for_write(target_of(model))
         label = declaring_model(model)._meta.label
-        others = sorted(in_database(own)[0] & set(connections) - {own})
+        if not is_there(own):
+            found[model] = []
+            continue
+        others = filter(is_there, sorted(in_database(own)[0] & set(connections) - {own}))
         found[model] = [own] + [
             alias for alias in others if is_companion(model) or label in in_database(alias)[1]
         ]
@@ -118,7 +124,7 @@ def purge(older_than: timedelta, *, databases: Iterable[str] | None = None) -> i
 
 
 def _found(databases: Iterable[str] | None, **filters: str) -> Workers:
-    """Each worker once, by the database in which it gave its last sign of life."""
+    """The workers, each once, by the database in which it gave its last sign of life."""
     latest: dict[str, Worker] = {}
     for alias in _aliases(databases):
         for record in Worker.objects.using(alias).filter(**filters).with_now():

@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import cycle, islice
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Value
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord, Worker
@@ -35,6 +35,7 @@ def prepare() -> None:
     }
     _webhooks(endpoints)
     _orders()
+    _past_hours()
     pause(Order, "paid", by="ops", reason="The warehouse is being moved until noon.")
 
 
@@ -60,7 +61,7 @@ def _webhooks(endpoints: dict[str, Endpoint]) -> None:
     _make("price list {}", 30, well, state="confirmed", entered=timedelta(days=2))
     _make("newsletter {}", 8, well, state="given_up", entered=timedelta(days=1))
     left = _make("stock level {}", 4, well, state="held", entered=timedelta(days=90))
-    QuerySet(Webhook).filter(pk__in=left).update(state=OLD_STATE, state_next=None)
+    QuerySet(Webhook).filter(pk__in=left).update(state=Value(OLD_STATE), state_next=None)
 
 
 def _make(payload: str, number: int, to: list[Endpoint], **columns: Any) -> list[int]:
@@ -79,6 +80,23 @@ def _orders() -> None:
     QuerySet(Order).filter(pk__in=paid).update(state_next=due)
     shipped = [Order(payment_id=f"pay-{number}", tracking=f"T{number}") for number in range(200)]
     _made(shipped, state="shipped", entered=timedelta(days=3))
+
+
+def _past_hours() -> None:
+    """What runners would have written down about the last two hours, which begins to fail."""
+    now, step = clock.now(), timedelta(minutes=5)
+    StatorLog.objects.bulk_create(
+        StatorLog(
+            model=model._meta.label,
+            worker="earlier@demo",
+            since=now - (number + 1) * step,
+            until=now - number * step,
+            moved=busy + busy * (number * 7 % 5) // 8,
+            failed=max(0, busy - 30 * number),
+        )
+        for model, busy in ((Webhook, 180), (Order, 60))
+        for number in range(1, 24)
+    )
 
 
 def _made(rows: Iterable[Any], *, state: str = "", entered: timedelta = timedelta()) -> list[int]:

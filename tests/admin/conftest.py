@@ -1,23 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db.models import QuerySet
 from django.test import Client
+from django.test.utils import override_settings
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
 from tests.app.models import BasicModel
+from tests.database.rows import put
 
 
-@pytest.fixture(autouse=True)
-def admin_urls(settings: Any) -> None:
-    settings.ROOT_URLCONF = "tests.admin.sites"
-    settings.ALLOWED_HOSTS = ["testserver"]
+@pytest.fixture(scope="module", autouse=True)
+def admin_urls() -> Iterator[None]:
+    """
+    Once for a module: Django forgets the addresses of all sites when this setting changes, and to
+    collect them again takes longer than most of these tests.
+    """
+    with override_settings(ROOT_URLCONF="tests.admin.sites", ALLOWED_HOSTS=["testserver"]):
+        yield
 
 
 @pytest.fixture
@@ -46,9 +51,7 @@ def make_row() -> Callable[..., BasicModel]:
         row = BasicModel(state_next=clock.now())
         row.save(using=using)
         if columns:
-            # Past its own queryset: a row of another build may be in any state.
-            rows: QuerySet[BasicModel] = QuerySet(BasicModel, using=using)
-            rows.filter(pk=row.pk).update(**columns)
+            put(row, using, **columns)
         return BasicModel.objects.using(using).get(pk=row.pk)
 
     return make

@@ -17,19 +17,25 @@ TABLES = (
 )
 
 # Of 100 rows one fails; of these every other one is parked. 20 are due, 20 are later, 10 are done.
+# Of 100,000 one is run, one is stranded and one is in a state that the graph does not declare.
 ROWS = """
     INSERT INTO tests_account (state, state_changed, state_next, state_failures, state_history,
-        balance, mode)
+        balance, mode, state_claim, state_lease)
     SELECT
-        CASE WHEN n % 10 IN (0, 1, 2, 3, 4) THEN 'checking' WHEN n % 10 = 5 THEN 'closed'
+        CASE WHEN n % 100000 = 50007 THEN 'lost'
+            WHEN n % 10 IN (0, 1, 2, 3, 4) THEN 'checking' WHEN n % 10 = 5 THEN 'closed'
             ELSE 'open' END,
         now() - interval '1 hour',
-        CASE WHEN n % 200 = 0 THEN NULL WHEN n % 100 = 0 THEN now() + interval '1 hour'
+        CASE WHEN n % 100000 = 50001 THEN now() - interval '2 hours'
+            WHEN n % 100000 = 50003 THEN NULL WHEN n % 100000 = 50007 THEN now()
+            WHEN n % 200 = 0 THEN NULL WHEN n % 100 = 0 THEN now() + interval '1 hour'
             WHEN n % 10 IN (1, 2) THEN now() - interval '1 minute' - n * interval '1 microsecond'
             WHEN n % 10 IN (0, 3, 4) THEN now() + interval '1 hour' + n * interval '1 microsecond'
             END,
         CASE WHEN n % 200 = 0 THEN 5 WHEN n % 100 = 0 THEN 2 ELSE 0 END,
-        '[]', n % 1000, ''
+        '[]', n % 1000, '',
+        CASE WHEN n % 100000 = 50001 THEN 5 END,
+        CASE WHEN n % 100000 = 50001 THEN now() + interval '2 hours' END
     FROM generate_series(1, {number}) AS n"""
 FAILURES = """
     INSERT INTO django_fsmworker_failurerecord (model, row, digest, state, error, message,

@@ -25,6 +25,11 @@ def keys(response: Any) -> list[Any]:
     return sorted(row.pk for row in response.context["cl"].result_list)
 
 
+def said(response: Any) -> list[str]:
+    """The messages of a page."""
+    return [str(each) for each in response.context["messages"]]
+
+
 class InlineFinder(HTMLParser):
     """Collects what a content security policy without 'unsafe-inline' would block."""
 

@@ -34,7 +34,9 @@ from tests.app.models import (
     ChildKind,
     Delivery,
     InvoiceKind,
+    LabelledKind,
     Noop,
+    Parcel,
     ParentKind,
     ProxyKind,
     Purchase,
@@ -117,6 +119,7 @@ elsewhere.register(BulkAction, OtherBulkActions)
 mixed = admin.AdminSite(name="mixed")
 mixed.register(BasicModel, ElsewhereAdmin)
 mixed.register(FailureRecord, FailureRecordAdmin)
+mixed.register(Worker, WorkerAdmin)
 
 shown = admin.AdminSite(name="shown")
 shown.register(BasicModel, ReadOnly)
@@ -139,15 +142,26 @@ tenants.register(BulkAction, BulkActionAdmin)
 bare = admin.AdminSite(name="bare")
 bare.register([BasicModel, Noop], StatorModelAdmin)
 
+# Rows under every sort of limit.
+limited = admin.AdminSite(name="limited")
+limited.register(Parcel, StatorModelAdmin)
+limited.register(Worker, WorkerAdmin)
+
 # Every kind of model that the admin takes.
 kinds = admin.AdminSite(name="kinds")
-kinds.register([ParentKind, ChildKind, InvoiceKind, ProxyKind], StatorModelAdmin)
+kinds.register([ParentKind, ChildKind, LabelledKind, InvoiceKind, ProxyKind], StatorModelAdmin)
 kinds.register(FailureRecord, FailureRecordAdmin)
+
+# Of a model only a proxy.
+proxies = admin.AdminSite(name="proxies")
+proxies.register(ProxyKind, StatorModelAdmin)
+proxies.register(FailureRecord, FailureRecordAdmin)
+proxies.register(Worker, WorkerAdmin)
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     *(
         path(f"{site.name}/", site.urls)
-        for site in (lives, elsewhere, mixed, bare, kinds, part, shown, tenants)
+        for site in (lives, elsewhere, mixed, bare, limited, kinds, part, proxies, shown, tenants)
     ),
 ]

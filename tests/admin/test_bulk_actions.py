@@ -93,6 +93,7 @@ class TestStarting:
         assert BulkAction.objects.count() == 2
         assert asked[0] == asked[1] < 20
 
+    @pytest.mark.once
     def test_it_takes_a_permission_of_its_own(self, visitor, parked, few):
         client = visitor(*MAY)
 
@@ -115,6 +116,7 @@ class TestStarting:
         assert (action.state, action.done, other.state) == ("done", 2, "held")
         assert Purchase.objects.filter(state="done").count() == 2
 
+    @pytest.mark.once
     def test_a_row_of_another_tenant_cannot_be_selected(self, admin_client):
         other = Purchase.objects.create(owner="somebody", state="held")
 
@@ -141,6 +143,7 @@ class TestStarting:
         admin_client.post(f"{page}/state/stop/")
         assert BulkAction.objects.using("other").get().state == "stopped"
 
+    @pytest.mark.once
     def test_a_request_without_a_token_is_refused(self, admin_user, parked, few):
         client = Client(enforce_csrf_checks=True)
         client.force_login(admin_user)
@@ -149,6 +152,7 @@ class TestStarting:
         assert not BulkAction.objects.exists()
 
 
+@pytest.mark.once
 class TestVerbs:
     def test_which_event_is_asked_first(self, admin_client):
         account = Account.objects.create()
@@ -163,10 +167,11 @@ class TestVerbs:
         url = "/lives/tests/purchase/"
 
         page = admin_client.post(url, chosen("send", row, subject="pay"))
-        assert 'name="amount"' in page.text
-        again = admin_client.post(url, confirmed("send", row, subject="pay", amount="0"))
+        assert 'name="event-amount"' in page.text
+        wrong, right = ({"subject": "pay", "event-amount": amount} for amount in ("0", "7"))
+        again = admin_client.post(url, confirmed("send", row, **wrong))
         assert "greater than or equal to 1" in again.text
-        admin_client.post(url, confirmed("send", row, subject="pay", amount="7"))
+        admin_client.post(url, confirmed("send", row, **right))
 
         event = Event.objects.get()
         assert (event.trigger, event.context, event.by) == ("pay", {"amount": 7}, "admin")
@@ -232,6 +237,7 @@ class TestVerbs:
         assert "state_send_rows" not in page
 
 
+@pytest.mark.once
 class TestPreview:
     def test_why_rows_are_left_out(self, admin_client, make_row, parked):
         done, due = make_row(state="done", state_next=None), make_row()
@@ -258,6 +264,7 @@ class TestPreview:
         assert "No living runner would do it now. Start one: manage.py runstator" in page.text
 
 
+@pytest.mark.once
 class TestItsPage:
     def test_progress_and_what_was_left_out(self, admin_client, make_row, action):
         due = make_row()

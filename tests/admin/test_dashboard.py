@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django_fsmworker import clock, workers
 from django_fsmworker.models import Worker
 from django_fsmworker.pauses import pause
+from testapp.models import Endpoint, Webhook
 from tests.admin.pages import inline_parts
 from tests.app.models import BasicModel
 
@@ -73,7 +74,7 @@ class TestPage:
         assert "Nobody runs tests.BasicModel." not in page.text
         assert "12345" in section(page, "workers")
         assert "fsmworker-failures" not in page.text
-        assert "fsmworker-pauses" not in page.text
+        assert "Nothing is paused." in section(page, "pauses")
 
     def test_a_lost_worker_runs_nothing(self, admin_client):
         worker(expires=clock.now() - timedelta(seconds=1))
@@ -94,6 +95,13 @@ class TestPage:
         assert "builtins.ValueError" in text
         assert ">3</td>" in text
         assert "Other" not in text
+
+    def test_calls_states_by_their_labels(self, admin_client):
+        Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"), state="sent")
+
+        page = admin_client.get(PAGE.replace("lives", "admin"))
+
+        assert ">sent, not confirmed</a>" in section(page, "models")
 
     def test_lists_pauses(self, admin_client):
         pause(BasicModel, by="ops", reason="<rain>")

@@ -75,6 +75,7 @@ class TestMap:
             ["done", "1", "0", "", "0", "0", "0"],
         ]
 
+    @pytest.mark.once
     def test_leads_to_a_list_that_shows_just_those_rows(self, admin_client, make_row):
         make_row()
         done = make_row(state="done", state_next=None)
@@ -83,6 +84,7 @@ class TestMap:
 
         assert [row.pk for row in listed.context["cl"].result_list] == [done.pk]
 
+    @pytest.mark.once
     def test_nothing_of_it_is_inline(self, admin_client, make_row):
         make_row()
 
@@ -92,6 +94,7 @@ class TestMap:
         assert inline_parts(page) == []
         assert "django_fsmworker/diagram.css" in page.text
 
+    @pytest.mark.once
     def test_rows_in_a_state_that_the_graph_lacks_are_named(self, admin_client, make_row):
         make_row(state="<old>", state_next=None)
 
@@ -100,6 +103,7 @@ class TestMap:
         assert "1 in the state &lt;old&gt;, which the graph does not declare" in page.text
         assert "?state=%3Cold%3E" in page.text
 
+    @pytest.mark.once
     def test_without_the_package_there_is_the_table(self, admin_client, make_row, monkeypatch):
         monkeypatch.setitem(sys.modules, "fast_sugiyama", None)
         make_row()
@@ -110,6 +114,7 @@ class TestMap:
         assert "install django-fsmworker[diagrams]" in page.text
         assert table(page, "states")[1][:2] == ["new", "1"]
 
+    @pytest.mark.once
     def test_refreshes_itself_if_it_is_asked_to(self, admin_client):
         assert "http-equiv" not in admin_client.get(PAGE).text
         assert 'content="15"' in admin_client.get(f"{PAGE}?refresh=15").text
@@ -173,6 +178,7 @@ class TestTransitions:
 
         assert ["open", "frozen", "event: freeze", "17/d", "30 s", "40 s"] in table(page, "moves")
 
+    @pytest.mark.once
     def test_a_model_without_a_log_says_so(self, admin_client):
         page = admin_client.get(PAGE)
 
@@ -181,9 +187,11 @@ class TestTransitions:
 
 
 class TestWhoSees:
+    @pytest.mark.once
     def test_it_takes_the_permission_to_view_rows(self, visitor):
         assert visitor().get(PAGE).status_code == 403
 
+    @pytest.mark.once
     def test_that_is_enough(self, visitor):
         client = visitor("tests.view_basicmodel")
 
@@ -229,11 +237,12 @@ class TestWhoSees:
         assert admin_client.get(f"/kinds/tests/{name}/graph/").status_code == 200
 
 
+@pytest.mark.once
 class TestLinks:
     def test_the_dashboard_leads_to_it(self, admin_client):
         page = admin_client.get("/lives/django_fsmworker/worker/stator/")
 
-        assert f'(<a href="{PAGE}">graph</a>)' in page.text
+        assert f'(<a href="{PAGE}">graph</a>' in page.text
 
     def test_a_popup_of_the_list_does_not(self, admin_client):
         page = admin_client.get("/lives/tests/basicmodel/?_popup=1")

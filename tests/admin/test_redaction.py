@@ -154,7 +154,7 @@ class TestPlaces:
         lifted = admin_client.post(f"{DASHBOARD}pauses/lift/", posted, follow=True)
 
         assert "for [reason of Pause]" in text
-        assert "<td>[label of Pause]</td>" in text
+        assert '<td data-label="key">[label of Pause]</td>' in text
         assert "[label of Pause]." in lifted.text
 
     def test_an_orders_reason_and_stacks_of_a_worker(self, admin_client):

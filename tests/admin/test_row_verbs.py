@@ -6,11 +6,16 @@ import re
 from datetime import timedelta
 
 import pytest
+from django import forms
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.test import Client
 
 from django_fsmworker import clock
+from django_fsmworker.models import TransitionRecord
+from django_fsmworker.models.keys import log_digest
 from tests.admin.pages import inline_parts
+from tests.app.forms import PayForm
 from tests.app.models import Account, BasicModel, Purchase
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
@@ -88,6 +93,15 @@ class TestTimeline:
         assert "<td>open</td><td>frozen</td>" in text
         assert "event freeze: &lt;too&gt; odd" in text
         assert "<td>Mary</td>" in text
+
+    def test_it_says_how_many_attempts_a_move_took(self, admin_client):
+        row = Account.objects.create()
+        TransitionRecord.objects.create(
+            model="tests.Account", row=str(row.pk), digest=log_digest(str(row.pk)), source="open",
+            target="checking", cause="check", worker="host:1", attempt=7, at=clock.now(),
+        )  # fmt: skip
+
+        assert "<td>host:1</td><td>7</td>" in admin_client.get(page_of(row)).text
 
     def test_else_from_the_history(self, admin_client):
         row = Purchase.objects.create()
@@ -193,15 +207,31 @@ class TestVerbs:
 
         assert buttons(admin_client.get(page_of(row)))["send/pay"]
         asked = admin_client.post(pay, {"reason": "by card"})
-        wrong = admin_client.post(pay, {"confirmed": "1", "amount": "0"})
-        answer = admin_client.post(pay, {"confirmed": "1", "amount": "9"})
+        wrong = admin_client.post(pay, {"confirmed": "1", "event-amount": "0"})
+        answer = admin_client.post(pay, {"confirmed": "1", "event-amount": "9"})
 
         row.refresh_from_db()
         assert 'value="by card"' in asked.text
-        assert 'name="amount"' in asked.text
+        assert 'name="event-amount"' in asked.text
         assert "greater than or equal to 1" in wrong.text
         assert inline_parts(asked) == []
         assert (answer.status_code, row.state, row.paid) == (302, "approved", 9)
+
+    def test_a_field_may_be_called_as_one_of_the_page(self, admin_client, monkeypatch):
+        comment = forms.CharField(widget=AdminTextInputWidget({"class": "own"}))
+        monkeypatch.setattr(AdminTextInputWidget, "media", forms.Media(js=["own.js"]))
+        monkeypatch.setitem(PayForm.base_fields, "reason", comment)
+        row = Purchase.objects.create(state="held")
+        pay = verb_of(row, "send/pay")
+        filled = {"event-amount": "9", "event-reason": "of the form", "reason": "of the page"}
+
+        asked = admin_client.post(pay)
+        answer = admin_client.post(pay, {"confirmed": "1", **filled})
+
+        assert 'name="event-reason"' in asked.text
+        assert "own.js" in asked.text
+        assert answer.status_code == 302
+        assert LogEntry.objects.get().change_message == "send pay: of the page"
 
     def test_what_an_action_raises_is_named_and_logged(self, admin_client, caplog):
         row = Purchase.objects.create(state="approved", note="before")

@@ -6,16 +6,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.models import QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.models import Worker
 from django_fsmworker.pauses import pause
-from tests.app.models import BasicModel
+from tests.admin.sites import lives
+from tests.app.models import BasicModel, Purchase
 from tests.workers_on_record import on_record
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
 
+# Django's test case lets nobody connect to others than it has prepared, but for this one.
+AWAY = NO_DB_ALIAS
 PAGE = "/lives/django_fsmworker/worker/stator/"
 
 
@@ -65,6 +71,37 @@ def test_everything_at_once(admin_client, make_row):
         "1 row is parked.",
         "1 pause is in force.",
     ]
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """A database that nobody has started, with the rows of an admin."""
+    nowhere = {"NAME": "/nowhere/at/all", "HOST": "127.0.0.1", "PORT": "1", "OPTIONS": {}}
+    monkeypatch.setitem(connections.settings, AWAY, connections.settings["other"] | nowhere)
+    rows: QuerySet[Purchase] = QuerySet(Purchase, using=AWAY)
+    purchases = lives.get_model_admin(Purchase)
+    monkeypatch.setattr(purchases, "get_queryset", lambda request: rows)
+
+
+def test_a_database_that_is_away(admin_client, make_row, make_failure, away):
+    worker()
+    [paused] = pause(BasicModel, "slow")
+    make_failure(make_row(state_failures=1, state_next=late(minutes=-5)))
+
+    page = admin_client.get(PAGE)
+    orders = admin_client.post(f"{PAGE}suspend/", {"worker": "orders.17@box"}, follow=True)
+    lift = {"pause": paused.pk, "database": "default"}
+    lifted = admin_client.post(f"{PAGE}pauses/lift/", lift, follow=True)
+
+    assert said(page) == [
+        f"The database {AWAY} cannot be reached; nothing of it is shown.",
+        "1 row fails.",
+        "1 pause is in force.",
+    ]
+    assert "tests.BasicModel" in page.text
+    assert "tests.Purchase" not in page.text
+    assert "has been told" in orders.text
+    assert "The pause is lifted" in lifted.text
 
 
 def test_numbers_lead_to_their_rows(admin_client, make_row):

@@ -34,7 +34,7 @@ def test_what_a_row_costs_stage_by_stage() -> None:
     kept = {name: value for name, value in os.environ.items() if "DJANGO" not in name}
 
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.stages"],
+        [sys.executable, "-m", "benchmarks.stages", "2"],
         cwd=ROOT,
         env={name: value for name, value in kept.items() if name != "DATABASE_URL"},
         capture_output=True,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from django.db.models import QuerySet, Value
 
 from django_fsmworker import clock, workers
-from django_fsmworker.pauses import pause, paused
+from django_fsmworker.pauses import paused
 from testapp.models import Endpoint, Order, Webhook
 from tests.browser.site import DASHBOARD, badge, reloaded, section
 
@@ -17,9 +20,11 @@ def endpoint() -> Endpoint:
     return Endpoint.objects.create(name="shop.example")
 
 
-def webhooks(endpoint: Endpoint, number: int) -> list[Webhook]:
-    made = [Webhook(endpoint=endpoint, payload=f"invoice {count}") for count in range(number)]
-    return Webhook.objects.bulk_create(made)
+def webhooks(endpoint: Endpoint, number: int, **columns: Any) -> list[Webhook]:
+    names = (f"invoice {count}" for count in range(number))
+    return Webhook.objects.bulk_create(
+        Webhook(endpoint=endpoint, payload=name, **columns) for name in names
+    )
 
 
 def in_state(state: str) -> int:
@@ -67,6 +72,8 @@ def test_an_event_is_sent_by_its_button(operator, visits, start_runner, endpoint
     start_runner("testapp.Webhook")
     reloaded(page, lambda: badge(page) == "sent, not confirmed")
     page.fill("section.fsmworker-row input[name=reason]", "they called")
+    page.press("section.fsmworker-row input[name=reason]", "Enter")  # of which no button is meant
+    assert page.input_value("section.fsmworker-row input[name=reason]") == "they called"
     page.get_by_role("button", name="Confirm").click()
 
     assert badge(page) == "confirmed"
@@ -86,7 +93,9 @@ def test_a_group_of_failures_is_retried(operator, visits, start_runner, endpoint
 
     Endpoint.objects.update(behaviour=Endpoint.Behaviour.ANSWERS)
     group.get_by_role("button", name="Retry now").click()
-    assert "12 rows of testapp.Webhook fail in the state signed" in page.inner_text("#content")
+    asked = page.inner_text("#content")
+    assert "Rows of testapp.Webhook that fail in the state signed" in asked
+    assert "It applies to 12 of the 12 rows chosen." in asked
     page.fill("input[name=reason]", "it is back")
     page.get_by_role("button", name="Retry now").click()
 
@@ -116,36 +125,53 @@ def test_a_worker_is_suspended_and_obeys(operator, visits, start_runner, endpoin
     assert worker.ordered_by == "operator"
 
 
-def test_a_pause_is_lifted(operator, visits, start_runner, endpoint, eventually):
-    pause(Webhook, by="ops", reason="snow")
-    webhooks(endpoint, 1)
-    start_runner("testapp.Webhook")
+def test_a_pause_is_set_and_lifted(operator, visits, start_runner, endpoint, eventually):
     page = visits.by(operator)
     page.goto(DASHBOARD)
+    section(page, "models").locator("tr", has_text="testapp.Webhook").get_by_text("pause").click()
+    assert page.input_value("select[name=what]") == "testapp.Webhook"
+    page.select_option("select[name=lasts]", label="60 min")
+    page.fill("input[name=reason]", "snow")
+    page.get_by_role("button", name="Pause").click()
     assert "snow" in section(page, "pauses").inner_text()
+    [row] = webhooks(endpoint, 1)
+    start_runner("testapp.Webhook")
+    reloaded(page, lambda: "ready" in section(page, "workers").inner_text())
+    lifted = clock.now()
 
     section(page, "pauses").get_by_role("button", name="Lift").click()
 
     eventually(lambda: in_state("sent") == 1)
-    assert section(page, "pauses").count() == 0
+    assert row.state_log.earliest("at").at > lifted
     assert paused() == []
+    assert "Nothing is paused." in section(page, "pauses").inner_text()
 
 
-def test_all_rows_that_match_are_unparked_in_one_go(
-    operator, visits, start_runner, endpoint, eventually
+def test_ten_thousand_rows_are_moved_in_bulk_while_one_watches(
+    operator, visits, start_runner, endpoint
 ):
-    webhooks(endpoint, 250)
-    Webhook.objects.park("later")
+    start_runner("testapp.Webhook")
+    webhooks(endpoint, 10_000, state="sent")
+    # Past its own queryset, which leaves the engine's columns alone.
+    QuerySet(Webhook).update(state=Value("signed"), state_next=None, state_failures=5)
+    webhooks(endpoint, 1, state="held")
     page = visits.by(operator)
     page.goto("/admin/testapp/webhook/?due=parked")
-
     page.check("#action-toggle")
     page.locator(".actions .question a").click()
-    page.select_option("select[name=action]", label="Unpark")
+    page.select_option("select[name=action]", label="Move to a state")
     page.locator(".actions button[name=index]").click()
-    assert "250" in page.inner_text("#content")
-    page.fill("input[name=reason]", "now")
-    page.get_by_role("button", name="Unpark").click()
-    start_runner("testapp.Webhook")
+    page.select_option("select[name=subject]", label="given up")
+    page.get_by_role("button", name="Go on").click()
+    assert "It applies to 10000 of the 10000 rows chosen." in page.inner_text("#content")
+    page.fill("input[name=reason]", "the shop is closed")
+    page.get_by_role("button", name="Move").click()
 
-    eventually(lambda: in_state("sent") == 250, 20)
+    panel = page.locator("section[aria-labelledby=fsmworker-bulk-title]")
+    reloaded(page, lambda: "done" in panel.inner_text(), 60)
+
+    assert "10000 of 10000 rows were looked at." in panel.inner_text()
+    assert "10000 were written, 0 left out." in panel.inner_text()
+    assert (in_state("given_up"), in_state("held")) == (10_000, 1)
+    page.goto(DASHBOARD)
+    assert section(page, "bulk").count() == 0

@@ -20,8 +20,8 @@ class SlowBulkConfig(AppConfig):
 
         def slowly(*args: Any, **options: Any) -> Any:
             tally = write(*args, **options)
-            time.sleep(0.02)
+            time.sleep(0.05)
             return tally
 
-        running.BATCH = 50
+        running.BATCH = 8
         running.write_batch = slowly

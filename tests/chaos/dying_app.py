@@ -1,4 +1,8 @@
-"""An app whose process is killed before a statement of a check, the one of ``TEST_DIE_AT``."""
+"""An app whose process is killed before a statement.
+
+``TEST_DIE_AT`` is the number of one of the checks' statements; ``TEST_DIE_BEFORE`` is what stands
+in one of the settler's.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,22 @@ from django.apps import AppConfig
 from django.db.backends.signals import connection_created
 
 _numbers = count(1)
+_at = int(os.environ.get("TEST_DIE_AT", "0"))
+_before = os.environ.get("TEST_DIE_BEFORE")
 
 
-def _die_if_it_is_time() -> None:
-    if threading.current_thread().name.startswith("fsmworker-check") and next(_numbers) == int(
-        os.environ["TEST_DIE_AT"]
-    ):
+def _die_if_it_is_time(sql: str = "") -> None:
+    thread = threading.current_thread().name
+    if thread.startswith("fsmworker-check"):
+        is_time = next(_numbers) == _at
+    else:
+        is_time = _before is not None and thread == "fsmworker-settler" and _before in sql
+    if is_time:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _execute(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-    _die_if_it_is_time()
+    _die_if_it_is_time(sql)
     return execute(sql, params, many, context)
 
 

@@ -1,7 +1,7 @@
-"""The settings of a process that is killed at a statement, as ``TEST_DIE_AT`` says."""
+"""The settings of a process that is killed at a statement; see ``dying_app``."""
 
 from __future__ import annotations
 
-from tests.app.settings import *
+from tests.chaos.runner_settings import *
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.dying_app.DyingConfig"]

@@ -1,4 +1,4 @@
-"""What processes do that submit events while runners are killed: called by ``shell -c``."""
+"""What those do that submit events while runners are killed, each on its own connection."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import random
 from django_fsmworker.events import Submission, submit_event, submit_events
 from tests.app.models import Account
 
-# What tells the numbers of one process from those of the others.
+# What tells the numbers of one source from those of the others.
 APART = 1_000_000
 
 
-def submit(process: int, count: int, rows: list[int]) -> None:
+def submit(source: int, count: int, rows: list[int]) -> None:
     """Submit so many events, one by one or a few together, to rows chosen at random."""
-    chosen = random.Random(process)
-    numbers = iter(range(process * APART, process * APART + count))
+    chosen = random.Random(source)
+    numbers = iter(range(source * APART, source * APART + count))
     while group := list(zip(range(chosen.choice([1, 1, 1, 10, 50])), numbers, strict=False)):
         submissions = [
             Submission((Account, chosen.choice(rows)), "book", {"number": number, "amount": 3})
@@ -27,16 +27,14 @@ def submit(process: int, count: int, rows: list[int]) -> None:
             submit_events(submissions)
 
 
-def submit_keys(count: int, row: int, *, together: bool) -> None:
-    """Submit an event for each key, and print the ids that came back."""
+def submit_keys(count: int, row: int, together: bool) -> list[int]:
+    """Submit an event for each key; the ids that came back."""
     submissions = [
         Submission((Account, row), "nothing", idempotency_key=f"key {n}") for n in range(count)
     ]
     if together:
-        found = submit_events(submissions)
-    else:
-        found = [
-            submit_event(each.target, each.trigger, idempotency_key=each.idempotency_key)
-            for each in submissions
-        ]
-    print("ids", *found)
+        return list(submit_events(submissions))
+    return [
+        submit_event(each.target, each.trigger, idempotency_key=each.idempotency_key)
+        for each in submissions
+    ]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.app.settings import *
+from tests.chaos.runner_settings import *
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.faulty_app.FaultyConfig"]

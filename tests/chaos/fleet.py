@@ -20,8 +20,6 @@ from tests.runner.processes import Process
 from tests.waiting import eventually
 
 PATH = ["first", "second", "third", "last"]
-# Of so many due rows a fleet of this size always finds some to hold.
-PORTION = 100
 
 
 def later() -> datetime:
@@ -53,13 +51,15 @@ class Fleet:
     """So many runners; one that is killed is replaced at once.
 
     Killed is who holds ``least`` rows: with two or more, no row is killed again and again that runs
-    alone since its process died, until it is given up as it should be.
+    alone since its process died, until it is given up as it should be. Of a ``portion`` of due rows
+    a fleet always finds some to hold: more than all its runners take in hand.
     """
 
     start: Callable[[], Process]
     size: int
     model: type[Chain | Letter] = Chain
     least: int = 1
+    portion: int = 100
     processes: list[Process] = field(default_factory=list)
     killed: list[int] = field(default_factory=list)
     kills: Counter[int] = field(default_factory=Counter)
@@ -78,8 +78,8 @@ class Fleet:
         """A quick machine must not be done before the last kill."""
         if not self.processes[number].started:
             return False
-        if self.model.objects.due().count() < PORTION:
-            release(self.model, PORTION)
+        if self.model.objects.due().count() < self.portion:
+            release(self.model, self.portion)
         return self.kill_while_it_holds_rows(number)
 
     def kill_while_it_holds_rows(self, number: int) -> bool:

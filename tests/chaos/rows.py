@@ -51,6 +51,12 @@ class Rows:
     def have_arrived(self) -> bool:
         return Chain.objects.filter(state="last").count() == self.number
 
+    def none_is_left(self) -> bool:
+        """``have_arrived``, or an ``AssertionError`` that says what some others are about."""
+        columns = ("pk", "state", "state_next", "state_lease", "state_failures")
+        assert self.have_arrived(), list(Chain.objects.exclude(state="last").values(*columns)[:5])
+        return True
+
     def prove_once_each(self) -> Ledger:
         """Each went each step, once: every fenced write appends to the history as it moves."""
         histories = Chain.objects.values_list("state_history", flat=True)

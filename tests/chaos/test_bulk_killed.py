@@ -21,7 +21,11 @@ from tests.runner.processes import Process
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 OPTIONS = ("--lease=3", "--poll-interval=0.2", "--connect-timeout=60")
-SLOW = {"DJANGO_SETTINGS_MODULE": "tests.chaos.bulk_settings"}
+SLOW = {
+    "DJANGO_SETTINGS_MODULE": "tests.chaos.bulk_settings",
+    # What dies in a runner's hands is delivered alone afterwards, which takes the longest.
+    "FSMWORKER_MAX_IN_FLIGHT": "20",
+}
 
 
 def the_action() -> BulkAction:
@@ -32,20 +36,18 @@ def the_action() -> BulkAction:
 def test_each_row_gets_one_event(
     start_process: Callable[..., Process], eventually: Callable[..., Any]
 ) -> None:
-    number, kills = 6000, 3
+    number = 300
     Account.objects.bulk_create(Account() for _ in range(number))
     start("send", Account.objects.all(), "nothing")
-    done = 0
 
-    for _ in range(kills):
-        process = start_process("runstator", "tests.Account", *OPTIONS, **SLOW)
-        eventually(lambda seen=done: the_action().done > seen, 60, every=0.01)
-        process.send(signal.SIGKILL)
-        process.wait()
-        done = the_action().done
-    assert 0 < done < number, "it was over before the last kill"
+    process = start_process("runstator", "tests.Account", *OPTIONS, **SLOW)
+    eventually(lambda: the_action().done, 60)
+    process.send(signal.SIGKILL)
+    process.wait()
+    done = the_action().done
+    assert 0 < done < number, "it was over before the kill"
     start_process("runstator", "tests.Account", *OPTIONS, **SLOW)
-    eventually(lambda: the_action().done > done, 60, every=0.01)
+    eventually(lambda: the_action().done > done, 60)
     stop(the_action())
     eventually(lambda: not BulkAction.objects.running().exists(), 60)
     assert the_action().done < number, "it was over before it was stopped"

@@ -114,6 +114,7 @@ def descriptors() -> int:
 
 @pytest.mark.postgresql
 @pytest.mark.mysql
+@pytest.mark.longer
 @pytest.mark.timeout(600)  # a thousand of them take minutes
 def test_outages_leave_no_connection_behind(
     start_runner: Callable[..., Embedded], server: Server, request: pytest.FixtureRequest

@@ -36,13 +36,14 @@ def left() -> int:
 def test_no_more_run_than_the_limit_while_runners_are_killed(
     runner: Callable[[], Process], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    made(60, "limited", 0.1)
     runners = [runner() for _ in range(2)]
-    eventually(lambda: left() < 55, 60)
+    eventually(lambda: all(each.started for each in runners), 60)
+    made(30, "limited", 0.1)
+    eventually(lambda: left() < 28, 60)
 
     runners[0].send(signal.SIGKILL)
     runners[0].wait()
-    runners[0] = runner()
+    assert left(), "it was over before the kill"
 
     eventually(lambda: left() == 0, 120, every=0.1)
     assert {path.name for path in tmp_path.iterdir()} == {"slot0", "slot1"}

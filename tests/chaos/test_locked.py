@@ -45,6 +45,6 @@ def test_no_other_row_s_settling_or_renewal_waits_for_it(
     eventually(lambda: fresh(held).state == "last")
     eventually(lambda: fresh(long).state != "first")
     assert renewed
-    assert slowest < 1.5, f"a row took {slowest:.1f} s"
+    assert slowest < 4, f"a row took {slowest:.1f} s"
     assert path(held) == ["first", "second", "third", "last"]
     assert runner.total("superseded") == 0

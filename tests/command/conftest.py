@@ -16,6 +16,7 @@ class Ended:
 
     code: int
     output: str
+    errors: str = ""
 
     @property
     def lines(self) -> list[str]:
@@ -31,11 +32,11 @@ def stator() -> Callable[..., Ended]:
     """``stator("explain", "app.Model", "1")``: the command, called in this process."""
 
     def call(*arguments: Any) -> Ended:
-        stdout = StringIO()
+        stdout, stderr, code = StringIO(), StringIO(), 0
         try:
-            call_command("stator", *map(str, arguments), stdout=stdout)
+            call_command("stator", *map(str, arguments), stdout=stdout, stderr=stderr)
         except SystemExit as exit:
-            return Ended(int(exit.code or 0), stdout.getvalue())
-        return Ended(0, stdout.getvalue())
+            code = int(exit.code or 0)
+        return Ended(code, stdout.getvalue(), stderr.getvalue())
 
     return call

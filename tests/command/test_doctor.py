@@ -62,8 +62,8 @@ class TestCommand:
 
         assert ended.code == 3
         assert ended.lines == [
-            "warning: 1 rows of tests.Noop are in the state moon, which its graph does not "
-            "declare: no runner with this code runs them.",
+            "warning: 1 row of tests.Noop is in the state moon, which its graph does not declare: "
+            "no runner with this code runs it.",
             "  Ask 'manage.py stator plan tests.Noop'.",
         ]
 

@@ -51,6 +51,24 @@ def test_a_table_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("room", "written"),
+    [
+        (23, "state    rows  due\nwaiting  12    -\n"),  # rich's borders would not fit
+        (14, "state waiting,\n  rows 12\n"),
+    ],
+)
+def test_a_table_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, room: int, written: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(room))
+    stream = Terminal()
+
+    Output(stream).table((*COLUMNS, "due"), [("waiting", 12, None)])
+
+    assert stream.getvalue() == written
+
+
+@pytest.mark.parametrize(
     ("value", "written"),
     [({"a": 1}, {"a": 1}), (UUID(int=1), str(UUID(int=1))), (object, "<class 'object'>")],
 )

@@ -70,7 +70,7 @@ class TestPlan:
 
         assert (ended.code, ended.lines[1]) == (
             0,
-            "  1 rows in new have nothing due; a runner makes them due at its start",
+            "  1 row in new has nothing due; a runner makes it due at its start",
         )
 
     def test_json(self, stator: Stator) -> None:
@@ -142,6 +142,20 @@ class TestMigration:
 
         assert "'old': 'done'" in (folder / "0002_noop_states_renamed.py").read_text()
 
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_is_one_for_all_databases(self, stator: Stator, migrated: None, folder: Path) -> None:
+        in_state("fresh")
+        row = Noop.objects.using("other").create()
+        put(row, "other", state="old")
+
+        stator(
+            "plan", "tests.Noop", "--database=default,other", "--write-migration",
+            "--rename=old=done",
+        )  # fmt: skip
+
+        (path,) = folder.iterdir()
+        assert "{'fresh': 'new', 'old': 'done'}" in path.read_text()
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -154,6 +168,10 @@ class TestMigration:
                 "It is not known what the state old of tests.Noop is called",
             ),
             (["--rename", "old"], "'old' is not a renaming; write OLD=NEW."),
+            (
+                ["--rename", "olf=done"],
+                "--rename olf=done: no row is in an undeclared state olf; rows are in old.",
+            ),
         ],
     )
     def test_the_new_name_is_not_known(

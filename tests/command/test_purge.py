@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management.base import CommandError
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
@@ -50,13 +51,20 @@ def test_as_long_as_runners_keep_them(stator: Stator) -> None:
     assert left() == [2, 1, 3]
 
 
-def test_of_an_age(stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("age", ["2", "2d", "48h"])
+def test_of_an_age(stator: Stator, monkeypatch: pytest.MonkeyPatch, age: str) -> None:
     monkeypatch.setattr(purging, "AT_ONCE", 2)
     for days in (5, 6, 7, 1):
         fill(days)
 
-    assert of_default(stator("purge", "--older-than", "2", "--json")) == [3, 3, 3]
+    assert of_default(stator("purge", "--older-than", age, "--json")) == [3, 3, 3]
     assert left() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("age", ["-1", "nan", "1e300", "9999999d"])
+def test_of_what_is_no_age(stator: Stator, age: str) -> None:
+    with pytest.raises(CommandError, match=f"'{age}' is not an age such as 90s, 30m, 12h or 7d"):
+        stator("purge", f"--older-than={age}")
 
 
 def test_what_is_not_resolved_stays(stator: Stator) -> None:

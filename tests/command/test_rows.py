@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
+from django.db import DataError
 
 from django_fsmworker import clock
 from tests.app.models import CompositeKind, RoutedKind, Trouble
@@ -46,6 +47,12 @@ class TestExplain:
         found = stator("explain", "tests.Trouble", row.pk, "--json").data
 
         assert (found["pk"], found["reasons"][0]["code"]) == (row.pk, "due")
+
+    def test_a_reason_forges_no_line(self, stator: Stator) -> None:
+        row = Trouble.objects.create()
+        row.state_park("rest\n- It is due.")
+
+        assert "rest\\n- It is due." in stator("explain", "tests.Trouble", row.pk).lines[1]
 
     def test_a_composite_key(self, stator: Stator) -> None:
         CompositeKind.objects.create(pk=(1, "a"))
@@ -88,6 +95,10 @@ class TestVerbs:
         assert ended == Ended(0, "2 rows retried.\n")
         assert due() == {rows[0].pk, rows[2].pk}
 
+    def test_park_takes_a_reason(self, stator: Stator) -> None:
+        with pytest.raises(CommandError, match="argument --reason: it is empty; say why"):
+            stator("park", "tests.Trouble", "--all", "--reason", " ")
+
     def test_park_and_unpark(self, stator: Stator) -> None:
         row = Trouble.objects.create()
 
@@ -105,9 +116,56 @@ class TestVerbs:
 
         ended = stator("cancel", "tests.Trouble", "--only", "running", "--retry-in", "90", "--json")
 
-        assert ended.data == {"rows": 1}
+        assert ended.data == {"rows": 1, "refused": {}, "missing": []}
         assert fetch(row).state_claim == -1 - row.state_claim
         assert fetch(row).state_next > clock.now() + timedelta(seconds=60)
+
+    @pytest.mark.parametrize("option", ["--by=ann", "--dry-run"])
+    def test_a_key_that_no_row_has_is_said(self, stator: Stator, option: str) -> None:
+        row = failing()
+
+        ended = stator("retry", "tests.Trouble", row.pk, "4711", option)
+
+        assert (ended.code, len(ended.lines)) == (3, 2)
+        assert ended.lines[1] == "There is no tests.Trouble with the key 4711."
+        moved = stator("move", "tests.Trouble", "4711", "--to", "done", "--json", option)
+        assert (moved.code, moved.data["missing"]) == (3, ["4711"])
+
+    @pytest.mark.parametrize(
+        ("verb", "why"),
+        [
+            ("retry", "is left as it is. It is due already."),
+            ("unpark", "is left as it is. It is not parked."),
+            ("cancel", "is left as it is. No check runs on it."),
+        ],
+    )
+    @pytest.mark.parametrize("option", ["--by=ann", "--dry-run"])
+    def test_a_named_row_that_is_left_as_it_is(
+        self, stator: Stator, verb: str, why: str, option: str
+    ) -> None:
+        row = Trouble.objects.create()
+
+        ended = stator(verb, "tests.Trouble", row.pk, option)
+
+        assert ended.code == 3
+        assert ended.lines[1] == f"tests.Trouble {row.pk} {why}"
+        assert fetch(row).state_next == row.state_next
+
+    def test_a_named_row_that_a_runner_holds(self, stator: Stator) -> None:
+        Trouble.objects.create()
+        (row,) = claim(Trouble)
+
+        ended = stator("retry", "tests.Trouble", row.pk)
+
+        assert ended.lines[1] == f"tests.Trouble {row.pk} is left as it is. A runner holds it."
+
+    def test_a_named_row_whose_state_refuses_it(self, stator: Stator) -> None:
+        row = Trouble.objects.create(state="done")
+
+        ended = stator("park", "tests.Trouble", row.pk, "--reason=look", "--json")
+
+        assert (ended.code, ended.data["rows"]) == (3, 0)
+        assert "cannot be parked in the state done: " in ended.data["refused"][str(row.pk)]
 
     def test_a_dry_run(self, stator: Stator) -> None:
         row = failing()
@@ -138,7 +196,7 @@ class TestMove:
 
         ended = stator("move", "tests.Trouble", row.pk, "--to", "new", "--force", "--json")
 
-        assert (ended.code, ended.data) == (0, {"rows": 1, "refused": {}})
+        assert (ended.code, ended.data) == (0, {"rows": 1, "refused": {}, "missing": []})
         assert fetch(row).state == "new"
 
     def test_a_dry_run(self, stator: Stator) -> None:
@@ -163,6 +221,23 @@ class TestSelection:
 
         assert due() == {row.pk}
 
+    @pytest.mark.parametrize(
+        ("given", "number"),
+        [
+            ("mode__in=slow,raise", 2),
+            ("state_failures__range=1,1", 2),
+            ("state_lease__isnull=true", 2),
+            ("state_lease__isnull=False", 0),
+        ],
+    )
+    def test_by_lookups_that_take_no_text(self, given: str, number: int, stator: Stator) -> None:
+        failing(mode="slow")
+        failing(mode="raise")
+
+        ended = stator("retry", "tests.Trouble", "--filter", given, "--dry-run", "--json")
+
+        assert ended.data["rows"] == number
+
     def test_no_more_than(self, stator: Stator) -> None:
         first, _ = failing(), failing()
 
@@ -178,6 +253,14 @@ class TestSelection:
             (["--filter", "mode"], "'mode' is not a filter; write FIELD=VALUE."),
             (["--filter", "moon=1"], "'moon=1' is not a filter of these rows: Cannot resolve .*"),
             (["--filter", "value=x"], "'value=x' is not a filter of these rows: .*"),
+            (["--filter", "id__isnull=no"], "'id__isnull=no' is not a filter of these rows: .*"),
+            (
+                ["--filter", "mode=\udcff"],
+                r"'mode=\\udcff' is no text in this terminal's encoding.",
+            ),
+            (["9" * 30], "'9{30}' is not a key of tests.Trouble; .*"),
+            (["--all", "--limit", "-1"], ".*'-1' is not a whole number above 0"),
+            (["--all", "--limit", "9" * 30], ".*'9{30}' is not a whole number above 0"),
         ],
     )
     def test_what_is_no_selection(self, arguments: list[str], message: str, stator: Stator) -> None:
@@ -199,3 +282,16 @@ def test_a_drawing_without_its_package(stator: Stator, monkeypatch: pytest.Monke
 
     with pytest.raises(CommandError, match=r"install django-fsmworker\[diagrams\]"):
         stator("graph", "tests.Trouble", "--format", "svg")
+
+
+def test_what_the_database_cannot_read(stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(row: Any) -> None:
+        raise DataError("value out of range\nLINE 1: …")
+
+    row = Trouble.objects.create()
+    monkeypatch.setattr(Trouble, "state_explain", refuse)
+
+    with pytest.raises(CommandError) as raised:
+        stator("explain", "tests.Trouble", row.pk)
+
+    assert str(raised.value) == "The database cannot make sense of that: value out of range."

@@ -59,7 +59,7 @@ def test_health_is_about_models_that_nobody_runs(
     stator: Stator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "django_fsmworker.management.stator_commands.workers.stator_models", lambda alias: [Noop]
+        "django_fsmworker.management.stator_commands.workers.stator_models", lambda: [Noop]
     )
     unserved = stator("workers", "health")
     on_record("one", status="suspended")
@@ -113,6 +113,11 @@ def test_orders_that_nobody_takes_end_with_3(stator: Stator) -> None:
     )
     with pytest.raises(CommandError, match="^Name workers by their ids, or by --name, --host or"):
         stator("workers", "stop")
+
+
+def test_without_any_that_is_said(stator: Stator) -> None:
+    for action in ("list", "stats"):
+        assert stator("workers", action).lines == ["No worker is on record."]
 
 
 def test_purge_deletes_what_is_old(stator: Stator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection
 
+from django_fsmworker import clock
+from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.testing import run_until_idle, step
 from tests.app.models import Errand, ErrandStates
 from tests.app.models.errands import ERRANDS
@@ -52,6 +55,25 @@ class TestInATransaction:
 
         assert run_until_idle(Errand) == 3
         assert not Errand.objects.exclude(state="done").exists()
+
+    def test_what_a_task_of_it_asks_for(self, errand: Errands) -> None:
+        """A group of tasks raises it within a group of exceptions."""
+
+        async def ask() -> None:
+            raise TryAgainLater(600)
+
+        async def wait(row: Errand) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask())
+                group.create_task(asyncio.sleep(60))
+
+        errand("wait", wait)
+        row = Errand.objects.create(mode="wait")
+
+        assert step(row) is None
+        assert row.state_failures == 0
+        assert row.state_next is not None
+        assert row.state_next > clock.now() + timedelta(seconds=500)
 
     def test_what_it_raises_is_raised_once_it_is_written(self, errand: Errands) -> None:
         async def fail(row: Errand) -> None:

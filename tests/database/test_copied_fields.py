@@ -12,7 +12,7 @@ from django.test.utils import isolate_apps
 
 from django_fsmworker.models import StateField, StateHistoryField, StatorModel
 from django_fsmworker.models.discovery import declares_life, stator_models
-from tests.app.models import BasicModel, Expiring, NoopStates
+from tests.app.models import BasicModel, Expiring, NoopStates, Stay, Traced
 
 MODULE = "testapp.models"
 
@@ -35,7 +35,9 @@ WAYS = [copy.copy, copy.deepcopy, lambda field: field.clone()]
 
 
 @pytest.mark.parametrize("copying", WAYS, ids=["copy", "deepcopy", "clone"])
-@pytest.mark.parametrize("source", [BasicModel, Expiring], ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    "source", [BasicModel, Expiring, Stay, Traced], ids=lambda model: model.__name__
+)
 class TestCopies:
     def test_are_plain_columns_without_graph_and_indexes(self, source: Any, copying: Any) -> None:
         historical = copied(source, copying)

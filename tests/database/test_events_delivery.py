@@ -16,6 +16,7 @@ from django_fsmworker.events import Submission, cancel_event, submit_event, subm
 from django_fsmworker.exceptions import Retry, TryAgainLater
 from django_fsmworker.graph import EventInfo
 from django_fsmworker.models import Event, FailureRecord
+from django_fsmworker.runner.inline import InlineEngine
 from django_fsmworker.signals import check_failed, state_changed
 from django_fsmworker.testing import run_until_idle, travel
 from tests.app.models import Account, Entry, Loose, Purchase
@@ -209,10 +210,18 @@ class TestInOneTransaction:
         assert the_event().state == "pending"
         assert "went on" in FailureRecord.objects.get().message
 
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda row, event: Account.objects.filter(pk=row.pk).update(state="frozen"),
+            lambda row, event: row.delete(),
+        ],
+        ids=["moves", "deletes"],
+    )
     def test_an_action_that_moves_its_row_itself_fails(
-        self, row: Account, action: Callable[[Action], None]
+        self, row: Account, action: Callable[[Action], None], act: Action
     ) -> None:
-        action(lambda row, event: Account.objects.filter(pk=row.pk).update(state="frozen"))
+        action(act)
         submit_event(row, "close", {"mode": "it"})
         other = Account.objects.create()
         other.state_submit("freeze")
@@ -220,12 +229,12 @@ class TestInOneTransaction:
 
         assert fresh(row).state == "open"
         assert fresh(other).state == "frozen"
-        assert "moved or deleted tests.Account" in FailureRecord.objects.get().message
+        assert f"moved or deleted tests.Account {row.pk} " in FailureRecord.objects.get().message
 
     def test_an_action_may_delete_its_row(
         self, row: Account, action: Callable[[Action], None]
     ) -> None:
-        action(lambda row, event: Account.objects.filter(pk=row.pk).delete())
+        action(lambda row, event: row.delete())
         call(row)
         book(row, 1)
         run()
@@ -379,6 +388,11 @@ def save_as_frozen(row: Any) -> None:
     row.save()
 
 
+def save_as_held(row: Any) -> None:
+    row.state = "held"
+    row.save()
+
+
 class TestNotTaken:
     """Events that the row does not take in its state."""
 
@@ -412,6 +426,58 @@ class TestNotTaken:
 
         assert fresh(row).state == "open"
         assert the_event().state == "delivered"
+
+    @pytest.mark.sqlite
+    @pytest.mark.postgresql
+    def test_those_that_come_while_many_rows_are_moved_are_made_due(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The rows are written once more, with their keys."""
+        purchase = Purchase.objects.create()
+        purchase.state_submit("remark", {"text": "now"})
+        run(Purchase)
+        look, looks = InlineEngine.has_events, []
+
+        def first_look_is_too_early(*args: Any) -> bool:
+            looks.append(args)
+            return len(looks) > 1 and look(*args)
+
+        monkeypatch.setattr(InlineEngine, "has_events", first_look_is_too_early)
+        assert Purchase.state_transition_queryset(Purchase.objects.all(), "held") == 1
+        run(Purchase)
+
+        assert (len(looks), fresh(purchase).note) == (2, "remark by None: now;")
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize(
+        "move",
+        [
+            lambda row: row.state_transition("held"),
+            lambda row: row.state_transition("held", force=False),
+            lambda row: Purchase.state_transition_queryset(Purchase.objects.all(), "held"),
+            lambda row: row.state_move("held"),
+            lambda row: row.state_send("hold"),
+            save_as_held,
+            lambda row: save_as_held(Purchase.objects.defer("state").get(pk=row.pk)),
+        ],
+        ids=["forced", "declared", "queryset", "moved", "sent", "saved", "not loaded"],
+    )
+    def test_in_the_transaction_of_the_move(self, move: Any) -> None:
+        """Who dies in between has not moved it."""
+        row = Purchase.objects.create()
+        row.state_submit("remark")
+        run(Purchase)
+        before, row = the_event().state_next, fresh(row)
+
+        def die(execute: Any, sql: str, *others: Any) -> Any:
+            if Event._meta.db_table in sql:
+                raise ZeroDivisionError
+            return execute(sql, *others)
+
+        with pytest.raises(ZeroDivisionError), connection.execute_wrapper(die):
+            move(row)
+
+        assert (fresh(row).state, the_event().state_next) == ("open", before)
 
     def test_a_check_that_moves_the_row_does_so_too(self, row: Account) -> None:
         purchase = Purchase.objects.create(amount=-1)
@@ -513,6 +579,16 @@ class TestPermissions:
         run()
 
         assert fresh(row).state == "frozen"
+
+    def test_nor_whom_another_model_of_users_had(self, row: Account, ann: User) -> None:
+        """And the other events of the row are delivered."""
+        row.state_submit("thaw", by=ann)
+        Event.objects.update(by_pk="a7c3")
+        row.state_submit("melt")
+        run()
+
+        assert fresh(row).state == "open"
+        assert ends() == [("thaw", "pending"), ("melt", "delivered")]
 
     @pytest.mark.parametrize("by", [None, "importer"])
     def test_programs_may(self, row: Account, by: str | None) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, Permission, User
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Value
+from django.http import QueryDict
 
 from django_fsmworker.events import (
     Submission,
@@ -25,6 +27,7 @@ from django_fsmworker.models import Event
 from django_fsmworker.store import store_for
 from django_fsmworker.testing import run_until_idle, travel
 from tests.app.models import Account, CompositeKind, Loose, Noop
+from tests.threads import DatabaseThread
 
 pytestmark = pytest.mark.django_db
 
@@ -171,6 +174,25 @@ class TestRefusals:
         with pytest.raises(TypeError, match="The context of book"):
             submit_event(row, "book", context)
 
+    def test_a_context_that_is_nested_too_deeply(self, row: Account) -> None:
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+
+        with pytest.raises(TypeError, match="cannot be stored as JSON"):
+            submit_event(row, "book", {"deep": deep})
+
+    @pytest.mark.mysql
+    def test_a_context_that_only_this_database_refuses(self, row: Account) -> None:
+        """Also where an INSERT IGNORE leaves it out."""
+        deep: list[Any] = []
+        for _ in range(40):
+            deep = [deep]
+
+        for key in (None, "a"):
+            with pytest.raises(DatabaseError), transaction.atomic():
+                submit_event(row, "book", {"deep": deep}, idempotency_key=key)
+
     @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\\\0"], ids=ascii)
     def test_text_that_postgresql_cannot_store(self, row: Account, text: str) -> None:
         with pytest.raises(ValueError, match="take it out"):
@@ -189,7 +211,17 @@ class TestRefusals:
         [
             ({"fires_at": datetime(2020, 1, 1)}, "no datetime with a time zone"),
             ({"fires_at": datetime(2020, 1, 1, tzinfo=UTC), "delay": 1}, "give one of them"),
+            ({"fires_at": datetime.max.replace(tzinfo=UTC)}, "more than 100 years away"),
+            ({"fires_at": datetime.min.replace(tzinfo=UTC)}, "more than 100 years away"),
             ({"delay": -1}, "is negative"),
+            ({"delay": 60, "expires_in": 60}, "would expire before it fires"),
+            ({"idempotency_key": "a\0"}, "idempotency_key=.* which PostgreSQL cannot store"),
+            ({"idempotency_key": "\ud800"}, "idempotency_key=.* which PostgreSQL cannot store"),
+            ({"by": "\0"}, "by=.* which PostgreSQL cannot store"),
+            (
+                {"fires_at": datetime(2099, 1, 1, tzinfo=UTC), "expires_in": 60},
+                "not before the end",
+            ),
             ({"expires_in": 0}, "is not above zero"),
             ({"max_attempts": 0}, "no whole number from 1"),
             ({"max_attempts": True}, "no whole number from 1"),
@@ -211,18 +243,40 @@ class TestRefusals:
         with pytest.raises(TypeError, match="neither a user nor the name of a program"):
             submit_event(row, "nothing", by=7)
 
+    def test_a_user_of_another_kind(self, row: Account) -> None:
+        """The delivery would load another one, who has the same key."""
+
+        class Customer:
+            pk, is_authenticated = 1, True
+
+            def __repr__(self) -> str:
+                return "<customer 1>"
+
+        with pytest.raises(TypeError) as refused:
+            submit_event(row, "nothing", by=Customer())
+
+        assert str(refused.value) == (
+            "by=<customer 1> is no auth.User, which is what the delivery loads again to ask for "
+            "its permissions; give such a user, or the name of a program."
+        )
+
     def test_targets_that_are_none(self, row: Account) -> None:
         strangers: list[Any] = [User(pk=1), ("auth.User", 1), (Account,), (7, 1)]
         for target in strangers:
             with pytest.raises(TypeError):
                 submit_event(target, "nothing")
+        for label in ("tests.Acount", "Account", "account.tests"):
+            with pytest.raises(LookupError, match=f"'{label}' is the label of no model"):
+                submit_event((label, 1), "nothing")
+        with pytest.raises(TypeError, match=r"is no Submission; give Submission\(target, trigger"):
+            submit_events([(row, "nothing")])  # type: ignore[list-item]
         nameless: list[Any] = [Account(), (Account, "x")]
         for target in nameless:
             with pytest.raises(ValueError, match="primary key"):
                 submit_event(target, "nothing")
 
     def test_a_key_for_each_of_many_rows(self, row: Account) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(ValueError, match="An idempotency key names one event"):
             Account.objects.state_submit("nothing", idempotency_key="a")  # type: ignore[call-arg]
 
     def test_one_of_many(self, row: Account) -> None:
@@ -232,6 +286,12 @@ class TestRefusals:
     def test_a_row_of_a_graph_without_events(self) -> None:
         with pytest.raises(NotAllowed, match="declares: none"):
             submit_event(Noop.objects.create(), "go")
+
+
+def test_of_what_a_page_has_posted_each_has_its_last_value() -> None:
+    event = submit_event(Account.objects.create(), "book", QueryDict("a=1&a=2"))
+
+    assert Event.objects.get(pk=event).context == {"a": "2"}
 
 
 def test_text_that_only_looks_like_nul_is_taken() -> None:
@@ -293,6 +353,37 @@ class TestKeys:
 
         assert list(row.entries.order_by("pk").values_list("number", flat=True)) == [0, 1, 2, 3, 4]
 
+    def test_the_first_one_may_be_deleted_meanwhile(self, row: Account) -> None:
+        first = submit_event(row, "nothing", idempotency_key="a")
+
+        def delete_it(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            result = execute(sql, params, many, context)
+            if sql.startswith("INSERT") and Event.objects.filter(pk=first).exists():
+                Event.objects.filter(pk=first).delete()
+            return result
+
+        with connection.execute_wrapper(delete_it):
+            second = submit_event(row, "nothing", idempotency_key="a")
+
+        assert second == the_event().pk != first
+
+    @pytest.mark.mysql
+    @pytest.mark.django_db(transaction=True)
+    def test_at_repeatable_read_too(self, row: Account) -> None:
+        """Others refuse the second one's transaction, or have no such level."""
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if cursor.execute("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'"):
+                cursor.execute("SET SESSION innodb_snapshot_isolation = OFF")
+        try:
+            with transaction.atomic():
+                assert not Event.objects.exists()
+                thread = DatabaseThread(submit_event, row, "nothing", idempotency_key="a")
+                thread.start()
+                assert thread.result() == submit_event(row, "nothing", idempotency_key="a")
+        finally:
+            connection.close()
+
     def test_a_long_key_is_compared_whole(self, row: Account) -> None:
         one = submit_event(row, "nothing", idempotency_key="x" * 300 + "1")
 
@@ -330,6 +421,17 @@ class TestManyRows:
 
         assert Loose.objects.exclude(name="b").state_submit("call") == 2
         assert sorted(Event.objects.values_list("row", flat=True)) == ["a", "c"]
+
+    def test_a_row_that_a_join_brings_twice_gets_one(self) -> None:
+        row = Account.objects.create()
+        for number in (1, 2):
+            row.entries.create(number=number)
+        loose = Loose.objects.create(name="a")
+
+        assert Account.objects.filter(entries__number__gt=0).state_submit("nothing") == 1
+        assert Account.objects.order_by("entries__number").state_submit("nothing") == 1
+        twice = Loose.objects.all() | Loose.objects.filter(pk=loose.pk)
+        assert twice.union(Loose.objects.annotate(n=Value(1)), all=True).state_submit("call") == 1
 
     def test_none(self) -> None:
         assert Account.objects.none().state_submit("nothing") == 0

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 Eventually = Callable[..., Any]
 
-MANY, BATCH = 1_000_000, 1000
+MANY, BATCH = 200_000, 1000
 ONE_IN = 20  # of so many old rows is to have a life
 
 

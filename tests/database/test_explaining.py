@@ -16,12 +16,12 @@ from django.db.models import QuerySet
 from django_fsmworker.models import Explanation, Reason, Worker
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.pauses import pause
-from django_fsmworker.store import buckets, pauses, permits, store_for
+from django_fsmworker.store import buckets, pauses, store_for
 from django_fsmworker.store.failures import Failure, record
 from django_fsmworker.testing import travel
 from tests.app.models import BasicModel, Delivery, Endpoint, Parcel, Trouble
 from tests.app.models.deliveries import UNASKABLE
-from tests.database.rows import FUTURE, PAST, claim, claimed, fetch, pks, put
+from tests.database.rows import FUTURE, LEASE, PAST, claim, claimed, fetch, pks, put
 from tests.model_kinds import KindOfModel, every_kind
 from tests.workers_on_record import on_record
 
@@ -84,7 +84,7 @@ class TestLimits:
 
     def test_at_limit(self) -> None:
         row, other = self.row("keyed", carrier=7), self.row("keyed", carrier=None)
-        permits.take(store_for("default"), Parcel, "keyed", 2, {7: 2, None: 1}, 1, 30)
+        store_for("default").permits.take(Parcel, "keyed", 2, {7: 2, None: 1}, 1, 30)
 
         found = reason(row, "at_limit")
 
@@ -97,7 +97,8 @@ class TestLimits:
         row = self.row("rated")
         rate = Parcel.state_graph.states["rated"].limits.rate
         assert rate is not None
-        buckets.take(store_for("default"), Parcel, "rated", rate, {WHOLE_LANE: 3})
+        with travel(seconds=60):  # or a tenth of a second might pass before it is asked
+            buckets.take(store_for("default"), Parcel, "rated", rate, {WHOLE_LANE: 3})
 
         found = reason(row, "at_rate")
 
@@ -124,6 +125,35 @@ class TestReasons:
 
         assert found.sentence.startswith("A runner holds it: its check runs, or waits for a thread")
         assert found.evidence["suspect"] is False
+
+    def test_running_in_which_worker_and_since_when(self) -> None:
+        row = claimed(Trouble)
+        check = {"model": "tests.Trouble", "state": row.state, "keys": [str(row.pk)]}
+        on_record("shop.1@here", running=[{**check, "seconds": 9.0}])
+
+        found = reason(row, "running")
+
+        assert found.sentence.startswith(
+            "The worker shop.1@here (process 7 on here) has run its check since "
+        )
+        assert " s ago); the lease lasts until " in found.sentence
+        assert found.evidence["worker"] == "shop.1@here"
+        assert found.evidence["since"] < found.evidence["lease"]
+
+    def test_running_since_its_claim(self) -> None:
+        served, options = {"tests.Trouble": ""}, {"lease": LEASE}
+        row = claimed(Trouble)
+        check = {"model": "tests.Trouble", "state": row.state, "keys": [str(row.pk)]}
+        of_before = [{**check, "seconds": 9.0}]
+        on_record("shop.1@here", silent=5, running=of_before, served=served, options=options)
+
+        found = reason(row, "running")
+
+        assert found.sentence.startswith("A runner holds it since ")
+        assert (found.evidence["worker"], found.evidence["since"]) == (
+            None,
+            fetch(row).state_lease - timedelta(seconds=LEASE),
+        )
 
     def test_running_after_its_process_had_died(self) -> None:
         row = claimed(Trouble)

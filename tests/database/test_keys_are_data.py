@@ -9,15 +9,17 @@ import pytest
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
+from django_fsmworker.graph import State, StateGraph
 from django_fsmworker.logs import logger_for, shown
 from django_fsmworker.models import FailureRecord, StateField, StatorModel
-from django_fsmworker.models.transition import resolve_failures
+from django_fsmworker.models.resolving import resolve_failures
 from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.store import Ending, store_for
 from django_fsmworker.store.failures import Failure, record
 from django_fsmworker.store.sqlite.sql import ESCAPE
 from tests.app.models import NoopStates, TextKey
 from tests.database.rows import LEASE, claim, fence, fetch, moved, stayed
+from tests.runner.embedded import one_pass
 
 pytestmark = pytest.mark.django_db
 
@@ -50,6 +52,49 @@ def test_every_text_is_found_again() -> None:
 @pytest.mark.sqlite
 def test_a_text_with_nul_is_found_again() -> None:
     live([*AWKWARD, *WITH_NUL])
+
+
+class NamedStates(StateGraph):
+    limited = State(limit=1, limit_by="name")
+    fair = State(fair_by="name")
+    done = State()
+
+    limited.transitions_to(fair)
+    fair.transitions_to(done)
+
+    @classmethod
+    def check_limited(cls, row: Any) -> Any:
+        return cls.fair
+
+    @classmethod
+    def check_fair(cls, row: Any) -> Any:
+        return cls.done
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "names", [("abc", "ABC"), ("a", "a "), ("é", "e"), ("x\ny", "x"), ("", "a")]
+)
+def test_keys_of_limits_that_a_collation_takes_for_equal(names: tuple[str, str]) -> None:
+    """All rows of both are run, whichever of them the database names."""
+    with isolate_apps("testapp"):
+
+        class Named(StatorModel):
+            __module__ = "testapp.models"
+            state = StateField(NamedStates)
+            name = models.CharField(max_length=40)
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Named)
+    try:
+        Named.objects.bulk_create(Named(name=names[number % 2]) for number in range(8))
+        one_pass(Named)
+        assert set(Named.objects.values_list("state", flat=True)) == {"fair"}
+        one_pass(Named)
+        assert set(Named.objects.values_list("state", flat=True)) == {"done"}
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Named)
 
 
 class TestRecords:

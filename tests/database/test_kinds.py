@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import QuerySet
 
 from django_fsmworker import clock
+from django_fsmworker.events import submit_event
 from django_fsmworker.exceptions import (
     ConfigurationError,
     NotAllowed,
@@ -19,7 +20,7 @@ from django_fsmworker.exceptions import (
     UndeclaredTransition,
 )
 from django_fsmworker.models import Event, FailureRecord, StatorQuerySet
-from django_fsmworker.models.keys import key_of, recorded_as
+from django_fsmworker.models.keys import key_of, row_key
 from django_fsmworker.signals import state_changed
 from django_fsmworker.store.tables import table_for
 from django_fsmworker.testing import assert_path, run_until_idle, step
@@ -128,6 +129,7 @@ class TestSaving:
         assert (copy.state, copy.state_claim, copy.state_lease) == ("stuck", None, None)
         assert (copy.state_failures, kind.stored(created).state_failures) == (0, 3)
 
+    @pytest.mark.once
     def test_saving_no_field_sends_nothing(self, kind: KindOfModel) -> None:
         row = kind.row()
 
@@ -136,6 +138,7 @@ class TestSaving:
 
         assert sent == []
 
+    @pytest.mark.once
     def test_bulk_update_of_the_state_is_refused(self, kind: KindOfModel) -> None:
         rows: StatorQuerySet[Any] = StatorQuerySet(kind.model, using=kind.using)
 
@@ -208,6 +211,18 @@ class TestMoving:
         assert (str(state), row.state, row.wish) == ("done", "done", "told")
         assert (stored.state, stored.wish) == ("done", "told")
 
+    def test_durable_events_for_a_row_its_key_and_a_queryset(self, kind: KindOfModel) -> None:
+        first, second, third = (kind.row(number, wish="stay") for number in (1, 2, 3))
+        others: Any = StatorQuerySet(kind.model, using=kind.using).filter(pk=third.pk)
+
+        first.state_submit("finish", {"wish": "told"})
+        submit_event((kind.model, key_of(second)), "finish", {"wish": "told"}, using=kind.using)
+        assert others.state_submit("finish", {"wish": "told"}) == 1
+        run_until_idle(kind.runs, using=kind.using)
+
+        for row in (first, second, third):
+            assert (kind.stored(row).state, kind.stored(row).wish) == ("done", "told")
+
     def test_a_touch_makes_it_due(self, kind: KindOfModel) -> None:
         row = kind.row()
         kind.rows().update(state_next=clock.now() + timedelta(hours=1))
@@ -240,6 +255,7 @@ class TestMoving:
 
         assert [each.state for each in every.order_by("pk")] == [*["stuck"] * 5, "new"]
 
+    @pytest.mark.postgresql
     def test_locks_the_rows_that_have_the_state(self, kind: KindOfModel) -> None:
         kind.row()
         every: QuerySet[Any] = QuerySet(kind.model, using=kind.using)
@@ -248,10 +264,9 @@ class TestMoving:
             kind.model.state_transition_queryset(every, "stuck")
 
         locking = [locked_table(sql) for sql, _ in sent if "FOR NO KEY UPDATE" in sql]
-        if connections[kind.using].vendor == "postgresql":
-            # Events that wait for the rows come after them.
-            assert locking[:1] == [kind.runs._meta.db_table]
-            assert set(locking[1:]) <= {Event._meta.db_table}
+        # Events that wait for the rows come after them.
+        assert locking[:1] == [kind.runs._meta.db_table]
+        assert set(locking[1:]) <= {Event._meta.db_table}
 
     def test_the_signal_names_the_model_that_declares_the_state(self, kind: KindOfModel) -> None:
         row, told = kind.row(), []
@@ -277,7 +292,8 @@ class TestMoving:
         row = kind.row(wish="fail")
         with pytest.raises(RuntimeError):
             step(row)
-        record = FailureRecord.objects.using(kind.using).get(**recorded_as(row))
+        record = row.failure
+        assert record is not None
         assert record.resolved is None
 
         row.state_transition("new")
@@ -315,8 +331,7 @@ class TestChecking:
         assert row.state_transition_check() is not None
 
         record = FailureRecord.objects.using(kind.using).get()
-        assert record.model == kind.runs._meta.label
-        assert recorded_as(row) == {"model": record.model, "row": record.row}
+        assert (record.model, record.row) == (kind.runs._meta.label, row_key(key_of(row)))
         assert kind.stored(row).state == "failed"
 
     def test_the_test_kit_runs_it(self, kind: KindOfModel) -> None:
@@ -370,6 +385,7 @@ class TestLoading:
         assert "wish" in bare.get_deferred_fields()
 
 
+@pytest.mark.once
 @kinds(lambda kind: kind.model._meta.concrete_model is not kind.runs)
 class TestChildrenOfTheDeclaringTable:
     def sentence(self, kind: KindOfModel) -> str:

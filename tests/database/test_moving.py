@@ -14,14 +14,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.translation import override
 
 from django_fsmworker.exceptions import NotAllowed, UnknownState
-from django_fsmworker.models import FailureRecord, patience, transition
+from django_fsmworker.models import FailureRecord, forcing, patience, resolving
 from django_fsmworker.models.patience import LONGEST_PAUSE
 from django_fsmworker.signals import state_changed
 from django_fsmworker.store import Fence, store_for
 from django_fsmworker.store.failures import Failure, record
 from testapp.models import Order, OrderStates
-from tests.app.models import Hidden, RelatedKey, TextKey, UUIDKey
-from tests.app.models.kinds import ChildKind, CompositeKind, ProxyKind
+from tests.app.models import Hidden, Purchase, RelatedKey, TextKey, UUIDKey
+from tests.app.models.kinds import ChildKind, CompositeKind, InvoiceKind, ProxyKind, Reminder
 
 HELD = (
     "now: a runner holds it for its check. Try again, wait longer, or move it at once with "
@@ -113,6 +113,15 @@ class TestTheMove:
 
         assert (row.state, row.wish, row.size) == ("done", "parent's", 3)
         assert (stored(row).state, stored(row).wish, stored(row).size) == ("done", "parent's", 3)
+
+    @pytest.mark.parametrize("model", [InvoiceKind, Reminder])
+    def test_the_columns_of_a_plain_parent(self, model):
+        row = model.objects.create()
+
+        row.state_move("done", set={"wish": "document's", "total": F("total") + 3})
+
+        assert (row.state, row.wish, row.total) == ("done", "document's", 3)
+        assert (stored(row).state, stored(row).wish, stored(row).total) == ("done", "document's", 3)
 
     def test_failures_are_past(self):
         row, other = Order.objects.create(), Order.objects.create()
@@ -220,6 +229,17 @@ class TestStatements:
         wanted = 4 if vendor == "mysql" else 3
         assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == wanted
 
+    @pytest.mark.sqlite
+    @pytest.mark.postgresql
+    def test_many_rows_of_a_graph_with_events(self):
+        Purchase.objects.bulk_create([Purchase() for _ in range(500)])
+
+        with CaptureQueriesContext(connection) as queries:
+            assert Purchase.state_transition_queryset(Purchase.objects.all(), "held") == 500
+
+        # Between two looks for failures, and two for events that wait.
+        assert len([each for each in queries if "SAVEPOINT" not in each["sql"]]) == 5
+
     def test_many_rows_of_which_few_failed(self, vendor):
         rows = [Order.objects.create() for _ in range(5)]
         failure = Failure("RuntimeError", "no")
@@ -240,7 +260,7 @@ class TestStatements:
         rows = [Order.objects.create() for _ in range(6)]
         failure = Failure("RuntimeError", "no")
         record("default", Order, [(row.pk, "new", failure) for row in rows[:3]], "worker")
-        monkeypatch.setattr(transition, "MOST_COMPARED", most)
+        monkeypatch.setattr(resolving, "MOST_COMPARED", most)
 
         with CaptureQueriesContext(connection) as queries:
             Order.state_transition_queryset(Order.objects.exclude(pk=rows[0].pk), "paid")
@@ -255,13 +275,13 @@ class TestStatements:
     def test_a_failure_that_is_noted_meanwhile(self, monkeypatch):
         """It is not left unresolved: the rows are written once more, with their keys."""
         row, failure = Order.objects.create(), Failure("RuntimeError", "no")
-        look, looks = transition._on_record, []
+        look, looks = resolving.unresolved_of, []
 
         def first_look_is_too_early(model, using):
             looks.append(using)
             return look(model, using) if len(looks) > 1 else FailureRecord.objects.none()
 
-        monkeypatch.setattr(transition, "_on_record", first_look_is_too_early)
+        monkeypatch.setattr(forcing, "unresolved_of", first_look_is_too_early)
         record("default", Order, [(row.pk, "new", failure)], "worker")
 
         assert Order.state_transition_queryset(Order.objects.all(), "paid") == 1
@@ -276,8 +296,8 @@ class TestStatements:
         Order.objects.bulk_create([Order() for _ in range(3)])
         Order.state_get_ready(claimed, 30)
         told: list[Any] = []
-        monkeypatch.setattr(transition, "hint_revoked", lambda *args: told.append(args))
-        monkeypatch.setattr(transition, "_can_write_at_once", lambda rows: at_once)
+        monkeypatch.setattr(forcing, "hint_revoked", lambda *args: told.append(args))
+        monkeypatch.setattr(forcing, "_can_write_at_once", lambda rows: at_once)
 
         assert Order.state_transition_queryset(Order.objects.all(), "paid") == 3
 

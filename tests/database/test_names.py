@@ -12,8 +12,15 @@ from django.db import connection, models
 from django.test.utils import isolate_apps
 
 from django_fsmworker import clock
+from django_fsmworker.events.delivering import deliver
 from django_fsmworker.graph import EventInfo, State, StateGraph
-from django_fsmworker.models import FailureRecord, StateField, StateHistoryField, StatorModel
+from django_fsmworker.models import (
+    Event,
+    FailureRecord,
+    StateField,
+    StateHistoryField,
+    StatorModel,
+)
 from django_fsmworker.models.fields import (
     StateChangedField,
     StateClaimField,
@@ -23,12 +30,14 @@ from django_fsmworker.models.fields import (
 )
 from django_fsmworker.runner.preflight import inspect
 from django_fsmworker.store import Ending, store_for
+from django_fsmworker.store.bulk_rows import frozen_query, number_in
 from django_fsmworker.testing import run_until_idle, step
 from tests.database.rows import LEASE, PAST, claim, fence, fetch, lanes, moved, pks, put, stayed
+from tests.runner.embedded import one_pass
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# What the statements of any database call a part of their own.
+# What the statements of any database call a part of their own. Each table has one list of columns.
 TABLES = ["held", "row", "due", "outcome", "lane", "first", "free", "fence", "rows", "HELD"]
 COLUMNS = [
     ["key", "value", "id", "outcome", "held", "row", "_rowid_", "lane", "moved"],
@@ -151,15 +160,13 @@ def _at_last(model: Any, store: Any) -> None:
     assert not FailureRecord.objects.exists()
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_a_table_called_like_a_part_of_a_statement(table: str) -> None:
-    with named(table, COLUMNS[0]) as model:
-        live(model)
-
-
-@pytest.mark.parametrize("columns", COLUMNS, ids=lambda columns: columns[0])
-def test_columns_called_like_parts_of_a_statement(columns: list[str]) -> None:
-    with named("named", columns) as model:
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [(table, COLUMNS[at % len(COLUMNS)]) for at, table in enumerate(TABLES)],
+    ids=TABLES,
+)
+def test_table_and_columns_called_like_parts_of_a_statement(table: str, columns: list[str]) -> None:
+    with named(table, columns) as model:
         live(model)
 
 
@@ -182,3 +189,99 @@ def test_a_table_named_with_its_database(table: str) -> None:
     here = connection.settings_dict["NAME"]
     with named(f"`{here}`.`{table}`", COLUMNS[0]) as model:
         live(model)
+
+
+class KeyedStates(StateGraph):
+    new = State(limit=2, limit_by="number")
+    metered = State(rate="1000/s", rate_by="lane_key")
+    fair = State(fair_by="due")
+    ranked = State(priority="number")
+    held = State(manual=True)
+    done = State()
+
+    new.transitions_to(metered)
+    metered.transitions_to(fair)
+    fair.transitions_to(ranked)
+    ranked.transitions_to(held)
+    held.transitions_to(done)
+    held.on("go", to=done, when=models.Q(number__gte=0))
+
+    @classmethod
+    def move_on(cls, row: Any) -> Any:
+        (target,) = row.state_graph.states[row.state].children
+        return target
+
+    check_new = check_metered = check_fair = check_ranked = move_on
+
+
+@contextmanager
+def keyed(table: str) -> Iterator[Any]:
+    """A model with limits by columns, called like parts of statements, and like annotations."""
+    with isolate_apps("testapp"):
+
+        class Keyed(StatorModel):
+            __module__ = "testapp.models"
+            log_transitions = True
+            state = StateField(KeyedStates)
+            number = models.IntegerField()
+            lane_key = models.IntegerField()
+            due = models.IntegerField()
+            fsm_now = models.IntegerField(default=0)
+            fsm_why = models.IntegerField(default=0)
+            fsm_row = models.IntegerField(default=0)
+            fsm_key = models.IntegerField(default=0)
+            fsm_is_free = models.IntegerField(default=0)
+            row_text = models.IntegerField(default=0)
+            digest = models.IntegerField(default=0)
+            source = models.IntegerField(default=0)
+            failure = models.IntegerField(default=0)  # type: ignore[assignment]
+
+            class Meta:
+                db_table = table
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Keyed)
+    try:
+        yield Keyed
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Keyed)
+
+
+@pytest.mark.parametrize("table", ["walked", "found", "other", "entries"])
+def test_columns_of_keys_called_like_parts_of_a_statement(table: str) -> None:
+    with keyed(table) as model:
+        rows = [model.objects.create(number=n % 3, lane_key=n % 2, due=n) for n in range(6)]
+        store = store_for("default")
+        assert [key for key, _ in store.due_keys(model, "new", "number", None, 9)] == [0, 1, 2]
+        assert [key for key, _ in store.due_keys(model, "new", "number", 1, 9)] == [2]
+
+        for _ in range(4):
+            one_pass(model)
+
+        assert {fetch(row).state for row in rows} == {"held"}
+        assert {row.state_log.count() for row in rows} == {4}
+
+
+def test_columns_called_like_what_is_read_beside_a_row() -> None:
+    with keyed("keyed") as model:
+        rows = [model.objects.create(state="held", number=0, lane_key=0, due=0) for _ in range(4)]
+
+        assert rows[0].state_explain().codes == ("manual",)
+        assert [offer.allowed for offer in rows[0].state_events()] == [True]
+        assert rows[0].state_send("go") is KeyedStates.done
+        model.objects.defer("state").get(pk=rows[1].pk).state_move("done", running="refuse")
+        assert model.objects.filter(state="held").state_submit("go") == 2
+        query = frozen_query(model.objects.all())
+        assert query is not None
+        assert number_in("default", query) == 4
+
+        deliver(
+            store_for("default"),
+            model,
+            claim(Event),
+            "here",
+            lambda row, event, take: take(row, event),
+        )
+
+        assert {fetch(row).state for row in rows} == {"done"}

@@ -273,6 +273,16 @@ class TestPark:
         assert row.state_failures == 0
         assert row.failure is not None and row.failure.resolved is not None
 
+    @pytest.mark.parametrize("reason", ["", " \t", None])
+    def test_it_takes_a_reason(self, reason: Any) -> None:
+        row = Trouble.objects.create()
+
+        for park in (row.state_park, Trouble.objects.park):
+            with pytest.raises(ValueError, match="^Rows are parked for a reason, which is put on"):
+                park(reason)
+
+        assert not Trouble.objects.parked().exists()
+
     @pytest.mark.parametrize("state", ["done", "failed"])
     def test_there_is_nothing_to_put_off(self, state: str) -> None:
         row = Trouble.objects.create(state=state)

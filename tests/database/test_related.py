@@ -129,6 +129,16 @@ class TestDeclared:
             "Tried.new: select_related='buyer' is a str; give a list, such as ['buyer']."
         )
 
+    @pytest.mark.parametrize("given", [True, [5], ["buyer", None]])
+    def test_as_no_list_of_names(self, given: Any) -> None:
+        with pytest.raises(GraphError) as caught:
+            type("Tried", (StateGraph,), {"new": State(select_related=given)})
+
+        assert str(caught.value) == (
+            f"Tried.new: select_related={given!r} is no list of names of foreign keys; give one, "
+            f"such as ['buyer']."
+        )
+
     def test_without_a_check(self) -> None:
         with pytest.raises(GraphError) as caught:
             type("Tried", (StateGraph,), {"new": State(select_related=["buyer"])})

@@ -555,7 +555,7 @@ class TestUnknownStates:
     @pytest.fixture
     def row(self):
         pk = Order.objects.create().pk
-        models.QuerySet(Order).filter(pk=pk).update(state="refunded")
+        models.QuerySet(Order).filter(pk=pk).update(state=models.Value("refunded"))
         return Order.objects.get(pk=pk)
 
     def test_a_row_in_one_loads(self, row):
@@ -569,7 +569,7 @@ class TestUnknownStates:
 
     def test_refreshes_from_a_known_one(self):
         row = Order.objects.create()
-        models.QuerySet(Order).filter(pk=row.pk).update(state="refunded")
+        models.QuerySet(Order).filter(pk=row.pk).update(state=models.Value("refunded"))
 
         row.refresh_from_db()
 
@@ -586,7 +586,7 @@ class TestUnknownStates:
 
     def test_a_row_moved_into_one_meanwhile_stays_there(self):
         row = Order.objects.create()
-        models.QuerySet(Order).filter(pk=row.pk).update(state="refunded")
+        models.QuerySet(Order).filter(pk=row.pk).update(state=models.Value("refunded"))
 
         row.save()
 

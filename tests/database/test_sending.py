@@ -9,7 +9,8 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, QuerySet, Value
+from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker.exceptions import NotAllowed
@@ -36,6 +37,18 @@ def refusal(row: Any, trigger: str, **sent: Any) -> NotAllowed:
     return caught.value
 
 
+class Plain:
+    """A user as Django's ``AbstractBaseUser`` has it: without ``has_perm()``."""
+
+    pk, is_authenticated = 1, True
+
+    def __repr__(self) -> str:
+        return "<ann>"
+
+    def __str__(self) -> str:
+        return "ann"
+
+
 @pytest.fixture
 def user(db) -> User:
     return User.objects.create_user("ann")
@@ -58,6 +71,24 @@ class TestSending:
         assert state is PurchaseStates.held
         assert (row.state, stored(row).state) == ("held", "held")
         assert [each for each, _ in stored(row).state_history] == ["open", "held"]
+
+    def test_of_what_a_page_has_posted_each_has_its_last_value(self):
+        row = Purchase.objects.create(state="held")
+
+        row.state_send("remark", context=QueryDict("text=a&text=b"))
+
+        assert row.note == "remark by None: b;"
+
+    def test_a_context_that_is_none(self):
+        row = Purchase.objects.create(state="held")
+
+        with pytest.raises(TypeError, match="context of remark is a list and no mapping"):
+            row.state_send("remark", context=["text"])  # type: ignore[arg-type]
+
+    def test_an_instance_that_was_never_saved(self):
+        for move in (lambda row: row.state_send("hold"), lambda row: row.state_move("held")):
+            with pytest.raises(ValueError, match="has no primary key yet; save it before state_"):
+                move(Purchase())
 
     def test_what_counts_is_the_row_in_the_database(self):
         row = Purchase.objects.create()
@@ -215,9 +246,10 @@ class TestActionsThatFail:
         assert "itself to rejected; nothing was saved." in str(error)
 
     def test_an_action_that_deletes_the_row(self):
-        error = self.fail(lambda row: QuerySet(Purchase).filter(pk=row.pk).delete())
+        error = self.fail(lambda row: row.delete())
 
-        assert isinstance(error, Purchase.DoesNotExist)
+        assert str(error).startswith("The action of on('act') of <State PurchaseStates.approved> ")
+        assert "deleted tests.Purchase " in str(error)
 
 
 @pytest.mark.django_db
@@ -255,7 +287,7 @@ class TestRefused:
         assert error.reason == "condition"
         assert str(error) == (
             f"tests.Purchase {row.pk} does not take pay in held now, because what when= asks for "
-            f"is not true."
+            f"is not true: is_enough."
         )
 
     def test_a_condition_of_the_database(self):
@@ -263,7 +295,7 @@ class TestRefused:
 
     def test_a_state_that_this_build_does_not_know(self):
         row = Purchase.objects.create()
-        QuerySet(Purchase).update(state="older")
+        QuerySet(Purchase).update(state=Value("older"))
 
         assert refusal(row, "hold").reason == "source_state"
 
@@ -295,7 +327,7 @@ class TestPermissions:
         assert error.reason == "permission"
         assert str(error) == (
             f"tests.Purchase {row.pk} does not take cancel in held from ann, who has not the "
-            f"permission for it."
+            f"permission for it: tests.cancel_purchase."
         )
 
     def test_nobody_is_no_program(self):
@@ -367,17 +399,23 @@ class TestPermissions:
 
         assert row.state == "rejected"
 
-    def test_somebody_who_is_no_user(self):
+    @pytest.mark.parametrize("trigger", ["cancel", "remark"])
+    def test_somebody_who_is_no_user(self, trigger):
         row = Purchase.objects.create(state="held")
 
-        with pytest.raises(TypeError) as caught:
-            row.state_send("cancel", by=7)
+        for ask in (lambda: row.state_send(trigger, by=7), lambda: row.state_events(7)):
+            with pytest.raises(TypeError) as caught:
+                ask()
+            assert str(caught.value) == (
+                "by=7 is neither a user nor the name of a program; give one, or None."
+            )
 
-        assert str(caught.value) == (
-            "on('cancel') of <State PurchaseStates.held> asks for the permission "
-            "tests.cancel_purchase, and 7 has no has_perm(); give by= a user, or the name of a "
-            "program as a str."
-        )
+    def test_a_user_of_a_model_without_permissions(self):
+        row, sender = Purchase.objects.create(state="held", owner="ann"), Plain()
+
+        row.state_send("remark", by=sender)
+        with pytest.raises(TypeError, match=r"and <ann> has no has_perm\(\); give by= a user"):
+            row.state_send("cancel", by=sender)
 
 
 @pytest.mark.django_db
@@ -409,7 +447,7 @@ class TestOffers:
 
     def test_a_state_that_this_build_does_not_know(self):
         row = Purchase.objects.create()
-        QuerySet(Purchase).update(state="older")
+        QuerySet(Purchase).update(state=Value("older"))
 
         assert row.state_events() == []
 
@@ -519,6 +557,7 @@ class TestWhileARunnerHoldsTheRow:
 
 @pytest.mark.django_db(transaction=True)
 class TestOnceOnly:
+    @pytest.mark.longer
     def test_two_threads_that_send_the_same_events(self, pytestconfig):
         """Each event has its effect once, and is refused once."""
         number = 1000 if pytestconfig.getoption("long") else 30

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.contrib.sessions.models import Session
+from django.db import connection, connections, models
 from django.test.utils import isolate_apps
 
-from django_fsmworker.exceptions import GraphError, UnknownState
+from django_fsmworker.exceptions import ConfigurationError, GraphError, UnknownState
 from django_fsmworker.graph import State, StateGraph
-from django_fsmworker.models import StateField
+from django_fsmworker.models import StateField, StatorModel
+from django_fsmworker.runner import StatorRunner
 from django_fsmworker.store import store_for
 from django_fsmworker.testing import run_until_idle
 from testapp.models import Order, OrderStates
@@ -82,6 +84,9 @@ class TestQuerysets:
             lambda: Order.objects.due().in_state(NoopStates.done),
             lambda: Order.objects.update(state="typo"),
             lambda: Order.objects.filter(pk=1).update(state="New"),
+            lambda: models.QuerySet(Order).update(state="typo"),
+            lambda: Order._base_manager.filter(pk=1).update(state="typo"),
+            lambda: models.QuerySet(Order).none().update(state="typo"),
         ],
     )
     def test_names_that_the_graph_does_not_declare(self, word: Any) -> None:
@@ -110,8 +115,27 @@ class TestQuerysets:
             f"step(row)."
         )
 
+    @pytest.mark.parametrize("run", [run_until_idle, lambda model: StatorRunner([model])])
+    @pytest.mark.parametrize("given", [Session, "testapp.Order", OrderStates, StatorModel])
+    def test_what_is_no_model_with_a_life(self, run: Any, given: Any) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            run(given)
+
+        assert str(caught.value) == (
+            f"{given!r} is not a model with a state graph; give the class of a StatorModel that "
+            f"declares state = StateField(…)."
+        )
+
 
 class TestFields:
+    @pytest.mark.parametrize("given", ["OrderStates", OrderStates()])
+    def test_what_is_no_graph(self, given: Any) -> None:
+        with pytest.raises(TypeError) as caught:
+            StateField(given)
+
+        expected = f"StateField takes a StateGraph, the class itself, not {given!r}."
+        assert str(caught.value) == expected
+
     @pytest.mark.parametrize("name", ["default", "db_default", "choices"])
     @isolate_apps("testapp")
     def test_options_that_the_graph_decides(self, name: str) -> None:

@@ -10,7 +10,7 @@ from django.db import IntegrityError
 
 from django_fsmworker import clock
 from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.transition import resolve_failures
+from django_fsmworker.models.resolving import resolve_failures
 from django_fsmworker.runner.execution.writing import write
 from django_fsmworker.store import Ending, store_for
 from django_fsmworker.store.failures import (

@@ -94,7 +94,7 @@ class TestKeyedClaim:
 
 class TestPermits:
     def take(self, store, wanted, token=1, limit=3, state="limited", lease=LEASE):
-        return permits.take(store, Parcel, state, limit, wanted, token, lease)
+        return store.permits.take(Parcel, state, limit, wanted, token, lease)
 
     def numbers(self, taken):
         return {key: len(some) for key, some in taken.permits.items()}
@@ -118,33 +118,56 @@ class TestPermits:
 
     def test_given_back_they_are_free(self, store):
         taken = self.take(store, {WHOLE_LANE: 3}).permits[WHOLE_LANE]
-        permits.give_back(store, 1, taken[:2])
+        store.permits.give_back(1, taken[:2])
 
         assert self.numbers(self.take(store, {WHOLE_LANE: 3}, token=2)) == {WHOLE_LANE: 2}
 
     def test_nobody_gives_back_what_is_another_s(self, store):
         taken = self.take(store, {WHOLE_LANE: 3}).permits[WHOLE_LANE]
-        permits.give_back(store, 2, taken)
+        store.permits.give_back(2, taken)
 
-        assert permits.still_held(store, 1, taken) == set(taken)
+        assert store.permits.still_held(1, taken) == set(taken)
 
     def test_lapse_on_the_database_s_clock(self, store):
         taken = self.take(store, {WHOLE_LANE: 3}).permits[WHOLE_LANE]
         with testing.travel(seconds=LEASE + 1):
             assert self.numbers(self.take(store, {WHOLE_LANE: 2}, token=2)) == {WHOLE_LANE: 2}
-            assert len(permits.renew(store, 1, taken, LEASE)) == 1
+            assert len(store.permits.renew(1, taken, LEASE)) == 1
 
     def test_renewed_they_do_not_lapse(self, store):
         taken = self.take(store, {WHOLE_LANE: 3}).permits[WHOLE_LANE]
         with testing.travel(seconds=LEASE - 1):
-            assert permits.renew(store, 1, taken, LEASE) == set(taken)
+            assert store.permits.renew(1, taken, LEASE) == set(taken)
         with testing.travel(seconds=LEASE + 1):
             assert self.numbers(self.take(store, {WHOLE_LANE: 2}, token=2)) == {WHOLE_LANE: 0}
 
     def test_a_smaller_limit_counts_at_once(self, store):
-        permits.give_back(store, 1, self.take(store, {WHOLE_LANE: 3}).permits[WHOLE_LANE])
+        store.permits.give_back(1, self.take(store, {WHOLE_LANE: 3}).permits[WHOLE_LANE])
 
         assert self.numbers(self.take(store, {WHOLE_LANE: 3}, limit=1)) == {WHOLE_LANE: 1}
+
+    def test_free_ones_are_taken_before_new_ones_are_made(self, store):
+        store.permits.give_back(1, self.take(store, {1: 2}).permits[1])
+
+        assert self.numbers(self.take(store, {1: 3}, limit=9)) == {1: 3}
+        assert sorted(Permit.objects.values_list("slot", flat=True)) == [1, 2, 3]
+
+    def test_what_was_purged_in_between_is_made_again(self, store):
+        self.take(store, {1: 3})
+        Permit.objects.filter(slot=2).delete()
+
+        assert self.numbers(self.take(store, {1: 3}, token=2)) == {1: 1}
+        assert Permit.objects.get(token=2).slot == 2
+
+    def test_all_are_the_holder_s_whatever_they_were_before(self, store):
+        store.permits.give_back(1, self.take(store, {1: 1, 2: 1}).permits[1])
+
+        taken = self.take(store, {1: 2, 2: 2}, token=2)
+
+        assert self.numbers(taken) == {1: 2, 2: 2}
+        of_both = [pk for some in taken.permits.values() for pk in some]
+        assert store.permits.still_held(2, of_both) == set(of_both)
+        assert not taken.contended
 
     def test_are_counted_and_purged(self, store):
         self.take(store, {1: 2})

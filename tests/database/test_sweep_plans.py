@@ -1,7 +1,7 @@
 """What a sweep costs the database: which index it walks, how much it reads, and what it writes.
 
 PostgreSQL's plans are those of the very statements that are sent, on a table of many rows that is
-new in each test, with or without statistics.
+new in each test, with or without statistics. What a statement did is taken back before the next.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.database.sweeps import GONE, HELD, guard, window_of
 pytestmark = [pytest.mark.django_db]
 
 MANY = 50_000
-SIZES = pytest.mark.parametrize("size", [100, 1000, 5000])
+SIZES = [100, 1000, 5000]
 
 # Measured: 0.07 buffers a row to find a window, and as many to look at rows whose guard is about
 # their own columns; 2 more where it looks into another table; 12 to 15 for a row that moves.
@@ -94,50 +94,46 @@ CONDITIONS = {
 }
 
 
-@pytest.fixture(params=CONDITIONS)
-def when(request):
-    return CONDITIONS[request.param](None)
-
-
 @pytest.mark.postgresql
 class TestPostgreSQL:
-    @SIZES
-    def test_a_window_is_found_in_its_own_index(self, table, size):
+    def test_a_window_is_found_in_its_own_index(self, table):
         rows = rows_in(table, WAITING, "default")
 
-        plan = explained(next_window, store_for("default"), rows, None, size)
+        for size in SIZES:
+            plan = explained(next_window, store_for("default"), rows, None, size)
 
-        assert {name.rsplit("_", 1)[-1] for name in plan.indexes} == {"swept"}
-        assert plan.buffers <= FIXED + A_LOOK * size
+            assert {name.rsplit("_", 1)[-1] for name in plan.indexes} == {"swept"}, size
+            assert plan.buffers <= FIXED + A_LOOK * size, size
 
-    @SIZES
-    def test_rows_whose_guard_is_false_are_read_and_not_written(self, table, when, size):
+    @pytest.mark.parametrize("condition", CONDITIONS)
+    def test_rows_whose_guard_is_false_are_read_and_not_written(self, table, condition):
+        when = CONDITIONS[condition](None)
         rows = rows_in(table, WAITING, "default")
+
+        for size in SIZES:
+            plan = self.swept(rows, guard(when, WAITING, READY), size)
+
+            assert plan.root["Actual Rows"] == 0, size
+            assert plan.wal == 0, size
+            assert plan.buffers <= FIXED + A_FALSE_ROW * size, size
+
+    def test_rows_that_move_are_reached_by_their_id(self, table):
+        rows = rows_in(table, WAITING, "default")
+
+        for size in SIZES:
+            plan = self.swept(rows, guard(Q(endpoint__paused=False), WAITING, READY), size)
+
+            assert plan.root["Actual Rows"] == size
+            assert "Tid Scan" in plan.scans, size
+            assert plan.buffers <= FIXED + A_MOVED_ROW * size, size
+
+    def swept(self, rows, edge, size):
+        """The plan for the first so many rows, which are found by their own index."""
         window = window_of(rows, None, size)
         assert window is not None
-
-        plan = explained(
-            store_for("default").sweep, movable(window.of(rows), guard(when, WAITING, READY)), READY
-        )
-
-        assert plan.root["Actual Rows"] == 0
-        assert plan.wal == 0
-        assert {name.rsplit("_", 1)[-1] for name in plan.indexes if "sweeping" in name} == {"swept"}
-        assert plan.buffers <= FIXED + A_FALSE_ROW * size
-
-    @SIZES
-    def test_rows_that_move_are_reached_by_their_id(self, table, size):
-        rows = rows_in(table, WAITING, "default")
-        window = window_of(rows, None, size)
-        assert window is not None
-        edge = guard(Q(endpoint__paused=False), WAITING, READY)
-
         plan = explained(store_for("default").sweep, movable(window.of(rows), edge), READY)
-
-        assert plan.root["Actual Rows"] == size
-        assert "Tid Scan" in plan.scans
         assert {name.rsplit("_", 1)[-1] for name in plan.indexes if "sweeping" in name} == {"swept"}
-        assert plan.buffers <= FIXED + A_MOVED_ROW * size
+        return plan
 
 
 @pytest.mark.sqlite

@@ -531,7 +531,8 @@ class TestAtomicStates:
     def test_w003_an_atomic_check_longer_than_a_lease(self, settings):
         settings.FSMWORKER = {"DEADLINE": 45, "LEASE": 30}
 
-        found = [each for each in checks.check_databases(None) if each.id == "fsmworker.W003"]
+        every = [each for each in checks.check_databases(None) if each.id == "fsmworker.W003"]
+        found = [each for each in every if "TroubleStates" in each.msg]
 
         assert [each.msg for each in found] == [
             "The atomic check of <State TroubleStates.strict> may keep SQLite's only write lock "
@@ -583,6 +584,31 @@ class TestEvents:
                 id="fsmworker.E016",
             )
         ]
+
+    def test_w006_a_permission_that_no_model_declares(self, apps):
+        shape = self.shape(permission="tests.aprove_purchase")
+
+        assert checks.check_models(None) == [
+            Warning(
+                "No model declares the permission 'tests.aprove_purchase' of on('go') of <State "
+                "EventStates.new>: nobody but superusers has it.",
+                hint="Correct it, or add it to the permissions in a model's Meta.",
+                obj=shape,
+                id="fsmworker.W006",
+            )
+        ]
+
+    @pytest.mark.parametrize("permission", ["tests.approve_purchase", "tests.change_trouble"])
+    def test_permissions_of_models(self, apps, permission):
+        self.shape(permission=permission)
+
+        assert checks.check_models(None) == []
+
+    def test_another_back_end_may_know_more_permissions(self, apps, settings):
+        settings.AUTHENTICATION_BACKENDS = ["rules.permissions.ObjectPermissionBackend"]
+        self.shape(permission="books.rate_book")
+
+        assert checks.check_models(None) == []
 
     def test_nothing_to_find(self, apps):
         self.shape(when=models.Q(state_failures=0), form="tests.app.forms.PayForm")

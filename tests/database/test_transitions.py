@@ -337,7 +337,7 @@ class TestQuerysets:
 
     def test_more_than_a_statement_takes(self, monkeypatch):
         monkeypatch.setattr("django_fsmworker.models.locking.MOST_KEYS", 2)
-        monkeypatch.setattr("django_fsmworker.models.transition.MOST_KEYS", 2)
+        monkeypatch.setattr("django_fsmworker.models.forcing.MOST_KEYS", 2)
         Order.objects.bulk_create([Order() for _ in range(5)])
 
         assert Order.state_transition_queryset(Order.objects.all(), "paid") == 5

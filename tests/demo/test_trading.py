@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.db import transaction
 
 from django_fsmworker.events import Submission, submit_events
 from django_fsmworker.models import Event
@@ -50,6 +51,8 @@ def delivered() -> Said:
     return Said.of(NUMBER)
 
 
+# Nine processes; what a database does in this is for tests/chaos/test_events.py.
+@pytest.mark.once
 @pytest.mark.sqlite
 @pytest.mark.postgresql
 def test_the_sums_add_up_though_the_runners_are_killed(environment: dict[str, str]) -> None:
@@ -68,33 +71,55 @@ def test_the_sums_add_up_though_the_runners_are_killed(environment: dict[str, st
     assert set(TradeOrder.objects.values_list("state", flat=True)) >= {"filled", "cancelled"}
 
 
-def test_every_way_to_end_is_taken(delivered: Said) -> None:
+def test_every_way_to_end_is_taken_and_what_does_not_add_up_is_said(
+    delivered: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
     states = set(TradeOrder.objects.values_list("state", flat=True))
 
     assert states >= {"filled", "cancelled", "expired"}
     assert set(Booking.objects.values_list("kind", flat=True)) == set(Booking.Kind.values)
     assert concluded(delivered) == 0
+    assert "DOES NOT" not in capsys.readouterr().out
+
+    for wrong in WRONG:
+        with transaction.atomic():
+            wrong()
+            assert not Sums(delivered).adds_up, wrong
+            assert concluded(delivered) == 1, wrong
+            transaction.set_rollback(True)
+        assert "IT DOES NOT ADD UP." in capsys.readouterr().out, wrong
 
 
-@pytest.mark.parametrize("wrong", ["lost", "doubled", "event", "state"])
-def test_what_does_not_add_up_is_said_and_is_the_exit_code(
-    delivered: Said, wrong: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def a_booking() -> Booking:
     booking = Booking.objects.filter(kind="fill").first()
     assert booking is not None
-    if wrong == "lost":
-        booking.delete()
-    elif wrong == "doubled":
-        booking.pk = None
-        booking.save()
-    elif wrong == "event":
-        put(Event.objects.get(pk=booking.event or 0), state="failed")
-    else:
-        TradeOrder.objects.filter(state="filled").update(state="expired")
+    return booking
 
-    assert not Sums(delivered).adds_up
-    assert concluded(delivered) == 1
-    assert "IT DOES NOT ADD UP." in capsys.readouterr().out
+
+def lose_a_booking() -> None:
+    a_booking().delete()
+
+
+def double_a_booking() -> None:
+    booking = a_booking()
+    booking.pk = None
+    booking.save()
+
+
+def fail_the_event_of_a_booking() -> None:
+    put(Event.objects.get(pk=a_booking().event or 0), state="failed")
+
+
+def mistake_the_states_of_orders() -> None:
+    TradeOrder.objects.filter(state="filled").update(state="expired")
+
+
+WRONG = [
+    lose_a_booking,
+    double_a_booking,
+    fail_the_event_of_a_booking,
+    mistake_the_states_of_orders,
+]
 
 
 def test_a_plan_is_the_same_each_time() -> None:

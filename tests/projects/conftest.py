@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,9 +9,10 @@ from tests.projects.partner import Answer, Call, Partner
 from tests.projects.project import Project, new_database
 
 
-@pytest.fixture
+# A project is three processes: the tests of a module share it, each with rows of its own.
+@pytest.fixture(scope="module")
 def start_partner() -> Iterator[Callable[[Callable[[Call], Answer]], Partner]]:
-    """``start_partner(answer)``: somebody else's server, closed when the test ends."""
+    """``start_partner(answer)``: somebody else's server, closed after the module."""
     started: list[Partner] = []
 
     def start(answer: Callable[[Call], Answer]) -> Partner:
@@ -24,11 +24,13 @@ def start_partner() -> Iterator[Callable[[Callable[[Call], Answer]], Partner]]:
         partner.close()
 
 
-@pytest.fixture
-def start_project(vendor: str, tmp_path: Path) -> Iterator[Callable[..., Project]]:
+@pytest.fixture(scope="module")
+def start_project(
+    vendor: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Project]]:
     """``start_project("webhooks", NAME=value)``: migrated, with its web server running."""
     environ = dict(os.environ)
-    with new_database(vendor, tmp_path, environ) as url:
+    with new_database(vendor, tmp_path_factory.mktemp("project"), environ) as url:
         ended: list[Project] = []
 
         def start(name: str, **environment: str) -> Project:

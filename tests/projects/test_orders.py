@@ -41,14 +41,14 @@ class Provider:
         return 200, {"refunded": order in self._captured}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider(start_partner: Callable[..., Partner]) -> Iterator[Provider]:
     provider = Provider(start_partner)
     yield provider
     provider.release.set()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(start_project: Callable[..., Project], provider: Provider) -> Project:
     shop = start_project("orders", PAYMENT_PROVIDER=provider.partner.address)
     shop.start_runner()

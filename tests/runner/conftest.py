@@ -104,3 +104,11 @@ def server(vendor: str) -> Iterator[Any]:
     yield server
     server.close()
     connection.close()
+
+
+@pytest.fixture
+def no_spans() -> None:
+    """Spans are kept from here on, and those of earlier tests are not."""
+    from tests.runner.exported_spans import forget  # few need the SDK
+
+    forget()

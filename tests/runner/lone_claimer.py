@@ -11,6 +11,7 @@ from django_fsmworker.runner.claiming.limiter import Limiter
 from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.in_flight.attempts import InFlight
 from django_fsmworker.runner.in_flight.queues import ReadyQueue
+from django_fsmworker.runner.main_loop import Duty
 from django_fsmworker.store import Ending, Lane, Outcome, store_for
 
 
@@ -22,6 +23,7 @@ class LoneClaimer:
         self._settings = RunnerSettings.load(**options)
         self._store = store_for("default")
         self._in_flight = InFlight()
+        self.duty = Duty()
         self._ready = ReadyQueue(None, give_back=lambda attempt: None)
         prefetch = Prefetch(1, room, self._settings.lease)
         prefetch.target = room
@@ -33,6 +35,7 @@ class LoneClaimer:
             Intake(self._in_flight, self._ready, lambda attempts: None),
             OutageTracker(),
             Limiter({model: self._store}, self._settings, self._in_flight, list, "alone"),
+            self.duty,
         )
 
     def round(self) -> list[Any]:

@@ -248,6 +248,7 @@ class TestSyncChecksThatAreAsync:
         assert "returned an awaitable (Promise), which was not run" in reason(row)
 
 
+@pytest.mark.once
 class TestAtOnce:
     def test_so_many_and_no_more(self, errand: Errands) -> None:
         crowd = Crowd(0.02)
@@ -281,10 +282,12 @@ class TestAtOnce:
         seconds, computed = time.monotonic() - began, time.process_time() - computed
 
         assert not Errand.objects.exclude(state="done").exists()
-        assert 500 < crowd.most <= 1000
-        # 5,000 a second were 0.6 s, of which half was computed, on a machine with nobody else.
+        # A loop that has too little of a processor takes on fewer than a thousand.
+        assert 100 < crowd.most <= 1000
+        # 5,000 a second were 0.6 s, of which half was computed, on a machine with nobody else. One
+        # after the other they would take five minutes.
         assert computed < 1.5, f"{3000 / computed:.0f} for each second of a processor"
-        assert seconds < 4, f"{3000 / seconds:.0f} a second"
+        assert seconds < 15, f"{3000 / seconds:.0f} a second"
 
 
 class TestSideBySide:
@@ -328,6 +331,7 @@ class TestSideBySide:
         eventually(lambda: runner.total("moved") == 20)
 
 
+@pytest.mark.once
 class TestDeadlines:
     def test_a_check_that_overruns_is_cancelled(
         self, start_runner: Start, eventually: Eventually, errand: Errands
@@ -458,7 +462,7 @@ class TestDeadlines:
             seconds.append(time.monotonic() - work.started)
             if not blocked:
                 blocked.append(True)
-                time.sleep(0.5)
+                time.sleep(1.5)
             return "done"
 
         errand("block_once", block_once)
@@ -469,7 +473,7 @@ class TestDeadlines:
         runner.run(run_for=0)
 
         assert set(states(rows)) == {"done"}
-        assert max(seconds) < 0.3
+        assert max(seconds) < 1
 
     def test_the_time_in_line_for_a_thread_is_bounded(self, errand: Errands) -> None:
         """200 calls at once would wait for 10 s, the last ones, for one of four threads."""
@@ -487,6 +491,7 @@ class TestDeadlines:
         assert not FailureRecord.objects.exists()
 
 
+@pytest.mark.once
 class TestResources:
     """What ``per_loop()`` makes: one for all checks of a loop, closed when that ends."""
 

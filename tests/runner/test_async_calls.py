@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +15,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connection, transaction
 from django.db.backends.signals import connection_created
 
+from django_fsmworker.runner.database.connections import ThreadConnections
+from django_fsmworker.runner.executors.call_threads import Calls
 from tests.app.models import Errand
 from tests.app.models.errands import ERRANDS
 from tests.runner.embedded import Embedded, one_pass
@@ -72,7 +76,7 @@ def plain(seconds: float) -> None:
 
 
 class TestConnections:
-    def test_two_hundred_checks_share_a_few(self, errand: Errands, callers: list[str]) -> None:
+    def test_sixty_checks_share_a_few(self, errand: Errands, callers: list[str]) -> None:
         async def work(row: Errand) -> str:
             found = await Errand.objects.aget(pk=row.pk)
             found.value = await Errand.objects.filter(mode="work").acount()
@@ -80,12 +84,12 @@ class TestConnections:
             return "done"
 
         errand("work", work)
-        rows = errands(200, "work")
+        rows = errands(60, "work")
 
         one_pass(Errand, async_threads=3)
 
         assert set(states(rows)) == {"done"}
-        assert set(Errand.objects.values_list("value", flat=True)) == {200}
+        assert set(Errand.objects.values_list("value", flat=True)) == {60}
         assert 1 <= len(callers) <= 3, callers
         assert len(set(callers)) == len(callers), "a thread keeps its connection"
 
@@ -315,7 +319,7 @@ class TestDeadlines:
         errand("spin", spin)
         errand("work", work)
         (bad,) = errands(1, "spin")
-        start_runner(Errand, deadline=0.3, abandon_after=5, async_threads=1)
+        start_runner(Errand, deadline=1.5, abandon_after=5, async_threads=1)
         eventually(lambda: fresh(bad).state_failures == 1)
         good = errands(5, "work")
 
@@ -323,13 +327,75 @@ class TestDeadlines:
         assert reason(bad).startswith(OVERRAN)
         assert ended == ["interrupted"]
 
+    def test_a_call_that_a_thread_has_taken_and_not_begun_does_not_begin(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        errand: Errands,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        begun: list[Any] = []
+        taken, unwanted = threading.Event(), threading.Event()
+        drop, interrupt = ThreadConnections.drop_older_than, Calls.interrupt
+
+        def drop_late(self: ThreadConnections, moment: Any) -> None:
+            if threading.current_thread().name.startswith("fsmworker-call"):
+                taken.set()
+                assert unwanted.wait(10)
+            drop(self, moment)
+
+        def interrupt_first(self: Calls) -> None:
+            interrupt(self)
+            unwanted.set()
+
+        async def work(row: Errand) -> str:
+            await sync_to_async(lambda: begun.append(row.pk))()
+            return "done"
+
+        errand("work", work)
+        monkeypatch.setattr(ThreadConnections, "drop_older_than", drop_late)
+        monkeypatch.setattr(Calls, "interrupt", interrupt_first)
+        (bad,) = errands(1, "work")
+        start_runner(Errand, deadline=0.3, abandon_after=30, async_threads=1)
+        assert taken.wait(10)
+
+        eventually(lambda: fresh(bad).state_failures == 1)
+        assert reason(bad).startswith(OVERRAN)
+        assert begun == []
+
+    def test_the_exception_that_ends_a_call_without_a_caller_is_nobody_s_to_log(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        errand: Errands,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        gone = threading.Event()
+
+        async def leave(row: Errand) -> str:
+            try:
+                await sync_to_async(gone.wait)(20)
+            finally:
+                gone.set()
+            return "done"
+
+        errand("leave", leave)
+        (row,) = errands(1, "leave")
+        runner = start_runner(Errand, deadline=0.3, abandon_after=5)
+        eventually(lambda: fresh(row).state_failures == 1)
+        runner.stop()
+
+        gc.collect()
+
+        assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
+
     def test_a_stuck_thread_is_replaced_and_its_row_kept(
         self, start_runner: Start, eventually: Eventually, errand: Errands
     ) -> None:
         released = threading.Event()
 
         async def hang(row: Errand) -> str:
-            await sync_to_async(released.wait)(20)
+            await sync_to_async(released.wait)(60)
             return "done"
 
         async def work(row: Errand) -> str:
@@ -339,7 +405,7 @@ class TestDeadlines:
         errand("hang", hang)
         errand("work", work)
         (bad,) = errands(1, "hang")
-        runner = start_runner(Errand, deadline=0.3, abandon_after=0.1, async_threads=1)
+        runner = start_runner(Errand, deadline=1.5, abandon_after=0.1, async_threads=1)
         eventually(lambda: runner.runner.status().event_loop.abandoned == 1)
         good = errands(5, "work")
 
@@ -372,6 +438,40 @@ class TestDeadlines:
 
         for row in bad:
             assert reason(row).startswith(OVERRAN)
+
+    @pytest.mark.mysql
+    def test_a_connection_that_is_being_opened_is_closed(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        errand: Errands,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        opened: list[socket.socket] = []
+        settled = threading.Event()
+        connect = socket.socket.connect
+
+        def connect_slowly(self: socket.socket, address: Any) -> None:
+            connect(self, address)
+            if threading.current_thread().name.startswith(("fsmworker-call", "fsmworker-open")):
+                opened.append(self)
+                while not settled.is_set():
+                    time.sleep(0.01)
+
+        async def count(row: Errand) -> str:
+            await Errand.objects.acount()
+            return "done"
+
+        errand("count", count)
+        (row,) = errands(1, "count")
+        monkeypatch.setattr(socket.socket, "connect", connect_slowly)
+        runner = start_runner(Errand, deadline=0.3, abandon_after=30)
+
+        eventually(lambda: fresh(row).state_failures == 1)
+        settled.set()
+        runner.stop()
+        assert opened
+        eventually(lambda: all(each.fileno() == -1 for each in opened))
 
 
 class TestOutages:

@@ -67,6 +67,22 @@ def test_a_check_that_overruns_takes_it_back() -> None:
     assert runner.counters.total("overran") == 1
 
 
+@pytest.mark.sqlite
+def test_one_that_waits_for_the_file_has_not_overrun(
+    start_runner: Start, eventually: Eventually
+) -> None:
+    """The check before it does not end at its deadline, and keeps everybody else from writing."""
+    strict("swallow", value=1)
+    row = strict("succeed")
+
+    runner = start_runner(Trouble, concurrency=2, task_deadline=0.4)
+    eventually(lambda: fresh(row).state == "done", 20)
+
+    assert fresh(row).state_failures == 0
+    assert not FailureRecord.objects.filter(row=row.pk).exists()
+    assert runner.total("overran") == 1
+
+
 @pytest.mark.postgresql  # On SQLite nobody else can write while the check's transaction lasts.
 @pytest.mark.mysql
 def test_a_superseded_attempt_leaves_nothing(start_runner: Start, eventually: Eventually) -> None:

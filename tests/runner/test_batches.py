@@ -93,6 +93,7 @@ class TestCalls:
 
     def test_a_row_that_is_too_early_is_not_in_it(self, script: ScriptedCheck) -> None:
         state = LetterStates.states[script.state]
+        assert state.first_due == 0.0  # worked out once, so not while it is changed
         before, state.start_after = state.start_after, 3600.0
         try:
             rows = script.letters(6)
@@ -127,6 +128,7 @@ class TestCalls:
         ]
 
 
+@pytest.mark.once
 class TestAnswers:
     @pytest.mark.parametrize("whole", ["done", LetterStates.done])
     def test_one_state_moves_all_rows(self, script: ScriptedCheck, whole: Any) -> None:
@@ -272,6 +274,7 @@ class TestAnswers:
         monkeypatch.setattr(state, "node", node)
 
 
+@pytest.mark.once
 class TestNobodyKnows:
     """What the call as a whole did wrong: halved until the row stands alone."""
 

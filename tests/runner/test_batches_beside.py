@@ -100,6 +100,7 @@ class TestHowMany:
         assert number < most, f"{number} statements for 2,000 rows"
 
 
+@pytest.mark.once
 class TestTurns:
     def test_another_model_does_not_wait_for_many_batches(
         self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
@@ -194,6 +195,7 @@ class TestGoingOn:
         assert sum(claims) == 20
 
 
+@pytest.mark.once
 class TestBlockedLoop:
     def test_a_batch_that_blocks_the_loop_is_named_and_its_rows_run_again_in_halves(
         self,

@@ -43,6 +43,7 @@ def free_and_unharmed(row: Letter) -> None:
     assert failure(row) is None
 
 
+@pytest.mark.once
 class TestDeadlines:
     def test_the_row_that_takes_too_long_is_found_and_the_others_are_done(
         self,
@@ -117,6 +118,7 @@ class TestDeadlines:
         assert [path(row) for row in rows] == [[script.state, "done"]] * 2
 
 
+@pytest.mark.once
 class TestAbandoned:
     def test_all_its_rows_stay_leased_until_it_ends(
         self, script: ScriptedCheck, start_runner: Start, eventually: Eventually
@@ -308,6 +310,7 @@ class TestLeases:
         assert sorted(script.sizes) == [1, 19, 20]
 
 
+@pytest.mark.once
 class TestStopping:
     def test_a_drain_that_takes_too_long_hands_all_rows_back(
         self, script: ScriptedCheck, start_runner: Start, eventually: Eventually

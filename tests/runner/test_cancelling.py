@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from django_fsmworker.models import FailureRecord
+from django_fsmworker.runner.execution.interruption import interrupt
+from django_fsmworker.runner.executors.thread_executor import CheckThread
 from tests.app.models import Trouble
 from tests.runner.embedded import Embedded
 from tests.runner.rows import fresh
@@ -64,3 +67,30 @@ def test_a_check_may_park_its_own_row(
     assert ended == [row.pk]
     assert (fresh(row).state, fresh(row).state_next) == ("new", None)
     assert fresh(row).failure.parked_by == "the check"
+
+
+def test_one_that_is_ended_before_its_first_line_hands_its_row_back(
+    start_runner: Callable[..., Embedded],
+    eventually: Callable[..., Any],
+    mode: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[Any] = []
+
+    def take(thread: CheckThread, work: Any) -> None:
+        thread.__dict__["taken"] = work
+        if work is not None and not ended:  # whoever sees the work may interrupt it
+            ended.append(work.pk)
+            interrupt(work, threading.get_ident(), None, "cancelled")
+
+    taken = property(lambda thread: thread.__dict__["taken"], take)
+    monkeypatch.setattr(CheckThread, "work", taken, raising=False)
+    mode("work", lambda row: "done")
+    row = Trouble.objects.create(mode="work")
+    runner = start_runner(Trouble, lease=30)
+
+    eventually(lambda: fresh(row).state == "done")
+
+    assert ended == [row.pk]
+    assert runner.total("interrupted") == 1
+    assert runner.total("failed") == 0

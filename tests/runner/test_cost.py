@@ -76,7 +76,7 @@ def test_an_idle_runner_sends_at_most_a_statement_every_two_seconds(
         _wait_until_quiet(sent, eventually)
         # From one of its statements to another that comes ten seconds later, or more.
         first = len(sent)
-        eventually(lambda: len(sent) > first and sent.sent_at[-1] >= sent.sent_at[first] + 10, 25)
+        eventually(lambda: len(sent) > first and sent.sent_at[-1] >= sent.sent_at[first] + 10, 60)
         last = len(sent) - 1
         seconds = sent.sent_at[last] - sent.sent_at[first]
         asked = sent.sent[first:last]
@@ -92,16 +92,16 @@ def test_an_idle_runner_sends_at_most_a_statement_every_two_seconds(
 
 
 def _wait_until_quiet(sent: Any, eventually: Callable[..., Any]) -> None:
-    """Until nothing was sent for two seconds: a busy machine takes its time to start."""
+    """Until nothing was sent for a second: a busy machine takes its time to start."""
     seen, since = len(sent), time.monotonic()
 
     def quiet() -> bool:
         nonlocal seen, since
         if len(sent) != seen:
             seen, since = len(sent), time.monotonic()
-        return time.monotonic() - since > 2
+        return time.monotonic() - since > 1
 
-    eventually(quiet)
+    eventually(quiet, 30)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

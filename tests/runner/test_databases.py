@@ -139,6 +139,7 @@ class TestRouters:
             "accept it there."
         )
 
+    @pytest.mark.once
     def test_a_process_runs_the_rows_of_its_alias_only(
         self, start_process: Callable[..., Process], eventually: Eventually
     ) -> None:

@@ -95,8 +95,8 @@ def start_first(
         process.end()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
 class TestFirstProcess:
+    @pytest.mark.parametrize("name", COMMANDS)
     def test_ends_at_the_first_signal_that_it_can_hear(
         self, start_first: Callable[[str], FirstProcess], eventually: Callable[..., Any], name: str
     ) -> None:
@@ -109,9 +109,9 @@ class TestFirstProcess:
         assert "Running" not in process.output
 
     def test_drains_when_it_runs(
-        self, start_first: Callable[[str], FirstProcess], eventually: Callable[..., Any], name: str
+        self, start_first: Callable[[str], FirstProcess], eventually: Callable[..., Any]
     ) -> None:
-        process = start_first(name)
+        process = start_first("module")
         eventually(lambda: "Running tests.Noop" in process.output, 20)
 
         process.terminate()

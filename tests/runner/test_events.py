@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from django_fsmworker.deadline import DEADLINE
 from django_fsmworker.events import Submission, submit_event, submit_events
-from django_fsmworker.exceptions import ConfigurationError
+from django_fsmworker.exceptions import ConfigurationError, TryAgainLater
 from django_fsmworker.management.labels import chosen_models
 from django_fsmworker.models import Event, StatorLog
 from django_fsmworker.models.event import events_of
@@ -23,6 +25,7 @@ from django_fsmworker.runner import StatorRunner, preflight
 from django_fsmworker.store import stores_for
 from tests.app.models import Account, Loose, Noop, Purchase
 from tests.app.models.accounts import ACTIONS, CHECKS
+from tests.database.rows import claim
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import fresh, path
 
@@ -236,6 +239,23 @@ class TestTrouble:
         assert slow.failure.error == "django_fsmworker.exceptions.ActionOverran"
         # The event behind it waits.
         assert the_event(trigger="book", row_hash=rows[1].pk).state == "pending"
+
+    @pytest.mark.sqlite
+    def test_one_that_waits_for_the_file_has_not_overrun(self, locked: Any) -> None:
+        """The time for which another action keeps everybody from writing is not its own."""
+        row = Account.objects.create()
+        submit_event(row, "book", {"number": 1}, max_attempts=1)
+        events = claim(events_of(Account))
+        context = contextvars.copy_context()
+        context.run(DEADLINE.set, 2)
+
+        with locked(row):
+            began = time.monotonic()
+            (answer,) = context.run(type(events[0]).state_graph.check_pending, events)
+
+        assert time.monotonic() - began < 2
+        assert isinstance(answer, TryAgainLater)
+        assert answer.keep_failures
 
     def test_one_that_overruns_too_often_has_failed(
         self, start_runner: Start, eventually: Eventually, action: Any

@@ -186,7 +186,7 @@ class TestMemory:
         with connection.schema_editor() as editor:
             editor.delete_model(Scan)
 
-    @pytest.mark.parametrize(("megabytes", "least", "most"), [(12, 5, 13), (0, 20, 60)])
+    @pytest.mark.parametrize(("megabytes", "least", "most"), [(12, 5, 13), (0, 20, 30)])
     def test_no_more_is_held_than_max_in_flight_megabytes(
         self,
         start_runner: Start,
@@ -206,7 +206,7 @@ class TestMemory:
             return states.done
 
         monkeypatch.setattr(NoopStates, "check_new", classmethod(check))
-        for _ in range(60):
+        for _ in range(30):
             scan.objects.create(image=bytes(MEGABYTE))
 
         runner = start_runner(scan, concurrency=30, max_in_flight_megabytes=megabytes)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.app.models import Noop
+from tests.documentation import read
 from tests.runner.processes import Process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,10 +20,13 @@ def test_a_due_row_from_its_claim_to_its_settling(start_process: StartProcess) -
     files = files_passed(start_process, "from_claim_to_settling")
 
     assert "store/postgresql/store.py" in files
-    # Two of them ask before a claim whether the fleet has paused the state, and one counts paces.
-    assert len(files) <= 28, ", ".join(files)
+    # One of them knows what is paused, and one counts paces; without limits nothing asks for any.
+    assert "runner/claiming/limiter.py" not in files
+    assert len(files) <= 27, ", ".join(files)
+    assert f"A due row passes {len(files)} files" in read("explanation/architecture.md")
 
 
+@pytest.mark.once
 def test_a_state_that_is_assigned_and_saved(start_process: StartProcess) -> None:
     files = files_passed(start_process, "assigned_and_saved")
 

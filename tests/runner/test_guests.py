@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import Signal
 from django.utils import timezone, translation
 
+from django_fsmworker.models import Event
 from django_fsmworker.signals import check_failed, row_expired, state_changed
-from tests.app.models import CheckLog, Delivery, Endpoint, Errand, Expiring, Trouble
+from tests.app.models import Account, CheckLog, Delivery, Endpoint, Errand, Expiring, Trouble
+from tests.app.models.accounts import ACTIONS
 from tests.app.models.errands import ERRANDS
 from tests.runner.embedded import one_pass
 from tests.runner.rows import entered, failure, reason, states
@@ -403,3 +405,76 @@ class TestLoopsOfPlainChecks:
         one_pass(Trouble)
 
         assert threads[0].startswith("fsmworker-check-")
+
+
+class TestActionsOfEvents:
+    """Those of several rows are called in one transaction of one call of the engine's check."""
+
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
+        """Have ``action`` called for two events of each of three rows."""
+
+        def send(action: Callable[..., Any]) -> None:
+            monkeypatch.setitem(ACTIONS, "test", action)
+            for row in Account.objects.bulk_create(Account() for _ in range(3)):
+                for _ in range(2):
+                    row.state_submit("call", context={"mode": "test"})
+
+        return send
+
+    @pytest.mark.parametrize("kind", ["plain", "async"])
+    def test_do_not_find_what_another_s_context_has(self, sent: Any, kind: str) -> None:
+        found = []
+
+        def act(row: Any, event: Any) -> None:
+            found.append(surroundings())
+            litter()
+
+        sent(act if kind == "plain" else async_to_sync(sync_to_async(act)))
+        one_pass(Account, concurrency=1)
+
+        assert found == [PRISTINE] * 6
+
+    def test_do_not_find_what_another_s_session_has(self, sent: Any) -> None:
+        found = []
+
+        def act(row: Any, event: Any) -> None:
+            found.append(session_is_changed())
+            change_session()
+
+        sent(act)
+        one_pass(Account, concurrency=1)
+
+        assert found == [False] * 6
+        assert set(Event.objects.values_list("state", flat=True)) == {"delivered"}
+
+    @pytest.mark.postgresql  # elsewhere nothing is set for a transaction
+    def test_do_not_find_what_another_s_transaction_has(self, sent: Any) -> None:
+        found = []
+
+        def act(row: Any, event: Any) -> None:
+            with connection.cursor() as cursor:
+                found.append(session_is_changed())
+                cursor.execute("SET LOCAL app.tenant = 'somebody'")
+
+        sent(act)
+        one_pass(Account, concurrency=1)
+
+        assert found == [False] * 6
+        assert set(Event.objects.values_list("state", flat=True)) == {"delivered"}
+
+    def test_what_follows_the_commit_changes_no_end(self, sent: Any) -> None:
+        called = []
+
+        def fail() -> None:
+            raise RuntimeError("the postman is ill")
+
+        def act(row: Any, event: Any) -> None:
+            transaction.on_commit(fail)
+            transaction.on_commit(lambda: called.append(event.id))
+
+        sent(act)
+        one_pass(Account)
+
+        assert sorted(called) == sorted(Event.objects.values_list("pk", flat=True))
+        assert set(Event.objects.values_list("state", "state_failures")) == {("delivered", 0)}

@@ -58,6 +58,7 @@ def said() -> Iterator[Said]:
     listener = PostgreSQLListener("default")
     yield Said(listener)
     listener.close()
+    sending._quiet_until.clear()  # after an error a sender is silent for seconds
 
 
 class Said:
@@ -473,6 +474,7 @@ class TestListening:
     def test_a_hint_costs_few_statements(self, start_hearing):
         with statements() as sent:
             embedded = start_hearing(Noop)
+            at_rest(embedded)
             before = len(sent)
             connection.close()
             with connection.cursor() as cursor:
@@ -480,7 +482,9 @@ class TestListening:
             eventually(lambda: embedded.runner.hints.received)
             at_rest(embedded)
 
-        assert len(sent) - before <= 4
+        # The first round of housekeeping, on a thread of its own, may go on meanwhile.
+        of_rows = [sql for sql in sent.sent[before:] if "tests_noop" in sql or "pg_notify" in sql]
+        assert 2 <= len(of_rows) <= 4
 
 
 class Sender:

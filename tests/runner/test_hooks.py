@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +14,9 @@ from django_fsmworker.runner import StatorRunner
 from tests.app.models import Trouble
 from tests.runner import hooked
 from tests.runner.embedded import Embedded, one_pass
-from tests.runner.processes import Process
 from tests.runner.rows import fresh
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 Start = Callable[..., Embedded]
 Eventually = Callable[..., Any]
@@ -138,25 +135,3 @@ def test_without_any_there_is_no_thread() -> None:
 def test_what_cannot_be_imported_is_said_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match=r"end_hooks names .* which cannot be imported"):
         StatorRunner([Trouble], end_hooks=paths("missing"))
-
-
-def test_the_supervisor_of_several_processes_calls_none(
-    start_process: Callable[..., Process], eventually: Eventually, tmp_path: Path
-) -> None:
-    file = tmp_path / "pids"
-    process = start_process(
-        "runstator",
-        "--processes",
-        "2",
-        FSMWORKER_START_HOOKS="tests.runner.hooked.write_pid",
-        FSMWORKER_END_HOOKS="tests.runner.hooked.write_pid",
-        PIDS=str(file),
-    )
-    eventually(lambda: file.exists() and len(file.read_text().split()) == 2, 60)
-    process.send(signal.SIGTERM)
-    assert process.wait(60) == 0
-
-    pids = [int(each) for each in file.read_text().split()]
-    assert len(pids) == 4
-    assert len(set(pids)) == 2
-    assert process.pid not in pids

@@ -24,6 +24,7 @@ Start = Callable[..., Embedded]
 Eventually = Callable[..., Any]
 
 PAST = timedelta(days=1)
+MODELS = list(dict.fromkeys(kind.runs for kind in KINDS))
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +78,12 @@ def test_long_checks_keep_their_leases(
 ) -> None:
     """Rows of every kind, in two databases, in the hands of one runner."""
     rows = [(kind, kind.row(wish="wait")) for kind in KINDS]
-    models = dict.fromkeys(kind.runs for kind in KINDS)
 
     def stored() -> list[Any]:
         return [kind.stored(row) for kind, row in rows]
 
     # One slot is kept for rows of other states.
-    runner = start_runner(*models, lease=2, concurrency=len(rows) + 1)
+    runner = start_runner(*MODELS, lease=2, concurrency=len(rows) + 1)
     eventually(lambda: len(held_check.begun) == len(rows))
     claimed = stored()
     eventually(
@@ -100,108 +100,133 @@ def test_long_checks_keep_their_leases(
     assert runner.total("superseded") == 0
 
 
-@every_kind
-class TestEveryKind:
-    def test_rows_come_to_every_end(self, kind: KindOfModel) -> None:
+class TestRowsOfEveryKind:
+    """In two databases, and in the hands of one runner."""
+
+    def test_come_to_every_end(self) -> None:
         wishes = ["done", "stay", "fail", "stuck"]
-        rows = [kind.row(number, wish=wish) for number, wish in enumerate(wishes)]
-        one_pass(kind.runs)
-        one_pass(kind.runs)  # what has come to `stuck` is due there
+        rows = [
+            (kind, [kind.row(number, wish=wish) for number, wish in enumerate(wishes)])
+            for kind in KINDS
+        ]
 
-        done, stays, failed, parked = rows
+        one_pass(*MODELS)
+        one_pass(*MODELS)  # what has come to `stuck` is due there
 
-        assert end(kind, done) == ("done", False, 0)
-        assert end(kind, stays) == ("new", True, 0)
-        assert end(kind, failed) == ("failed", False, 0)
-        assert end(kind, parked) == ("stuck", False, 1)
-        assert [record(kind, row) is not None for row in rows] == [False, False, True, True]
-        assert record(kind, failed).message == "fail it shall"
+        for kind, (done, stays, failed, parked) in rows:
+            assert end(kind, done) == ("done", False, 0), kind
+            assert end(kind, stays) == ("new", True, 0), kind
+            assert end(kind, failed) == ("failed", False, 0), kind
+            assert end(kind, parked) == ("stuck", False, 1), kind
+            assert record(kind, done) is record(kind, stays) is None, kind
+            assert record(kind, failed).message == "fail it shall", kind
+            assert record(kind, parked) is not None, kind
 
-    def test_a_failing_row_that_recovers_is_resolved(self, kind: KindOfModel) -> None:
-        row = kind.row(wish="stuck")
-        one_pass(kind.runs)
-        one_pass(kind.runs)
+    def test_that_fail_and_recover_are_resolved(self) -> None:
+        rows = [(kind, kind.row(wish="stuck")) for kind in KINDS]
+        one_pass(*MODELS)
+        one_pass(*MODELS)
 
-        kind.model.state_transition_queryset(
-            QuerySet(kind.model, using=kind.using).filter(pk=row.pk), "done"
-        )
+        for kind, row in rows:
+            kind.model.state_transition_queryset(
+                QuerySet(kind.model, using=kind.using).filter(pk=row.pk), "done"
+            )
 
-        assert end(kind, row) == ("done", False, 0)
-        assert record(kind, row).resolved is not None
+            assert end(kind, row) == ("done", False, 0), kind
+            assert record(kind, row).resolved is not None, kind
 
-    def test_checks_get_whole_rows_of_the_model_that_declares_the_state(
-        self, kind: KindOfModel, seen: list[Any]
+    def test_come_to_checks_whole_and_of_the_model_that_declares_the_state(
+        self, seen: list[Any]
     ) -> None:
-        created = [kind.row(number, wish="note") for number in range(4)]
+        created = [(kind, kind.row(number, wish="note")) for kind in KINDS for number in range(4)]
 
-        one_pass(kind.runs)
+        one_pass(*MODELS)
 
-        assert {type(row) for row in seen} == {kind.runs}
-        assert {row.pk for row in seen} == {key_of(row) for row in created}
+        assert Counter((type(row), row.pk) for row in seen) == Counter(
+            (kind.runs, key_of(row)) for kind, row in created
+        )
+        kind_of = {(kind.runs, key_of(row)): kind for kind, row in created}
         for row in seen:
+            kind = kind_of[type(row), row.pk]
             assert not row.get_deferred_fields()
             own, stored = values(row), values(kind.stored(row))
             assert all(own[name] == stored[name] for name in own if not name.startswith("state"))
             row.save()
             assert kind.stored(row).state == "done"
 
-    def test_guards_of_claimed_and_of_swept_rows(self, kind: KindOfModel) -> None:
-        claimed, swept, stays = [
-            kind.row(1, wish="ask"),
-            kind.row(2, state="asked", wish="end"),
-            kind.row(3, state="asked"),
+    def test_are_moved_by_guards_when_they_are_claimed_and_when_they_are_swept(self) -> None:
+        rows = [
+            (
+                kind,
+                kind.row(1, wish="ask"),
+                kind.row(2, state="asked", wish="end"),
+                kind.row(3, state="asked"),
+            )
+            for kind in KINDS
         ]
 
-        one_pass(kind.runs)
+        one_pass(*MODELS)
 
-        assert kind.stored(claimed).state == "asked"
-        assert end(kind, swept) == ("done", False, 0)
-        assert kind.stored(stays).state == "asked"
+        for kind, claimed, swept, stays in rows:
+            assert kind.stored(claimed).state == "asked", kind
+            assert end(kind, swept) == ("done", False, 0), kind
+            assert kind.stored(stays).state == "asked", kind
 
-    def test_what_has_not_started_is_handed_back(
-        self, kind: KindOfModel, start_runner: Start, eventually: Eventually, held_check: HeldCheck
-    ) -> None:
-        rows = [kind.row(number, wish="wait") for number in range(2)]
-        runner = start_runner(kind.runs, concurrency=1, drain_timeout=0.1)
-        eventually(lambda: held_check.begun)
-        eventually(lambda: kind.rows().filter(state_claim__isnull=False).count() == 2)
-
-        runner.runner.stop(timeout=0.1)
-        eventually(lambda: runner.total("interrupted") == 2)
-        held_check.released.set()
-
-        assert [end(kind, row) for row in rows] == [("new", True, 0)] * 2
-
-    def test_lapsed_leases_are_taken_over(self, kind: KindOfModel) -> None:
-        row = kind.row()
+    def test_are_taken_over_when_their_leases_lapse(self) -> None:
+        rows = [(kind, kind.row()) for kind in KINDS]
         moment = clock.now() - PAST
-        kind.rows().update(state_claim=2, state_lease=moment, state_next=moment)
+        for kind, row in rows:
+            lapsed = kind.rows().filter(pk=key_of(row))
+            lapsed.update(state_claim=2, state_lease=moment, state_next=moment)
 
-        one_pass(kind.runs)
+        one_pass(*MODELS)
 
-        assert end(kind, row) == ("done", False, 0)
-        assert record(kind, row).resolved is not None
+        for kind, row in rows:
+            assert end(kind, row) == ("done", False, 0), kind
+            assert record(kind, row).resolved is not None, kind
 
-    def test_rows_that_outlived_their_state_are_deleted(
-        self, kind: KindOfModel, start_runner: Start, eventually: Eventually
+    def test_are_deleted_when_they_outlived_their_state(
+        self, start_runner: Start, eventually: Eventually
     ) -> None:
-        old = [kind.row(number, state="done") for number in range(3)]
-        young = kind.row(4, state="done")
-        FailureRecord.objects.using(kind.using).create(
-            model=kind.runs._meta.label,
-            row=row_key(key_of(old[0])),
-            first_seen=clock.now(),
-            last_seen=clock.now(),
-        )
-        kind.rows().exclude(pk=key_of(young)).update(state_changed=clock.now() - PAST)
+        rows = [(kind, [kind.row(number, state="done") for number in range(4)]) for kind in KINDS]
+        for kind, (oldest, *_, young) in rows:
+            FailureRecord.objects.using(kind.using).create(
+                model=kind.runs._meta.label,
+                row=row_key(key_of(oldest)),
+                first_seen=clock.now(),
+                last_seen=clock.now(),
+            )
+            old = kind.rows().filter(state="done").exclude(pk=key_of(young))
+            old.update(state_changed=clock.now() - PAST)
+        for kind, (*_, young) in rows:
+            kind.rows().filter(pk=key_of(young)).update(state_changed=clock.now())
 
-        runner = start_runner(kind.runs, delete_interval=0.1)
-        eventually(lambda: runner.total("expired") == 3)
+        runner = start_runner(*MODELS, delete_interval=0.1)
+        eventually(lambda: runner.total("expired") == 3 * len(KINDS))
 
-        for model in (kind.model, kind.runs):
-            left: QuerySet[Any] = QuerySet(model, using=kind.using)
-            assert [key_of(each) for each in left] == [key_of(young)]
-        assert record(kind, old[0]) is None
+        for kind, each in rows:
+            oldest, young = each[0], each[-1]
+            for model in (kind.model, kind.runs):
+                left: QuerySet[Any] = QuerySet(model, using=kind.using)
+                keys = {key_of(row) for row in left}
+                assert [row for row in each if key_of(row) in keys] == [young], kind
+            assert record(kind, oldest) is None, kind
+
+
+@every_kind
+def test_what_has_not_started_is_handed_back(
+    kind: KindOfModel, start_runner: Start, eventually: Eventually, held_check: HeldCheck
+) -> None:
+    rows = [kind.row(number, wish="wait") for number in range(2)]
+    runner = start_runner(kind.runs, concurrency=1, drain_timeout=0.1)
+    eventually(lambda: held_check.begun)
+    eventually(lambda: kind.rows().filter(state_claim__isnull=False).count() == 2)
+
+    runner.runner.stop(timeout=0.1)
+    eventually(lambda: runner.total("interrupted") == 2)
+    held_check.released.set()
+
+    assert [end(kind, row) for row in rows] == [("new", True, 0)] * 2
 
 
 def test_a_row_goes_from_all_its_tables() -> None:

@@ -114,6 +114,7 @@ class TestCancel:
         eventually(lambda: fresh(row).state == "done", 5)
         assert path(row) == ["new", "patient", "done"]
 
+    @pytest.mark.once
     def test_a_check_that_does_not_end_although_its_row_moved_is_no_failure_of_the_row(
         self, start_runner: Start, eventually: Eventually
     ) -> None:

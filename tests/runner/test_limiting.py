@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from django_fsmworker.models import Permit
+from django_fsmworker.runner.claiming import admission
+from django_fsmworker.store import Store
 from tests.app.models import Parcel, parcels
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.lone_claimer import LoneClaimer
@@ -195,6 +197,39 @@ class TestTurns:
         carriers = Counter(Parcel.objects.filter(pk__in=found).values_list("carrier", flat=True))
         assert carriers == {1: 2, parcels.HEAVY: 6}
 
+    @pytest.mark.parametrize(("state", "looks"), [("keyed", 1), ("fair", 3)])
+    def test_keys_that_all_have_more_rows_are_not_looked_for_before_each_claim(
+        self, state: str, looks: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission, "KEYS_KNOWN", 60.0)
+        looked: list[Any] = []
+        look = Store.due_keys
+
+        def counted(*asked: Any) -> Any:
+            looked.append(asked)
+            return look(*asked)
+
+        monkeypatch.setattr(Store, "due_keys", counted)
+        for carrier in (1, 2):
+            made(20, state, carrier=carrier)
+        claiming = claimer(state, room=4)
+
+        assert [len(claiming.round()) for _ in range(3)] == [4, 4, 4]
+        assert len(looked) == looks
+
+    def test_a_key_that_ran_out_of_rows_has_the_others_looked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission, "KEYS_KNOWN", 60.0)
+        made(3, "keyed", carrier=1)
+        claiming = claimer("keyed", room=2)
+        assert len(claiming.round()) == 2
+        (late,) = made(1, "keyed", carrier=2)
+
+        found = [pk for _ in range(3) for pk in claiming.round()]
+
+        assert late.pk in found and left() == 0
+
     def test_nothing_is_asked_once_nothing_is_left(self) -> None:
         made(3, "fair", carrier=1)
         claiming = claimer("fair", room=8, poll_interval=600)
@@ -272,6 +307,35 @@ class TestShares:
 
         eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others))
         assert len(holding.held) == 6
+
+    @pytest.mark.parametrize(
+        ("hanging", "quick"),
+        [(("plain", 0), ("limited", 0)), (("fair", 1), ("fair", 2)), (("fair", 1), ("plain", 0))],
+        ids=["a state", "a key", "a key of a state"],
+    )
+    def test_what_was_claimed_for_more_is_given_back_once_the_checks_hang(
+        self,
+        holding: Holding,
+        start_runner: Start,
+        eventually: Any,
+        hanging: tuple[str, int],
+        quick: tuple[str, int],
+    ) -> None:
+        """Otherwise it would take the slots in which rows of others are claimed."""
+        runner = start_runner(Parcel, concurrency=8, lease=60).runner
+        prefetch = runner.parts.prefetch[False]
+        prefetch.target = 60
+        (state, carrier), (other, others_carrier) = hanging, quick
+        made(60, state, carrier=carrier, mode="held")
+        eventually(lambda: Parcel.objects.running().count() >= 40)
+
+        prefetch.target = 16
+        others = made(10, other, carrier=others_carrier, mode="send")
+
+        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others))
+        assert Parcel.objects.filter(state=state).count() == 60
+        holding.released.set()
+        eventually(lambda: left() == 0)
 
     def test_a_state_with_a_share_never_has_more(
         self, holding: Holding, start_runner: Start, eventually: Any

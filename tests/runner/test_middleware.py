@@ -19,7 +19,7 @@ from tests.runner import around
 from tests.runner.embedded import one_pass
 from tests.runner.rows import due_in, fresh, reason, states
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(autouse=True)

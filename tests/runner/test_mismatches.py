@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
+from django_fsmworker.models.limits import Bucket, Pause, Permit
 from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.store import Store
-from tests.app.models import Delivery, Endpoint, Expiring, Noop, Trouble
+from tests.app.models import Delivery, Endpoint, Expiring, Noop, Parcel, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import entered, fresh, states
 
@@ -168,6 +169,74 @@ class TestAModelRests:
         )
         assert not said(caplog, "outage")
         assert FailureRecord.objects.get().count == 1
+
+    @pytest.mark.parametrize("records", [Permit, Bucket, Pause])
+    def test_limits_that_cannot_be_asked_about(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        caplog: pytest.LogCaptureFixture,
+        records: Any,
+    ) -> None:
+        """Nobody runs what may be limited or paused; all models need the table of pauses."""
+        runner = start_runner(Parcel, Noop).runner
+        eventually(lambda: runner.status().rounds)
+
+        with renamed(records._meta.db_table):
+            rows = Parcel.objects.bulk_create(Parcel(state=each) for each in ("limited", "rated"))
+            resting = {"tests.Parcel"} | ({"tests.Noop"} if records is Pause else set())
+
+            def rest_once_asked() -> bool:
+                """A claim a moment after the last question is made without asking again."""
+                runner.parts.claimer.look_at_pauses()
+                runner.parts.claimer.hinted(Parcel)
+                return resting <= set(runner.status().models_resting)
+
+            eventually(rest_once_asked)
+        eventually(lambda: set(states(rows)) == {"sent"})
+        eventually(lambda: not runner.status().models_resting)
+
+        assert any(records._meta.label in sentence for sentence in said(caplog, "mismatch"))
+        assert len(said(caplog, "mismatch")) == len(said(caplog, "mismatch_over"))
+        assert "Claiming failed; trying again." not in caplog.messages
+        nobody_is_blamed(caplog, *rows)
+
+    def test_one_that_is_as_expected_again_when_it_is_looked_at(
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        runner = start_runner(Noop).runner
+        eventually(lambda: runner.status().rounds)
+        table, store = Pause._meta.db_table, runner.stores[Noop]
+        looks, looked_at = store.mismatch, list[Any]()
+
+        def mended_just_before(model: Any, error: BaseException) -> Any:
+            if not looked_at:
+                execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+            looked_at.append(model)
+            return looks(model, error)
+
+        def another_row() -> bool:
+            Noop.objects.create()
+            runner.parts.claimer.hinted(Noop)
+            return bool(looked_at)
+
+        monkeypatch.setattr(store, "mismatch", mended_just_before)
+        execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+        try:
+            runner.parts.claimer.look_at_pauses()
+            eventually(another_row)  # pauses are asked about some time after the last question
+            eventually(lambda: not Noop.objects.exclude(state="done").exists())
+        finally:
+            if not looked_at:
+                execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+
+        assert looked_at
+        assert not said(caplog, "mismatch")
+        nobody_is_blamed(caplog, *Noop.objects.all())
 
     def test_a_single_pass_does_not_wait(self, caplog: pytest.LogCaptureFixture) -> None:
         """The table changes under the check: its outcome cannot be written, and the pass ends."""

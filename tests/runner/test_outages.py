@@ -197,7 +197,7 @@ class TestSQLite:
 
             with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=10)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                eventually(lambda: sent.unanswered >= 4)
+                eventually(lambda: sent.unanswered >= 4, 60)
                 other.rollback()
             eventually(all_in_the_last_state, 20)
 
@@ -215,7 +215,7 @@ class TestSQLite:
 
             with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=10)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                eventually(lambda: len(sent.errors) >= 5)
+                eventually(lambda: len(sent.errors) >= 5, 60)
                 other.rollback()
             eventually(all_in_the_last_state, 20)
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock, exceptions
 from django_fsmworker.models import Event, Pause
+from django_fsmworker.models.hints import PAUSED, Hint
 from django_fsmworker.pauses import pause, paused, resume
+from django_fsmworker.runner.limiting import pauses as known_pauses
+from django_fsmworker.store.hints import hint_transport_for
 from tests.app.models import Account, Delivery, Endpoint, Noop, Parcel, parcels
 from tests.runner.embedded import Embedded, one_pass
+from tests.runner.lone_claimer import LoneClaimer
 from tests.runner.rows import due_in, failure, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -153,7 +160,7 @@ class TestByHand:
         pause(Parcel, "keyed", key=1)
 
         assert resume(Parcel, "keyed") == 2
-        assert [str(each) for each in paused()] == ["*", "tests.Parcel"]
+        assert [str(each) for each in paused()] == ["Everything", "tests.Parcel"]
         assert resume() == 2
         assert paused() == []
 
@@ -259,6 +266,22 @@ class TestByACheck:
         (record,) = paused()
         assert (record.state, record.key) == ("keyed", "1")
 
+    @pytest.mark.postgresql
+    def test_other_processes_are_told_at_once(
+        self, sending: Callable[..., None], eventually: Any
+    ) -> None:
+        def check(row: Parcel) -> str:
+            raise exceptions.Pause(60)
+
+        sending(check)
+        parcel(mode="test")
+        transport = hint_transport_for("default")
+        assert transport is not None
+
+        with closing(transport.listen()) as listener:
+            one_pass(Parcel)
+            eventually(lambda: Hint("tests.Parcel", PAUSED) in listener.wait(0.1))
+
     def test_a_key_where_there_are_none_is_a_failure(self, sending: Callable[..., None]) -> None:
         def check(row: Parcel) -> str:
             raise exceptions.Pause(60, key=1)
@@ -303,3 +326,68 @@ class TestBreaker:
         travel(62)
         eventually(lambda: not Parcel.objects.exclude(state="sent").exists())
         assert paused() == []
+
+
+class Telling:
+    """Hints that are known to arrive, or not to."""
+
+    def __init__(self, *, tell_of_orders: bool) -> None:
+        self.tell_of_orders = tell_of_orders
+
+
+class TestTheQuestion:
+    """What is paused is asked with claims; here whatever is known is too old."""
+
+    @pytest.fixture
+    def lone_claimer(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoneClaimer]:
+        monkeypatch.setattr(known_pauses, "ASK_EVERY", 0.0)
+        monkeypatch.setattr(known_pauses, "AFTER_HINT", 0.0)
+
+        def make(*, hinted: bool) -> LoneClaimer:
+            alone = LoneClaimer(Noop, "done", 5, poll_interval=0.001)
+            alone.duty.hinted = Telling(tell_of_orders=hinted)
+            alone.round()  # the first claim of all is always asked for
+            Noop.objects.create()
+            alone.claimer.hinted(Noop)
+            return alone
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("hinted", "first"), [(False, Pause), (True, Noop)], ids=["unhinted", "hinted"]
+    )
+    def test_a_claim_waits_for_it_unless_hints_tell_of_pauses(
+        self, lone_claimer: Callable[..., LoneClaimer], hinted: bool, first: Any
+    ) -> None:
+        alone = lone_claimer(hinted=hinted)
+
+        with CaptureQueriesContext(connection) as queries:
+            assert alone.claimer.claim()
+
+        statements = [each["sql"] for each in queries]
+        named = [each for each in statements if _names(each, Pause) or _names(each, Noop)]
+        assert _names(named[0], first)
+        assert _names(named[-1], Pause)  # what has not begun can be handed back
+
+    def test_a_claim_waits_for_it_after_a_hint(
+        self, lone_claimer: Callable[..., LoneClaimer]
+    ) -> None:
+        alone = lone_claimer(hinted=True)
+        pause(Noop)
+
+        alone.claimer.look_at_pauses()
+
+        assert not alone.claimer.claim()
+
+    def test_a_claim_waits_for_it_while_something_is_paused(
+        self, lone_claimer: Callable[..., LoneClaimer]
+    ) -> None:
+        pause(Noop, "done")
+        alone = lone_claimer(hinted=True)
+        pause(Noop, "new")
+
+        assert not alone.claimer.claim()
+
+
+def _names(statement: str, model: Any) -> bool:
+    return model._meta.db_table in statement

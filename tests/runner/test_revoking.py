@@ -82,7 +82,7 @@ def test_capture_and_refund_never_overlap(
     mode("money", check)
     rows = Trouble.objects.bulk_create(Trouble(mode="money") for _ in range(40))
     # Few enough that none is kept for another state: each row is waited for in turn below.
-    runners = [start_runner(Trouble, lease=1.2, concurrency=4) for _ in range(2)]
+    runners = [start_runner(Trouble, lease=6, concurrency=4) for _ in range(2)]
 
     for number, row in enumerate(rows):
         eventually(lambda row=row: (row.pk, "new") in log.begun)
@@ -216,6 +216,7 @@ def test_a_check_that_does_not_end_keeps_the_next_one_waiting(
     assert failure(row) is None
 
 
+@pytest.mark.once
 def test_when_its_holder_is_killed_the_lease_lapses_and_nobody_is_blamed(
     start_process: Callable[..., Any], eventually: Eventually
 ) -> None:

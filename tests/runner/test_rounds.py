@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
+from django_fsmworker.pauses import pause
 from django_fsmworker.runner import StatorRunner
-from tests.app.models import Delivery, Endpoint, Noop, Trouble
+from tests.app.models import Delivery, Endpoint, Noop, Parcel, Trouble
 from tests.runner.embedded import QUICK, Embedded
 from tests.runner.rows import states
 from tests.runner.server import Server
@@ -107,6 +108,35 @@ class TestWithoutWork:
         eventually(lambda: held_check.begun)
 
         assert rounds_a_second(runner, eventually, 2.0) <= MOST_IDLE
+
+    @pytest.mark.parametrize("key", [None, 1])
+    def test_while_what_is_due_is_paused(
+        self, start_runner: Start, eventually: Eventually, key: int | None
+    ) -> None:
+        Parcel.objects.bulk_create(Parcel(state="keyed", carrier=1) for _ in range(20))
+        if key is None:
+            pause(Parcel)
+        else:
+            pause(Parcel, state="keyed", key=key)
+        runner = start_runner(Parcel, **POLL).runner
+        eventually(lambda: runner.status().rounds)
+
+        assert rounds_a_second(runner, eventually) <= MOST_IDLE
+
+    @pytest.mark.parametrize("state", ["limited", "keyed"])
+    def test_at_a_limit_of_the_fleet(
+        self, start_runner: Start, eventually: Eventually, state: str
+    ) -> None:
+        """That of the state, or of each of several keys, beside another runner that has some."""
+        rows = [Parcel(state=state, carrier=n % 3, mode="hang", seconds=8) for n in range(30)]
+        Parcel.objects.bulk_create(rows)
+        runners = [start_runner(Parcel, **POLL).runner for _ in range(2)]
+        eventually(lambda: sum(len(each.status().threads.running) for each in runners) >= 2)
+        rounds_a_second(runners[0], eventually)  # what the start leaves behind
+
+        rates = [rounds_a_second(runner, eventually, 0.7) for runner in runners]
+
+        assert max(rates) <= MOST_IDLE
 
 
 class TestWithWork:

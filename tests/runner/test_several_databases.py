@@ -20,10 +20,12 @@ from django_fsmworker.health.pages import LIVE, METRICS, READY, pages_of_all
 from django_fsmworker.models import Worker
 from django_fsmworker.runner.processes.group import RunnerGroup
 from tests.app.models import BigKind, Noop, RoutedKind, Trouble
+from tests.runner import hooked
 from tests.runner.embedded import QUICK
 from tests.runner.held_check import HeldCheck
 from tests.runner.processes import Process
 from tests.runner.server import Server
+from tests.runner.supervisor_children import alive
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -81,7 +83,7 @@ def state(row: Any) -> str:
 
 def work(eventually: Eventually, using: str, model: Any = Noop) -> None:
     row = made(model, using)
-    eventually(lambda: state(row) == "done", 20)
+    eventually(lambda: state(row) == "done", 60)
 
 
 class TestRows:
@@ -237,6 +239,7 @@ class TestWorker:
             thread.result(30)
 
 
+@pytest.mark.once
 class TestProcess:
     def test_ends_as_a_whole(self, start: Start, eventually: Eventually) -> None:
         running = start(Noop)
@@ -261,7 +264,7 @@ class TestProcess:
     def test_reaches_a_limit_with_the_rows_of_all(
         self, start: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("django_fsmworker.runner.limits.LOOK_INTERVAL", 0.0)
+        monkeypatch.setattr("django_fsmworker.runner.process_limits.LOOK_INTERVAL", 0.0)
         for using in BOTH:
             made(Noop, using)
 
@@ -269,6 +272,50 @@ class TestProcess:
 
         eventually(lambda: not running.alive, 20)
         assert running.group.limit_reached
+
+    def test_calls_its_hooks_once(
+        self, start: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        called: list[str] = []
+        rows = [made(Noop, using) for using in BOTH]
+        for name in ("begin", "look", "end"):
+            monkeypatch.setattr(hooked, name, lambda runner, name=name: called.append(name))
+        path = "tests.runner.hooked."
+
+        running = start(
+            Noop,
+            start_hooks=[f"{path}begin"],
+            periodic_hooks=[f"{path}look"],
+            hook_interval=0.01,
+            end_hooks=[f"{path}end"],
+        )
+        eventually(lambda: {state(row) for row in rows} == {"done"} and "look" in called)
+        threads = [each.name for each in threading.enumerate()]
+        running.group.stop()
+        running.result()
+
+        assert threads.count("fsmworker-hooks") == 1
+        assert (called[0], called.count("begin")) == ("begin", 1)
+        assert (called[-1], called.count("end")) == ("end", 1)
+
+    def test_claims_nothing_in_any_before_the_hooks_for_the_start_return(
+        self, start: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun, released = threading.Event(), threading.Event()
+
+        def begin(runner: Any) -> None:
+            begun.set()
+            released.wait(30)
+
+        monkeypatch.setattr(hooked, "begin", begin)
+        rows = [made(Noop, using) for using in BOTH]
+
+        running = start(Noop, start_hooks=["tests.runner.hooked.begin"])
+        eventually(begun.is_set)
+        assert [each.rounds for each in running.group.runners] == [0, 0]
+        released.set()
+
+        eventually(lambda: {state(row) for row in rows} == {"done"})
 
     def test_tells_of_progress_when_all_have_made_some(self) -> None:
         told: list[None] = []
@@ -304,6 +351,7 @@ class TestProcess:
 
 
 class TestCommand:
+    @pytest.mark.once
     def test_runs_all_that_are_named(
         self, start_process: Callable[..., Process], eventually: Eventually
     ) -> None:
@@ -319,22 +367,29 @@ class TestCommand:
         assert "stopped (other): moved=1 " in said
 
     @pytest.mark.once
-    def test_runs_all_in_each_of_several_processes(
+    def test_runs_all_in_each_of_several_processes_and_one_that_is_told_to_stop_stays_away(
         self, start_process: Callable[..., Process], eventually: Eventually
     ) -> None:
         command = ("runstator", "tests.BigKind", "--database=default,other", "--processes=2")
-        process = start_process(*command, "--worker-id=pod", "--poll-interval=0.5")
+        process = start_process(
+            *command, "--worker-id=pod", "--poll-interval=0.5", FSMWORKER_HEARTBEAT_INTERVAL="0.5"
+        )
         eventually(lambda: {each.id for each in workers.living(databases=BOTH)} >= PODS, 40)
         rows = [made(BigKind, using) for using in BOTH for _ in range(10)]
         eventually(lambda: {state(row) for row in rows} == {"done"}, 40)
 
         workers.get("pod.1", databases=["other"]).stop()
-        eventually(lambda: workers.get("pod.1", databases=["default"]).state == "stopped", 20)
-        assert workers.get("pod.2", databases=BOTH).state == "ready"
-        process.send(signal.SIGTERM)
+        eventually(lambda: not alive(workers.get("pod.1", databases=["default"]).pid), 20)
+        other = workers.get("pod.2", databases=BOTH)
+        assert other.state == "ready"
+        assert alive(other.pid)
+        other.stop()
 
         assert process.wait() == 0
         assert "has ended unexpectedly" not in process.stderr
+        for alias in BOTH:
+            states = [workers.get(name, databases=[alias]).state for name in sorted(PODS)]
+            assert states == ["stopped", "stopped"], alias
 
     def test_runs_in_each_what_the_routers_keep_there(self, settings: Any) -> None:
         settings.DATABASE_ROUTERS = ["tests.routers.OnlyOne", "tests.routers.ByModel"]

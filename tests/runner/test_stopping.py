@@ -198,6 +198,7 @@ class TestDraining:
         assert fresh(row).state == "done"
 
 
+@pytest.mark.once
 class TestRunFor:
     def test_so_many_seconds(self) -> None:
         began = time.monotonic()
@@ -267,6 +268,7 @@ class TestRunFor:
         assert runner.alive
 
 
+@pytest.mark.once
 class TestEmbedding:
     def test_it_runs_off_the_main_thread_with_all_its_strength(
         self, start_runner: Start, eventually: Eventually

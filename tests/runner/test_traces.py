@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from django_fsmworker.exceptions import ConfigurationError, TryAgainLater
 from django_fsmworker.models import Event
 from django_fsmworker.runner import StatorRunner
-from django_fsmworker.runner.execution.spans import Spans
-from django_fsmworker.traces import current_trace, current_trace_id, is_trace
+from django_fsmworker.runner.execution.tracing import Tracing
+from django_fsmworker.traces import current_trace, id_of, is_trace
 from tests.app.models import Traced, traced
 from tests.runner.embedded import one_pass
+from tests.runner.exported_spans import attempts, linked, request
 from tests.runner.rows import fresh
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-EXPORTER = InMemorySpanExporter()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def provider() -> Iterator[None]:
-    """The SDK takes one provider in a process's life; without it spans are recorded nowhere."""
-    own = TracerProvider()
-    own.add_span_processor(SimpleSpanProcessor(EXPORTER))
-    trace.set_tracer_provider(own)
-    yield
-    EXPORTER.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def no_spans() -> None:
-    EXPORTER.clear()
-
-
-def request() -> Any:
-    """A span that is active while a request is served."""
-    return trace.get_tracer("tests").start_as_current_span("request")
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_spans")]
 
 
 def run() -> StatorRunner:
     return one_pass(Traced, traces=True)
-
-
-def spans() -> list[ReadableSpan]:
-    """Those of attempts."""
-    return [each for each in EXPORTER.get_finished_spans() if each.name != "request"]
-
-
-def linked(span: ReadableSpan) -> list[str]:
-    """The ids of the traces to which the span is linked."""
-    return [f"{each.context.trace_id:032x}" for each in span.links]
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -74,10 +38,15 @@ class TestSpans:
 
         worker = run().worker
 
-        (span,) = spans()
+        (span,) = attempts()
         assert (span.name, span.kind) == ("tests.Traced new", SpanKind.CONSUMER)
         assert span.status.status_code is StatusCode.UNSET
         assert dict(span.attributes or {}) == {
+            "messaging.system": "fsmworker",
+            "messaging.operation.name": "attempt",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": "tests.Traced",
+            "messaging.client.id": worker,
             "fsmworker.model": "tests.Traced",
             "fsmworker.state": "new",
             "fsmworker.attempt": 1,
@@ -91,7 +60,7 @@ class TestSpans:
         seen: list[str] = []
 
         async def check(row: Any) -> str:
-            seen.append(current_trace_id())
+            seen.append(id_of(current_trace()))
             return "done"
 
         monkeypatch.setitem(traced.ASYNC_CHECKS, "finish", check)
@@ -99,20 +68,20 @@ class TestSpans:
 
         run()
 
-        (span,) = spans()
+        (span,) = attempts()
         assert seen == [f"{span.context.trace_id:032x}"]
 
     def test_a_batch_is_one_with_a_link_for_each_trace(self) -> None:
         traces = []
         for _ in range(2):
             with request():
-                traces.append(current_trace_id())
+                traces.append(id_of(current_trace()))
                 Traced.objects.create(state="grouped")
                 Traced.objects.create(state="grouped")
 
         run()
 
-        (span,) = spans()
+        (span,) = attempts()
         assert sorted(linked(span)) == sorted(traces)
         assert (span.attributes or {})["fsmworker.rows"] == 4
 
@@ -124,10 +93,11 @@ class TestSpans:
 
         run()
 
-        (span,) = spans()
+        (span,) = attempts()
         assert span.status.status_code is StatusCode.ERROR
         assert span.status.description == "ValueError"
         assert [each.name for each in span.events] == ["exception"]
+        assert (span.attributes or {})["error.type"] == "builtins.ValueError"
         (record,) = [each for each in caplog.records if getattr(each, "action", "") == "failed"]
         assert vars(record)["trace_id"] == f"{span.context.trace_id:032x}"
 
@@ -140,7 +110,7 @@ class TestSpans:
 
         run()
 
-        (span,) = spans()
+        (span,) = attempts()
         (record,) = [each for each in caplog.records if getattr(each, "action", "") == "failed"]
         assert vars(record)["trace_id"] == f"{span.context.trace_id:032x}"
 
@@ -150,7 +120,7 @@ class TestSpans:
 
         run()
 
-        (span,) = spans()
+        (span,) = attempts()
         assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
 
     def test_by_default_there_are_none(self) -> None:
@@ -158,18 +128,17 @@ class TestSpans:
 
         one_pass(Traced)
 
-        assert spans() == []
+        assert attempts() == []
 
 
 class TestLinks:
     def test_to_the_trace_that_created_the_row(self) -> None:
         with request():
-            row, origin = Traced.objects.create(), current_trace_id()
+            row, origin = Traced.objects.create(), id_of(current_trace())
 
         run()
 
-        assert linked(spans()[0]) == [origin]
-        assert fresh(row).state_trace == row.state_trace
+        assert linked(attempts()[0]) == [origin]
         assert is_trace(row.state_trace)
 
     def test_to_the_trace_that_moved_the_row_last(self) -> None:
@@ -182,7 +151,7 @@ class TestLinks:
         assert row.state_trace == fresh(row).state_trace == mover
         run()
 
-        assert linked(spans()[0]) == [mover[3:35]]
+        assert linked(attempts()[0]) == [mover[3:35]]
 
     @pytest.mark.parametrize("how", ["assigned", "forced", "queryset"])
     def test_whatever_moved_it(self, how: str) -> None:
@@ -205,10 +174,10 @@ class TestLinks:
             row = Traced.objects.create(state="held")
 
         row.state_move("new")
-        run()
 
         assert fresh(row).state_trace == ""
-        assert linked(spans()[0]) == []
+        run()
+        assert linked(attempts()[0]) == []
 
     def test_a_save_does_not_write_it(self) -> None:
         row = Traced.objects.create(state="held")
@@ -230,10 +199,10 @@ class TestLinks:
 
         assert Event.objects.get().trace == origin
         run()
+        assert fresh(row).state_trace == origin
         run()
 
-        assert fresh(row).state_trace == origin
-        delivery, attempt = spans()
+        delivery, attempt = attempts()
         assert (delivery.name, attempt.name) == ("tests.Traced release", "tests.Traced new")
         assert linked(delivery) == linked(attempt) == [origin[3:35]]
 
@@ -254,7 +223,7 @@ class TestLinks:
         assert Event.objects.get().trace is None
 
     def test_what_is_no_trace_is_linked_to_nothing(self) -> None:
-        assert Spans().links(["", None, "00-nonsense"]) == []
+        assert Tracing().links(["", None, "00-nonsense"]) == []
 
 
 def test_without_the_package_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,4 +241,4 @@ def test_where_nobody_has_loaded_it_there_is_no_trace(monkeypatch: pytest.Monkey
     with request():
         monkeypatch.delitem(sys.modules, "opentelemetry.trace")
 
-        assert (current_trace(), current_trace_id()) == ("", "")
+        assert current_trace() == ""

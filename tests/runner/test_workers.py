@@ -248,7 +248,7 @@ class TestOrders:
         assert (worker.ordered_by, worker.order_reason) == ("me", "a flood")
         worker.resume()
         eventually(lambda: Trouble.objects.get(pk=waiting.pk).state == "done")
-        assert state_of(embedded) == "ready"
+        eventually(lambda: state_of(embedded) == "ready")
 
     def test_suspend_gives_back_what_has_not_started(
         self, registered: Start, held_check: HeldCheck, eventually: Eventually

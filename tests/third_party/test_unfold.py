@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.admin import AdminSite
 
 from django_fsmworker import clock
+from django_fsmworker.admin import FailureRecordAdmin
+from django_fsmworker.contrib.unfold import RECORDS, register_records
 from django_fsmworker.models import FailureRecord, Worker
 from django_fsmworker.models.keys import row_digest
+from django_fsmworker.pauses import paused
 from testapp.models import Endpoint, Webhook
 
 pytestmark = [
@@ -15,7 +19,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Overriding get_action"),
 ]
 
+SET = "django_fsmworker/worker/stator/pauses/set/"
 DASHBOARD = "/unfolded/django_fsmworker/worker/stator/"
+STYLE = "django_fsmworker/unfold.css"
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +66,8 @@ def test_the_dashboard_and_a_group_of_failures(admin_client, failing):
     assert "builtins.OSError" in admin_client.get(DASHBOARD).text
 
     group = {"model": "testapp.Webhook", "state": "queued", "error": "builtins.OSError"}
-    assert (
-        "1 row of testapp.Webhook" in admin_client.post(f"{DASHBOARD}failures/retry/", group).text
-    )
+    page = admin_client.post(f"{DASHBOARD}failures/retry/", group)
+    assert "Rows of testapp.Webhook that fail in the state queued" in page.text
     admin_client.post(f"{DASHBOARD}failures/retry/", {**group, "confirmed": "1"})
 
     assert not Webhook.objects.failing().exists()
@@ -76,8 +81,34 @@ def test_an_action_of_the_list_asks_first(admin_client, failing):
     assert "It applies to 1 of the 1 rows chosen." in page.text
 
 
-def test_records(admin_client, failing):
+@pytest.mark.parametrize("record", RECORDS, ids=lambda each: each.__name__)
+def test_records(admin_client, failing, record):
     Worker.objects.all().delete()
 
-    for address in ("django_fsmworker/failurerecord/", "django_fsmworker/worker/?o=-6"):
-        assert admin_client.get(f"/unfolded/{address}").status_code == 200
+    page = admin_client.get(f"/unfolded/django_fsmworker/{record._meta.model_name}/?o=1")
+
+    assert page.status_code == 200
+    assert STYLE in page.text
+
+
+@pytest.mark.parametrize("address", ["testapp/webhook/", "testapp/webhook/graph/", "{row}", SET])
+def test_the_pages_have_its_colours(admin_client, failing, address):
+    address = address.format(row=f"testapp/webhook/{failing.pk}/change/")
+
+    assert STYLE in admin_client.get(f"/unfolded/{address}").text
+
+
+def test_a_pause_is_set(admin_client):
+    admin_client.post(f"/unfolded/{SET}", {"what": "testapp.Webhook", "reason": "snow"})
+
+    assert [(each.model, each.reason) for each in paused()] == [("testapp.Webhook", "snow")]
+
+
+def test_records_that_a_site_has_get_these_classes():
+    site = AdminSite("plain")
+    site.register(FailureRecord, FailureRecordAdmin)
+
+    register_records(site)
+
+    assert {type(site.get_model_admin(each)) for each in RECORDS} == set(RECORDS.values())
+    assert site.get_model_admin(FailureRecord).check() == []

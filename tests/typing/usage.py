@@ -10,6 +10,7 @@ from typing import Any, Self, assert_type
 from django.db import models
 
 from django_fsmworker.admin import StatorModelAdmin
+from django_fsmworker.events import asubmit_event, submit_event
 from django_fsmworker.exceptions import TryAgainLater
 from django_fsmworker.graph import EventInfo, State, StateGraph
 from django_fsmworker.models import (
@@ -120,11 +121,20 @@ def events(order: Order) -> None:
         assert_type(offer, EventOffer)
         assert_type(offer.target, State | None)
     assert_type(OrderStates.paid.events["ship"][0].target, State | None)
+    assert_type(order.state_submit("pay", {"amount": 3}, delay=5, idempotency_key="a"), int)
+    assert_type(submit_event((Order, 1), "pay", using="default", by="job"), int)
+    assert_type(Order.objects.all().state_submit("pay", max_attempts=3), int)
+    Order.objects.all().state_submit("pay", idempotency_key="a")  # type: ignore[call-arg]
+    order.state_submit("pay", dely=5)  # type: ignore[call-arg]
+    order.state_submit("pay", delay="5")  # type: ignore[arg-type]
 
 
 async def async_events(order: Order) -> None:
     assert_type(await order.astate_send("pay"), State)
     assert_type(await order.astate_events(), list[EventOffer])
+    assert_type(await order.astate_submit("pay", delay=timedelta(minutes=1)), int)
+    assert_type(await Order.objects.all().astate_submit("pay", {"amount": 3}), int)
+    assert_type(await asubmit_event(order, "pay", expires_in=60), int)
 
 
 def verbs(order: Order) -> None:

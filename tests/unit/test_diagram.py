@@ -9,10 +9,10 @@ from django.db.models import Q
 from django.db.models.functions import Abs
 from django.db.models.lookups import GreaterThan
 
-from django_fsmworker.diagram.conditions import condition_text
 from django_fsmworker.diagram.description import Edge, StateBox, describe
 from django_fsmworker.diagram.formats import draw
 from django_fsmworker.graph import State, StateGraph
+from django_fsmworker.graph.conditions import condition_text
 
 
 class ParcelStates(StateGraph):

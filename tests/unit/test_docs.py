@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -35,6 +36,7 @@ from django_fsmworker.runner.processes.exit_codes import ExitCode
 from tests.app.models import Trouble
 from tests.documentation import DOCS, FENCE, blocks, code_words, read, rows
 from tests.paths import ROOT
+from tests.source_trees import tree_of
 
 SETTINGS = (conf.RunnerSettings, conf.EventSettings, conf.AdminSettings)
 PACKAGE = Path(checks.__file__).parent.parent
@@ -110,6 +112,25 @@ def run_tests_in(module: types.ModuleType) -> None:
     suite.run(result)
     problems = [text for _, text in [*result.errors, *result.failures]]
     assert not problems, "\n".join(problems)
+
+
+COMMAND = re.compile(r"^\$ .*?python manage\.py (runstator|stator) ?([^|\n]*)", re.MULTILINE)
+
+
+class TestCommands:
+    """What a reader copies from the pages is understood by the commands."""
+
+    @pytest.mark.parametrize(
+        ("command", "arguments"),
+        sorted({each for page in PAGES for each in COMMAND.findall(page.read_text())}),
+        ids=" ".join,
+    )
+    def test_are_understood(self, command: str, arguments: str) -> None:
+        if "…" in arguments:  # how it is called in general
+            return
+        parser = load_command_class("django_fsmworker", command).create_parser("manage.py", command)
+
+        parser.parse_args(shlex.split(arguments.partition(" > ")[0]))
 
 
 class TestTutorial:
@@ -267,7 +288,10 @@ def shown_default(value: Any) -> str:
 
 
 class TestArchitecture:
-    TABLE = rows("explanation/architecture.md", "| a row is | file |")
+    TABLE = [
+        *rows("explanation/architecture.md", "| a row is | file |"),
+        *rows("explanation/architecture.md", "| processes are | file |"),
+    ]
 
     def test_each_question_has_one_answer(self) -> None:
         for word in ("claimed", "fenced", "renewed", "run", "settled", "run on", "timed out",
@@ -279,7 +303,7 @@ class TestArchitecture:
     def test_the_file_defines_what_is_to_be_looked_for(self, cells: list[str]) -> None:
         file, name = cells[1].strip("`"), cells[2].strip("`")
 
-        tree = ast.parse((PACKAGE / file).read_text())
+        tree = tree_of(PACKAGE / file)
 
         assert name in {
             node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)

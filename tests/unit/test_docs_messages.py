@@ -10,6 +10,7 @@ from pathlib import Path
 
 import django_fsmworker
 from tests.documentation import code_words, read, rows
+from tests.source_trees import tree_of
 
 
 class TestMessages:
@@ -75,13 +76,28 @@ def known(message: str) -> bool:
 @cache
 def trees() -> list[ast.Module]:
     package = Path(django_fsmworker.__file__).parent
-    return [ast.parse(path.read_text()) for path in sorted(package.rglob("*.py"))]
+    return [tree_of(path) for path in sorted(package.rglob("*.py"))]
+
+
+@cache
+def nodes() -> list[ast.AST]:
+    return [node for tree in trees() for node in ast.walk(tree)]
 
 
 @cache
 def texts() -> list[str]:
     """Every string of the package; what is filled in later is an ellipsis."""
-    return [text for tree in trees() for node in ast.walk(tree) if (text := shown(node))]
+    return list(dict.fromkeys(text for node in nodes() if (text := shown(node))))
+
+
+@cache
+def calls() -> dict[str, list[ast.Call]]:
+    """Every call of the package, by the function that is called."""
+    found: dict[str, list[ast.Call]] = {}
+    for node in nodes():
+        if isinstance(node, ast.Call):
+            found.setdefault(ast.unparse(node.func), []).append(node)
+    return found
 
 
 def shown(node: ast.AST) -> str:
@@ -111,8 +127,7 @@ def log_calls(*levels: str) -> list[ast.Call]:
 
 
 def calls_of(*functions: str) -> list[ast.Call]:
-    calls = [node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [call for call in calls if ast.unparse(call.func) in functions]
+    return [call for function in functions for call in calls().get(function, [])]
 
 
 def first_words(calls: list[ast.Call]) -> list[str]:
@@ -135,8 +150,7 @@ def said_in(*functions: str) -> list[str]:
     """The sentences in all functions of these names."""
     found = [
         shown(node)
-        for tree in trees()
-        for function in ast.walk(tree)
+        for function in nodes()
         if isinstance(function, ast.FunctionDef) and function.name in functions
         for node in ast.walk(function)
         if isinstance(node, ast.JoinedStr)
@@ -146,7 +160,7 @@ def said_in(*functions: str) -> list[str]:
 
 def actions() -> Iterator[str]:
     """Every value of ``extra["action"]``."""
-    for node in (node for tree in trees() for node in ast.walk(tree)):
+    for node in nodes():
         if not isinstance(node, ast.Dict):
             continue
         for key, value in zip(node.keys, node.values, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.exceptions import Retry, TryAgainLater
+from django_fsmworker.exceptions import Pause, Retry, TryAgainLater, answer_in
 
 
 @pytest.mark.parametrize("kind", [Retry, TryAgainLater])
@@ -31,8 +31,23 @@ def test_durations_are_kept(value: Any) -> None:
 
 def test_defaults() -> None:
     assert (TryAgainLater().delay, TryAgainLater().keep_failures) == (None, False)
-    assert str(Retry(120)) == "The check asked for another try after 120."
+    assert str(Retry(120)) == "The check asked for another try after 120 s."
+    assert str(Retry(timedelta(minutes=2))) == "The check asked for another try after 0:02:00."
     assert str(Retry(120, "busy")) == "busy"
+
+
+@pytest.mark.parametrize("said", [TryAgainLater(5), Retry(5), Pause(5)])
+def test_a_group_of_one_kind_says_what_its_first_does(said: Exception) -> None:
+    same = type(said)(9)
+
+    assert answer_in(ExceptionGroup("tasks", [ExceptionGroup("more", [said]), same])) is said
+
+
+def test_a_group_of_several_kinds_is_a_failure() -> None:
+    for other in (ValueError(), Retry(5), ExceptionGroup("more", [ValueError()])):
+        group = ExceptionGroup("tasks", [TryAgainLater(5), other])
+
+        assert answer_in(group) is group
 
 
 def test_they_can_be_pickled() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from django_fsmworker.exceptions import GraphError
-from django_fsmworker.graph.durations import LONGEST, as_seconds, earliest
+from django_fsmworker.graph.durations import LONGEST, Duration, as_seconds, earliest, span
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,21 @@ def test_zero_is_refused_where_it_has_to_be_above(value):
 )
 def test_the_earliest_leaves_out_what_is_never(durations, shortest):
     assert earliest(*durations) == shortest
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0004, "0 s"),
+        (0.0412, "41 ms"),
+        (0.0999, "100 ms"),
+        (0.18, "0.2 s"),
+        (42, "42 s"),
+        (-90, "1 min 30 s"),
+        (timedelta(hours=3, minutes=20), "3 h 20 min"),
+        (86400, "1 d"),
+    ],
+)
+def test_a_length_of_time_is_shown(seconds: Duration, text: str) -> None:
+    assert span(seconds) == text

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import pkgutil
 import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -97,6 +98,22 @@ def test_states_are_grouped_by_what_moves_them():
     assert BasicStates.manual_states == {"done"}
     assert BasicStates.deletion_states == {"timed_out", "deleted"}
     assert BasicStates.timeout_states == {"new"}
+
+
+def test_the_states_of_a_group_are_in_order_of_declaration():
+    """In each process: lists made of them are in migrations, and in choices."""
+    names = [f"state_{number}" for number in range(12)]
+    ends = {name: State(delete_after=1) for name in names}
+    first = State()
+    for end in ends.values():
+        first.transitions_to(end)
+    check = classmethod(lambda cls, row: None)
+
+    graph: Any = type("Graph", (StateGraph,), {"first": first, **ends, "check_first": check})
+
+    assert [str(state) for state in graph.terminal_states] == names
+    assert [str(state) for state in graph.deletion_states] == names
+    assert pickle.loads(pickle.dumps(OrderStates.terminal_states)) == OrderStates.terminal_states
 
 
 def test_groups_of_orders():

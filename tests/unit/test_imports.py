@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import django_fsmworker
+from tests.source_trees import tree_of
 
 # The modules that have to be without a cycle: this one and all below it.
 WITHOUT_CYCLES = "django_fsmworker"
@@ -81,9 +82,7 @@ def is_below(module: str, package: str) -> bool:
 def imports_of(root: Path) -> dict[str, set[str]]:
     """The modules of the package in this folder, and which of them each one imports anywhere."""
     paths = {module_name(path, root): path for path in root.rglob("*.py")}
-    return {
-        name: set(imported(ast.parse(path.read_text()), set(paths))) for name, path in paths.items()
-    }
+    return {name: set(imported(tree_of(path), set(paths))) for name, path in paths.items()}
 
 
 def module_name(path: Path, root: Path) -> str:

@@ -96,6 +96,19 @@ class TestReports:
         )
 
 
+def test_many_values_are_counted_as_one_after_the_other() -> None:
+    values = [0.5, 2.0, 1.0, 3.0, 2.5, 1.5, 2.0]
+    together, singly = Histogram((1.0, 2.0, 4.0)), Histogram((1.0, 2.0, 4.0))
+
+    together.observe_all(values)
+    together.observe_all([])
+    for value in values:
+        singly.observe(value)
+
+    assert together == singly
+    assert together.counts == [2, 3, 2, 0]
+
+
 def test_a_histogram_counts_what_is_at_most_a_bound() -> None:
     histogram = Histogram((1.0, 2.0))
 

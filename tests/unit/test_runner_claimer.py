@@ -334,7 +334,7 @@ class TestBelowTheMark:
     ) -> None:
         """A sixth of a lease, the poll interval, 30 seconds."""
         here = bench(**options)
-        here.rows.add(10_000)
+        here.rows.add(1_500)
         here.claim()
         here.rows.add(1, age=3600)
         (below,) = here.rows.due[-1:]
@@ -371,6 +371,27 @@ class TestBelowTheMark:
         later(here, ticks, here.claimer.seconds_to_wait())
 
         assert sum(here.drained()) == 2
+
+    def test_each_row_of_others_is_found_when_it_is_due(
+        self, bench: Callable[..., Bench], ticks: Ticks
+    ) -> None:
+        """Of those that sleep the database tells the first, and then the next."""
+        here = bench(poll_interval=60)
+        here.drained()
+        for due_in in range(61, 71):
+            here.rows.add(1, age=-due_in)
+
+        late, looks = [], 0
+        while here.rows.due:
+            due = here.rows.due[0].state_next
+            while here.rows.due and here.rows.due[0].state_next == due:
+                later(here, ticks, here.claimer.seconds_to_wait())
+                here.drained()
+                looks += 1
+            late.append((here.rows.time - due).total_seconds())
+
+        assert max(late) < 0.1
+        assert looks <= 30
 
     def test_no_busy_loop_when_there_is_nothing(
         self, bench: Callable[..., Bench], ticks: Ticks

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError
 
 from django_fsmworker.exceptions import FSMWorkerError
 from django_fsmworker.management.output import Output
+from django_fsmworker.management.stator_commands.databases import first_line
 from django_fsmworker.management.stator_commands.registry import SUBCOMMANDS
-from django_fsmworker.management.stator_commands.subcommand import Subcommand
+from django_fsmworker.management.stator_commands.subcommand import ExitCode, Subcommand
 
 
 class Command(BaseCommand):
@@ -34,16 +36,33 @@ class Command(BaseCommand):
             own.set_defaults(run_subcommand=subcommand)
 
     def handle(self, *, run_subcommand: Subcommand, **options: Any) -> None:
-        out = Output(self.stdout, as_json=options["json"])
+        _refuse_undecodable(options)
         try:
-            code = run_subcommand.run(options, out)
+            code = run_subcommand.run(options, Output(self.stdout, as_json=options["json"]))
         except FSMWorkerError as error:
             raise CommandError(str(error)) from error
-        except DatabaseError as error:
-            words = str(error).partition("\n")[0].strip()
+        except DataError as error:
             raise CommandError(
-                f"The database is away, or not as the code expects it ({words}); start it, or run "
-                f"'manage.py migrate'."
+                f"The database cannot make sense of that: {first_line(error)}."
             ) from error
-        if code:
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database is away, or not as the code expects it ({first_line(error)}); start "
+                f"it, or run 'manage.py migrate'."
+            ) from error
+        finally:
+            left_out = run_subcommand.databases.left_out
+            for sentence in left_out:
+                self.stderr.write(sentence)
+        if code := ExitCode.ERROR if left_out else code:
             sys.exit(code)
+
+
+def _refuse_undecodable(options: Mapping[str, Any]) -> None:
+    """Python keeps bytes of the command line that are no text; no database takes them."""
+    for given in options.values():
+        for each in given if isinstance(given, list) else [given]:
+            try:
+                str(each).encode()
+            except UnicodeEncodeError:
+                raise CommandError(f"{each!r} is no text in this terminal's encoding.") from None

@@ -12,7 +12,6 @@ from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
     add_labels,
-    places_of,
 )
 
 
@@ -27,14 +26,15 @@ class Doctor(Subcommand):
 
     def run(self, options: dict[str, Any], out: Output) -> int:
         models: dict[str, list[Any]] = {}
-        for model, alias in places_of(options):
+        for model, alias in self.databases.places(options):
             models.setdefault(alias, []).append(model)
         found = [
             (alias, finding) for alias, here in models.items() for finding in examine(here, alias)
         ]
         out.data([{"database": alias, **asdict(finding)} for alias, finding in found])
-        for _, finding in found:
-            out.line(f"{finding.severity}: {finding.sentence}")
+        for alias, finding in found:
+            where = f" in {alias}" if len(models) > 1 else ""
+            out.line(f"{finding.severity}{where}: {finding.sentence}")
             if finding.remedy:
                 out.line(f"  {finding.remedy}")
         if not found:

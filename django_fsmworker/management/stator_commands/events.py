@@ -17,9 +17,10 @@ from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
     add_action,
+    add_by,
     alias_of,
-    login,
     model_of,
+    whole_number,
 )
 from django_fsmworker.models.event import Event, EventStates, named
 
@@ -48,7 +49,7 @@ class EventsSubcommand(Subcommand):
             help="what has become of them (default: pending)",
         )  # fmt: skip
         listed.add_argument(
-            "--limit", type=int, default=LIMIT, metavar="N",
+            "--limit", type=whole_number, default=LIMIT, metavar="N",
             help="no more than so many (default: %(default)d)",
         )  # fmt: skip
         shown = add_action(actions, "show", "all that is on record about an event")
@@ -59,7 +60,7 @@ class EventsSubcommand(Subcommand):
         ):
             own = add_action(actions, action, what)
             own.add_argument("ids", nargs="+", type=int, metavar="ID", help="their ids")
-            own.add_argument("--by", default=login(), help="who does it (default: this login)")
+            add_by(own)
             own.add_argument("--reason", default="", help="why; it is put on record")
 
     def run(self, options: dict[str, Any], out: Output) -> int:
@@ -67,7 +68,7 @@ class EventsSubcommand(Subcommand):
         return action(options, out)
 
     def _list(self, options: dict[str, Any], out: Output) -> int:
-        found = list(_chosen(options).order_by("fires_at", "pk")[: max(0, options["limit"])])
+        found = list(_chosen(options).order_by("fires_at", "pk")[: options["limit"]])
         out.data([_summary(each) for each in found])
         if found:
             cells = [column.replace(" ", "_") for column in COLUMNS]
@@ -117,7 +118,7 @@ class EventsSubcommand(Subcommand):
 
 
 def _do(verb: Callable[[int, str], bool], done: str, options: dict[str, Any], out: Output) -> int:
-    """Do it to each event; ends with 3 if one of them is not in a state for it."""
+    """Call ``verb`` for each event; the exit code is 3 if one is not in a state for it."""
     alias = _alias(options)
     did = {event: verb(event, alias) for event in dict.fromkeys(options["ids"])}
     number = sum(did.values())

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from django_fsmworker.exceptions import UnknownState
-from django_fsmworker.management.labels import chosen_models
+from django_fsmworker.management.labels import chosen_models, databases_named
 from django_fsmworker.management.output import Output
-from django_fsmworker.management.stator_commands.subcommand import ExitCode, Subcommand, login
-from django_fsmworker.models.indexes import own_column
+from django_fsmworker.management.stator_commands.databases import Databases
+from django_fsmworker.management.stator_commands.subcommand import (
+    ExitCode,
+    Subcommand,
+    add_by,
+    add_required_reason,
+    seconds,
+)
+from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.limits import Pause
-from django_fsmworker.pauses import pause, paused, resume
+from django_fsmworker.pauses import key_of_text, pause, paused, resume
 
 
 class PauseSubcommand(Subcommand):
-    """It names what is paused: a model, a state, a key, or (``--all``) everything."""
+    """A subcommand about what is paused: a model, a state, a key, or (``--all``) everything."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
@@ -29,18 +37,19 @@ class PauseSubcommand(Subcommand):
         parser.add_argument(
             "--key", help="one value of the column by which that state is limited (default: all)"
         )
-        parser.add_argument("--by", default=login(), help="who does it (default: this login)")
+        add_by(parser)
 
-    def named(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of ``pause()`` and ``resume()``."""
+    def named(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """The arguments of ``pause()`` and ``resume()``, for each database in which that is run."""
         if bool(options["label"]) == options["all"]:
             raise CommandError("Name a model, or give --all for every one.")
         model = chosen_models([options["label"]], [], None)[0] if options["label"] else None
         named = {"model": model, "state": options["state"], "by": options["by"]}
-        named["using"] = options["database"]
         if options["key"] is not None:
-            named["key"] = _key(model, options["state"], options["key"])
-        return named
+            given = {"model": model, "state": options["state"], "text": options["key"]}
+            named["key"] = _call(key_of_text, **given)
+        aliases = _aliases(self.databases, options, model)
+        return [{**named, "using": alias} for alias in aliases]
 
 
 class PauseRows(PauseSubcommand):
@@ -50,17 +59,20 @@ class PauseRows(PauseSubcommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "--for", dest="seconds", type=float, metavar="SECONDS",
+            "--for", dest="seconds", type=seconds, metavar="SECONDS",
             help="how long (default: until it is resumed)",
         )  # fmt: skip
-        parser.add_argument("--reason", required=True, help="why; it is put on record")
+        add_required_reason(parser)
 
     def run(self, options: dict[str, Any], out: Output) -> int:
+        if options["seconds"] == 0:
+            raise CommandError("A pause of 0 seconds is over at once; give --for more than 0.")
         given = {"until": options["seconds"], "reason": options["reason"]}
-        records = _call(pause, **self.named(options), **given)
+        named = self.named(options)
+        records = [record for each in named for record in _call(pause, **each, **given)]
         out.data([_as_dict(each) for each in records])
         for each in records:
-            out.line(f"{each} is paused.")
+            out.line(f"{each} is paused{_where(each, records)}.")
         return ExitCode.DONE
 
 
@@ -69,7 +81,7 @@ class ResumeRows(PauseSubcommand):
     help = "Lift the pauses of a model, a state or a key, and of what is part of it."
 
     def run(self, options: dict[str, Any], out: Output) -> int:
-        lifted = _call(resume, **self.named(options))
+        lifted = sum(_call(resume, **each) for each in self.named(options))
         out.data({"lifted": lifted})
         out.line(f"{lifted} {'pause' if lifted == 1 else 'pauses'} lifted.")
         return ExitCode.DONE
@@ -83,41 +95,44 @@ class ListPauses(Subcommand):
         pass
 
     def run(self, options: dict[str, Any], out: Output) -> int:
-        records = paused(options["database"])
+        aliases = _aliases(self.databases, options)
+        records = [record for alias in aliases for record in paused(alias)]
         out.data([_as_dict(each) for each in records])
         for each in records:
             until = f" until {each.until:%Y-%m-%d %H:%M:%S} UTC" if each.until else ""
             by = f" by {each.by}" if each.by else ""
             reason = f": {each.reason}" if each.reason else ""
-            out.line(f"{each} ({each.get_kind_display()}){by}{until}{reason}")
+            where = _where(each, records)
+            out.line(f"{each} ({each.get_kind_display()}){where}{by}{until}{reason}")
         if not records:
             out.line("Nothing is paused.")
         return ExitCode.DONE
 
 
+def _aliases(databases: Databases, options: dict[str, Any], model: Any = None) -> list[str]:
+    """Those that ``--database`` names, or all in which the model (None: any) is run."""
+    named = databases_named(options["database"])
+    if named:
+        return databases.there(named)
+    models = stator_models() if model is None else [model]
+    return list(dict.fromkeys(alias for _, alias in databases.places_of(models)))
+
+
+def _where(record: Pause, records: Iterable[Pause]) -> str:
+    """In which database it is, if the records are of several."""
+    several = len({each._state.db for each in records}) > 1
+    return f" in {record._state.db}" if several else ""
+
+
 def _call(function: Any, **arguments: Any) -> Any:
     try:
         return function(**arguments)
+    except ValidationError as error:
+        raise CommandError(f"--key: {' '.join(error.messages)}") from error
     except (ValueError, UnknownState) as error:
         raise CommandError(str(error)) from error
 
 
-def _key(model: Any, state: str | None, text: str) -> Any:
-    """The value that ``text`` means in the column by which the state is limited."""
-    states = model.state_graph.states if model is not None else {}
-    chosen = [states[state]] if state in states else list(states.values())
-    column = next((each.limits.key for each in chosen if each.limits.key), None)
-    if column is None:
-        return text  # pause() says what is wrong
-    if text == "NULL":
-        return None
-    field = own_column(model._meta, column)
-    try:
-        return (field.target_field if field.remote_field else field).to_python(text)
-    except ValidationError as error:
-        raise CommandError(f"--key: {' '.join(error.messages)}") from error
-
-
 def _as_dict(record: Pause) -> dict[str, Any]:
     names = ("id", "model", "state", "key", "kind", "by", "reason", "since", "until")
-    return {name: getattr(record, name) for name in names}
+    return {name: getattr(record, name) for name in names} | {"database": record._state.db}

@@ -10,7 +10,7 @@ from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
-    places_of,
+    age,
 )
 from django_fsmworker.store.purging import kinds, purge
 
@@ -23,15 +23,16 @@ class Purge(Subcommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--older-than", type=float, metavar="DAYS",
-            help="how old (default: as long as runners keep each kind)",
+            "--older-than", type=_days, metavar="AGE",
+            help="how old: 7d, 12h, or a number of days (default: as long as runners keep each)",
         )  # fmt: skip
         parser.add_argument("--dry-run", action="store_true", help="only count")
 
     def run(self, options: dict[str, Any], out: Output) -> int:
-        days, dry = options["older_than"], options["dry_run"]
-        older = None if days is None else timedelta(days=days)
-        aliases = dict.fromkeys(alias for _, alias in places_of({**options, "labels": []}))
+        older, dry = options["older_than"], options["dry_run"]
+        aliases = dict.fromkeys(
+            alias for _, alias in self.databases.places({**options, "labels": []})
+        )
         found = [
             {"database": alias, "records": kind.name, "number": purge(alias, kind, older, dry=dry)}
             for alias in aliases
@@ -40,6 +41,10 @@ class Purge(Subcommand):
         out.data(found)
         out.table(("database", "records", "old" if dry else "deleted"), map(_row, found))
         return ExitCode.DONE
+
+
+def _days(text: str) -> timedelta:
+    return age(f"{text}d" if text.isdecimal() else text)
 
 
 def _row(each: dict[str, Any]) -> tuple[Any, ...]:

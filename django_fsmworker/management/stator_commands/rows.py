@@ -8,15 +8,22 @@ from typing import Any
 
 from django_fsmworker.exceptions import NotAllowed
 from django_fsmworker.management.output import Output
-from django_fsmworker.management.stator_commands.selection import add_selection, selected_rows
+from django_fsmworker.management.stator_commands.selection import (
+    add_selection,
+    missing_keys,
+    selected_rows,
+)
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
+    add_by,
     add_label,
-    login,
+    add_required_reason,
     model_of,
+    seconds,
 )
 from django_fsmworker.models import StatorQuerySet
+from django_fsmworker.models.keys import row_key
 from django_fsmworker.models.operating import (
     Cancel,
     Operation,
@@ -24,6 +31,7 @@ from django_fsmworker.models.operating import (
     Retry,
     Unpark,
     batches,
+    left_as_they_are,
     number_of,
     operate,
 )
@@ -35,7 +43,7 @@ class RowsSubcommand(Subcommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_label(parser)
         add_selection(parser)
-        parser.add_argument("--by", default=login(), help="who does it (default: this login)")
+        add_by(parser)
         self.add_reason(parser)
 
     def add_reason(self, parser: argparse.ArgumentParser) -> None:
@@ -53,16 +61,28 @@ class OperationSubcommand(RowsSubcommand):
     def run(self, options: dict[str, Any], out: Output) -> int:
         model = model_of(options)
         rows, operation = selected_rows(model, options), self.operation(model, options)
+        missing = missing_keys(model, options)
+        # Whoever names rows one by one wants to hear of each; it is looked up before it is done.
+        left = left_as_they_are(operation, rows) if options["keys"] else {}
+        refused = {row_key(key): why for key, why in left.items()}
         if options["dry_run"]:
-            _say(out, number_of(operation, rows), f"would be {operation.done}")
+            number, done = number_of(operation, rows), f"would be {operation.done}"
         else:
-            _say(out, operate(operation, rows), f"{operation.done}")
-        return ExitCode.DONE
+            number, done = operate(operation, rows), operation.done
+        return _say(out, model, number, done, refused, missing)
 
 
-def _say(out: Output, number: int, done: str) -> None:
-    out.data({"rows": number})
+def _say(
+    out: Output, model: Any, number: int, done: str, refused: dict[str, str], missing: list[str]
+) -> ExitCode:
+    """Say to how many rows it was done, and of each that was named and left out why."""
+    out.data({"rows": number, "refused": refused, "missing": missing})
     out.line(f"{number} {'row' if number == 1 else 'rows'} {done}.")
+    for why in refused.values():
+        out.line(why)
+    for key in missing:
+        out.line(f"There is no {model._meta.label} with the key {key}.")
+    return ExitCode.FOUND if refused or missing else ExitCode.DONE
 
 
 class RetryRows(OperationSubcommand):
@@ -78,7 +98,7 @@ class ParkRows(OperationSubcommand):
     help = "Keep rows from being run until they are unparked; end the checks that run on them."
 
     def add_reason(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--reason", required=True, help="why; it is put on record")
+        add_required_reason(parser)
 
     def operation(self, model: Any, options: dict[str, Any]) -> Operation:
         return Park(model, options["by"], options["reason"])
@@ -99,7 +119,7 @@ class CancelRows(OperationSubcommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "--retry-in", type=float, metavar="SECONDS",
+            "--retry-in", type=seconds, metavar="SECONDS",
             help="when the rows are due again (default: after the retry_after of their state)",
         )  # fmt: skip
 
@@ -108,7 +128,7 @@ class CancelRows(OperationSubcommand):
 
 
 class MoveRows(RowsSubcommand):
-    """Each row by itself, as ``state_move()`` does; forced, a batch at once."""
+    """Moves each row by itself, as ``state_move()`` does; forced, a batch at once."""
 
     name = "move"
     help = "Move rows to a state by a declared transition; with --force from any state."
@@ -124,10 +144,11 @@ class MoveRows(RowsSubcommand):
     def run(self, options: dict[str, Any], out: Output) -> int:
         model = model_of(options)
         rows, target = selected_rows(model, options), model.state_graph.get(options["to"])
-        if options["dry_run"]:
-            _say(out, rows.count(), f"would be asked to move to {target}")
-            return ExitCode.DONE
+        missing = missing_keys(model, options)
         refused: dict[str, str] = {}
+        if options["dry_run"]:
+            asked = f"would be asked to move to {target}"
+            return _say(out, model, rows.count(), asked, refused, missing)
         if options["force"]:
             moved = sum(
                 model.state_transition_queryset(
@@ -137,11 +158,7 @@ class MoveRows(RowsSubcommand):
             )
         else:
             moved = _move(rows, target, options, refused)
-        out.data({"rows": moved, "refused": refused})
-        out.line(f"{moved} {'row' if moved == 1 else 'rows'} moved to {target}.")
-        for why in refused.values():
-            out.line(why)
-        return ExitCode.FOUND if refused else ExitCode.DONE
+        return _say(out, model, moved, f"moved to {target}", refused, missing)
 
 
 def _move(
@@ -154,5 +171,5 @@ def _move(
             row.state_move(target, by=options["by"], reason=options["reason"])
             moved += 1
         except NotAllowed as error:
-            refused[str(row.pk)] = str(error)
+            refused[row_key(row.pk)] = str(error)
     return moved

@@ -12,7 +12,6 @@ from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
     add_labels,
-    places_of,
 )
 
 COLUMNS = (
@@ -34,7 +33,7 @@ class Status(Subcommand):
     def run(self, options: dict[str, Any], out: Output) -> int:
         found = [
             each
-            for each in overview(places_of(options))
+            for each in overview(self.databases.places(options))
             if options["empty"] or each.rows.number or each.due.number
         ]
         out.data([each.as_dict() for each in found])

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import getpass
 from abc import ABC, abstractmethod
+from datetime import timedelta
 from enum import IntEnum
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandError
 from django.db import connections, router
 
-from django_fsmworker.management.labels import (
-    chosen_by_database,
-    chosen_models,
-    databases_named,
-)
+from django_fsmworker.graph.durations import as_seconds
+from django_fsmworker.management.labels import chosen_models
 from django_fsmworker.management.output import Output
-from django_fsmworker.workers import databases_of
+from django_fsmworker.management.stator_commands.databases import Databases
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+OLDEST = 100 * 366 * 86400  # what databases have dates for
 
 
 class ExitCode(IntEnum):
@@ -34,18 +35,33 @@ class Subcommand(ABC):
     name: ClassVar[str]
     help: ClassVar[str]
 
+    def __init__(self) -> None:
+        self.databases = Databases()
+
     @abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare its arguments; ``--json`` and ``--database`` are there already."""
 
     @abstractmethod
     def run(self, options: dict[str, Any], out: Output) -> int:
-        """Do it; returns the exit code."""
+        """Run the subcommand with these options; returns the exit code."""
 
 
 def add_label(parser: argparse.ArgumentParser) -> None:
     """The model whose rows it is about."""
     parser.add_argument("label", metavar="app.Model", help="the model that declares the state")
+
+
+def add_required_reason(parser: argparse.ArgumentParser) -> None:
+    """``--reason``, which may not be empty."""
+    parser.add_argument(
+        "--reason", type=_words, required=True, metavar="WHY", help="why; it is put on record"
+    )
+
+
+def add_by(parser: argparse.ArgumentParser) -> None:
+    """The option ``--by``, which names who does something."""
+    parser.add_argument("--by", default=login(), help="who does it (default: this login)")
 
 
 def add_action(actions: Any, name: str, what: str) -> argparse.ArgumentParser:
@@ -71,20 +87,6 @@ def model_of(options: dict[str, Any]) -> Any:
     return model
 
 
-def places_of(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    """The models that ``add_labels()`` has read, each with the alias of a database.
-
-    There may be several of one model: those that ``--database`` names, or the one to which routers
-    write it, and those in which a worker on record runs it.
-    """
-    aliases = databases_named(options["database"])
-    if aliases:
-        found = chosen_by_database(options["labels"], [], aliases)
-        return [(model, alias) for alias, models in found.items() for model in models]
-    models = chosen_models(options["labels"], [], None)
-    return [(model, alias) for model, some in databases_of(models).items() for alias in some]
-
-
 def alias_of(model: Any, options: dict[str, Any]) -> str:
     """The database in which the rows of ``model`` are meant."""
     alias = options["database"]
@@ -93,6 +95,38 @@ def alias_of(model: Any, options: dict[str, Any]) -> str:
             f"There is no database {alias!r}; DATABASES has {', '.join(connections)}."
         )
     return str(alias or router.db_for_write(model))
+
+
+def whole_number(text: str) -> int:
+    """An argparse type: how many, within what any database takes."""
+    if not text.isdecimal() or not 0 < int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; say why, for those who will wonder")
+    return text
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a number of seconds."""
+    try:
+        return as_seconds(float(text), "")
+    except ValueError:  # of which GraphError is one
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds from 0 to those of 100 years"
+        ) from None
+
+
+def age(text: str) -> timedelta:
+    """An argparse type: 90s, 30m, 12h, 7d."""
+    number, unit = text[:-1], text[-1:]
+    seconds = int(number) * UNITS[unit] if unit in UNITS and number.isdecimal() else None
+    if seconds is None or seconds > OLDEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age such as 90s, 30m, 12h or 7d")
+    return timedelta(seconds=seconds)
 
 
 def login() -> str:

@@ -10,21 +10,22 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.db import router
 
 from django_fsmworker import workers
-from django_fsmworker.management.labels import databases_named
 from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
     add_action,
-    login,
+    add_by,
+    age,
 )
 from django_fsmworker.models import Worker
 from django_fsmworker.models.companions import is_companion
 from django_fsmworker.models.discovery import stator_models
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+NONE = "No worker is on record."
 ORDERS = ("suspend", "resume", "stop")
 COLUMNS = ("id", "state", "host", "pid", "heartbeat", "in flight")
 SHOWN = (
@@ -52,13 +53,13 @@ class WorkersSubcommand(Subcommand):
         for order in ORDERS:
             own = add_action(actions, order, f"tell workers to {order}")
             _add_target(own)
-            own.add_argument("--by", default=login(), help="who does it (default: this login)")
+            add_by(own)
             own.add_argument("--reason", default="", help="why; it is put on record")
         stacks = add_action(actions, "stacks", "show the stacks of workers' threads")
         _add_target(stacks)
         purge = add_action(actions, "purge", "delete records of stopped and lost workers")
         purge.add_argument(
-            "--older-than", type=_age, default=timedelta(days=1), metavar="AGE",
+            "--older-than", type=age, default=timedelta(days=1), metavar="AGE",
             help="since their last sign of life: 90s, 30m, 12h, 7d (default: 1d)",
         )  # fmt: skip
 
@@ -67,7 +68,7 @@ class WorkersSubcommand(Subcommand):
         return action(options, out)
 
     def _list(self, options: dict[str, Any], out: Output) -> int:
-        found = _chosen(options)
+        found = self._chosen(options)
         if options["living"]:
             found = workers.Workers(each for each in found if each.is_living)
         out.data([_summary(each) for each in found])
@@ -75,11 +76,11 @@ class WorkersSubcommand(Subcommand):
             cells = [column.replace(" ", "_") for column in COLUMNS]
             out.table(COLUMNS, [[_summary(each)[cell] for cell in cells] for each in found])
         else:
-            out.line("No worker is on record.")
+            out.line(NONE)
         return ExitCode.DONE
 
     def _show(self, options: dict[str, Any], out: Output) -> int:
-        worker = _one(options)
+        worker = self._one(options)
         details = {name: getattr(worker, name) for name in SHOWN}
         out.data(
             {
@@ -97,7 +98,7 @@ class WorkersSubcommand(Subcommand):
 
     def _stats(self, options: dict[str, Any], out: Output) -> int:
         by_name: dict[str, Counter[str]] = {}
-        for worker in _chosen(options):
+        for worker in self._chosen(options):
             numbers = by_name.setdefault(worker.name, Counter())
             numbers[worker.state] += 1
             numbers.update(worker.totals)
@@ -106,17 +107,18 @@ class WorkersSubcommand(Subcommand):
         for name, numbers in by_name.items():
             counted = " ".join(f"{key}={number}" for key, number in numbers.items() if number)
             out.line(f"{name}: {counted}")
+        if not by_name:
+            out.line(NONE)
         return ExitCode.DONE
 
     def _health(self, options: dict[str, Any], out: Output) -> int:
-        """Each model needs a worker that runs and is neither suspended nor stopping."""
-        working = workers.living(databases=_databases(options))
+        """Say which models lack a worker that runs and is neither suspended nor stopping."""
+        aliases = self.databases.of_workers(options)
+        working = workers.living(databases=aliases)
         served = {label for each in working if each.state == "ready" for label in each.served}
-        unserved = [
-            model._meta.label
-            for model in _models(options)
-            if model._meta.label not in served and not is_companion(model)
-        ]
+        kept = dict.fromkeys(model for alias in aliases for model in _kept_in(alias, options))
+        labels = [model._meta.label for model in kept if not is_companion(model)]
+        unserved = [label for label in labels if label not in served]
         out.data({"living": len(working), "unserved": unserved})
         for label in unserved:
             out.line(f"No worker runs {label}.")
@@ -135,7 +137,7 @@ class WorkersSubcommand(Subcommand):
 
     def _order(self, options: dict[str, Any], out: Output) -> int:
         order = options["action"]
-        told = getattr(_targets(options), order)(by=options["by"], reason=options["reason"])
+        told = getattr(self._targets(options), order)(by=options["by"], reason=options["reason"])
         out.data({"told": told})
         for worker_id in told:
             out.line(f"The worker {worker_id} is told to {order}.")
@@ -144,7 +146,7 @@ class WorkersSubcommand(Subcommand):
         return ExitCode.DONE if told else ExitCode.FOUND
 
     def _stacks(self, options: dict[str, Any], out: Output) -> int:
-        found = _targets(options).show_stacks()
+        found = self._targets(options).show_stacks()
         out.data(found)
         for worker_id, stacks in found.items():
             out.line(f"== {worker_id}")
@@ -152,10 +154,34 @@ class WorkersSubcommand(Subcommand):
         return ExitCode.DONE if found else ExitCode.FOUND
 
     def _purge(self, options: dict[str, Any], out: Output) -> int:
-        number = workers.purge(options["older_than"], databases=_databases(options))
+        aliases = self.databases.of_workers(options)
+        number = workers.purge(options["older_than"], databases=aliases)
         out.data({"purged": number})
         out.line(f"{number} {'record' if number == 1 else 'records'} purged.")
         return ExitCode.DONE
+
+    def _chosen(self, options: dict[str, Any]) -> workers.Workers:
+        return workers.all(
+            name=options["name"], host=options["host"], databases=self.databases.of_workers(options)
+        )
+
+    def _targets(self, options: dict[str, Any]) -> workers.Workers:
+        """The workers that an order is for; without any word that chooses, nobody is meant."""
+        chosen = options["all"] or options["name"] or options["host"]
+        if bool(options["ids"]) == bool(chosen):
+            raise CommandError("Name workers by their ids, or by --name, --host or --all.")
+        if options["ids"]:
+            return workers.Workers(self._one({**options, "id": each}) for each in options["ids"])
+        return workers.Workers(each for each in self._chosen(options) if each.is_living)
+
+    def _one(self, options: dict[str, Any]) -> Worker:
+        try:
+            return workers.get(options["id"], databases=self.databases.of_workers(options))
+        except Worker.DoesNotExist as error:
+            raise CommandError(
+                f"There is no record of a worker {options['id']!r}; "
+                f"'manage.py stator workers list' has those that there are."
+            ) from error
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
@@ -169,38 +195,11 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all that run")
 
 
-def _databases(options: dict[str, Any]) -> list[str] | None:
-    return databases_named(options["database"]) or None
-
-
-def _models(options: dict[str, Any]) -> list[Any]:
-    aliases = databases_named(options["database"])
-    found = [model for alias in aliases for model in stator_models(alias)]
-    return list(dict.fromkeys(found)) if aliases else stator_models(None)
-
-
-def _chosen(options: dict[str, Any]) -> workers.Workers:
-    return workers.all(name=options["name"], host=options["host"], databases=_databases(options))
-
-
-def _targets(options: dict[str, Any]) -> workers.Workers:
-    """The workers that an order is for; without any word that chooses, nobody is meant."""
-    chosen = options["all"] or options["name"] or options["host"]
-    if bool(options["ids"]) == bool(chosen):
-        raise CommandError("Name workers by their ids, or by --name, --host or --all.")
-    if options["ids"]:
-        return workers.Workers(_one({**options, "id": each}) for each in options["ids"])
-    return workers.Workers(each for each in _chosen(options) if each.is_living)
-
-
-def _one(options: dict[str, Any]) -> Worker:
-    try:
-        return workers.get(options["id"], databases=_databases(options))
-    except Worker.DoesNotExist as error:
-        raise CommandError(
-            f"There is no record of a worker {options['id']!r}; "
-            f"'manage.py stator workers list' has those that there are."
-        ) from error
+def _kept_in(alias: str, options: dict[str, Any]) -> list[Any]:
+    """The models whose rows are in that database: any that may be, or those written there."""
+    if options["database"]:
+        return stator_models(alias)
+    return [model for model in stator_models() if router.db_for_write(model) == alias]
 
 
 def _summary(worker: Worker) -> dict[str, Any]:
@@ -219,10 +218,3 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={each}" for key, each in value.items())
     return "-" if value in (None, "") else str(value)
-
-
-def _age(text: str) -> timedelta:
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not an age such as 90s, 30m, 12h or 7d")
-    return timedelta(seconds=int(number) * UNITS[unit])

@@ -8,21 +8,22 @@ nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django_fsmworker.graph import State
 from django_fsmworker.graph.durations import earliest
 from django_fsmworker.logs import logger_for
-from django_fsmworker.models.indexes import key_attribute
+from django_fsmworker.models.indexes import limit_attribute
 from django_fsmworker.models.limits import WHOLE_LANE, key_digest
 from django_fsmworker.runner.claiming.lanes import DOUBT, LaneBook
 from django_fsmworker.runner.in_flight.attempts import Attempt
 from django_fsmworker.runner.limiting.pauses import PauseBook
-from django_fsmworker.runner.limiting.users import MARGIN, UserBook
-from django_fsmworker.store import Lane, Store, buckets, permits
+from django_fsmworker.runner.limiting.users import MARGIN, UserBook, Users
+from django_fsmworker.store import Lane, Store, buckets
 
 logger = logger_for(__name__)
 
@@ -32,6 +33,8 @@ MOST_MARKS = 10_000
 PERMIT_WAIT, CONTENDED_WAIT = 0.5, 0.02
 # Tokens are not fetched one by one.
 TOKEN_WAIT = 0.1
+# Seconds for which the keys of a lane stay known that all have more due rows than a claim takes.
+KEYS_KNOWN = 0.1
 
 
 @dataclass(slots=True)
@@ -42,7 +45,9 @@ class Turn:
     ``idle`` counts those of which nothing was found since something was, out of a ``circle``. More
     of them (``wide``) are walked through one look after the other, ``fruitful`` if something was
     found since the first one. ``again`` is when keys may have more that had it at a limit, in
-    seconds. ``empty`` are ranks that had nothing left, ``books`` have the low-water marks of keys.
+    seconds. ``keys`` are those that the last look has found, and whether each was due; it counts
+    until ``known_until``. ``empty`` are ranks that had nothing left, ``books`` have the low-water
+    marks of keys.
     """
 
     after: Any = None
@@ -51,14 +56,19 @@ class Turn:
     idle: int = 0
     circle: int = 0
     again: float | None = None
+    keys: list[tuple[Any, bool]] = field(default_factory=list)
+    known_until: float = 0.0
     empty: set[Any] = field(default_factory=set)
     books: dict[Any, LaneBook] = field(default_factory=dict)
 
-    def book(self, state: str, key: Any) -> LaneBook:
-        """What is known of one key."""
-        if key not in self.books and len(self.books) >= MOST_MARKS:
-            self.books.clear()
-        return self.books.setdefault(key, LaneBook(state))
+    def book(self, state: str, column: str, key: Any) -> LaneBook:
+        """What is known of one key, a value of ``column``."""
+        book = self.books.get(key)
+        if book is None:
+            if len(self.books) >= MOST_MARKS:
+                self.books.clear()
+            book = self.books[key] = LaneBook(state, key=(column, key))
+        return book
 
 
 @dataclass(slots=True)
@@ -67,7 +77,8 @@ class Plan:
 
     ``again`` is the seconds after which keys that may have had more are asked again, None if there
     are none. ``more``: there are due keys at which this claim does not look. ``ends``: of all keys,
-    these are the last. ``trial``: one row is tried after a breaker's pause.
+    these are the last. ``remembered``: keys were not looked for, but are those of the look before.
+    ``trial``: one row is tried after a breaker's pause.
     """
 
     state: State
@@ -77,6 +88,7 @@ class Plan:
     again: float | None = None
     more: bool = False
     ends: bool = False
+    remembered: bool = False
     tokens: dict[Any, int] = field(default_factory=dict)
     trial: bool = False
 
@@ -123,9 +135,8 @@ class Admission:
             column, turn = _column(model, state), self._turn(model, state)
             for key, number in plan.asked.items():
                 if number > 0:
-                    book = turn.book(state.name, key)
-                    own = book.lane(number, full_scan_every)
-                    plan.lanes.append(replace(own, key=(column, key)))
+                    book = turn.book(state.name, column, key)
+                    plan.lanes.append(book.lane(number, full_scan_every))
         return plan
 
     def took(
@@ -142,11 +153,8 @@ class Admission:
         """
         state = plan.state
         lane, limits, turn = (model, state.name), state.limits, self._turn(model, state)
-        found: dict[Any, list[Attempt]] = {key: [] for key in plan.asked}
         column = None if limits.key is None else _column(model, state)
-        for attempt in attempts:
-            key = WHOLE_LANE if column is None else attempt.row.__dict__[column]
-            found.setdefault(key, []).append(attempt)
+        found = _by_key(store, column, attempts, plan.asked)
         for key, some in found.items():
             if some:
                 self.users.add(lane, key, some)
@@ -161,16 +169,19 @@ class Admission:
             self.users.release_idle(store, lane, finished)
         if column is not None:
             for key, number in asked.items():
-                book = turn.book(state.name, key)
+                book = turn.book(state.name, column, key)
                 book.took([each.row for each in found[key]], number, database_now)
                 if book.doubtful:
                     plan.wait(DOUBT)
+        look_anew = plan.remembered and (bool(finished) or not attempts)
+        if finished or not attempts:
+            turn.known_until = 0.0
         turn.idle = 0 if attempts else turn.idle + len(plan.asked)
         turn.fruitful = turn.fruitful or bool(attempts)
         turn.again = earliest(turn.again, plan.again)
         if limits.is_ranked:
             turn.empty = turn.empty | finished if finished else set()
-        if asked.keys() - finished - plan.blocked or self._goes_on(plan, turn):
+        if look_anew or asked.keys() - finished - plan.blocked or self._goes_on(plan, turn):
             return True, 0.0
         again, turn.again, turn.idle, turn.empty = turn.again, None, 0, set()
         return (False, 0.0) if again is None else (True, again)
@@ -188,7 +199,8 @@ class Admission:
         """The keys whose turn it is, with their shares of ``most`` rows."""
         state, turn = plan.state, self._turn(model, plan.state)
         paused = self._pauses.keys(model, state.name)
-        due, last = self._due(store, model, state, turn)
+        plan.remembered = time.monotonic() < turn.known_until
+        due, last = self._due(store, model, state, turn, plan.remembered)
         if paused:
             due = [key for key in due if key_digest(key) not in paused]
         if state.limits.is_ranked:
@@ -205,18 +217,26 @@ class Admission:
         elif turn.wide:
             turn.after, plan.ends = last, last is None
 
-    def _due(self, store: Store, model: Any, state: State, turn: Turn) -> tuple[list[Any], Any]:
+    def _due(
+        self, store: Store, model: Any, state: State, turn: Turn, remembered: bool
+    ) -> tuple[list[Any], Any]:
         """The next due keys in the order of their turns, and after which key to look next.
 
-        None: from the first one on.
+        None: from the first one on. ``remembered``: those that the last look has found.
         """
         start = turn.after if turn.wide else None
-        found = store.due_keys(model, state.name, _column(model, state), start, LOOK)
+        if not remembered:
+            now = time.monotonic()
+            turn.keys = store.due_keys(model, state.name, _column(model, state), start, LOOK)
+            turn.wide = len(turn.keys) >= LOOK or start is not None
+            # Whoever has its turn is not to wait for that.
+            stay = not (turn.wide or state.limits.fair_by is not None or state.limits.is_ranked)
+            turn.known_until = now + KEYS_KNOWN if stay else 0.0
+        found = turn.keys
         keys = [key for key, _ in found]
         due = [key for key, is_due in found if is_due]
         if start is None:
             turn.fruitful = False
-        turn.wide = len(found) >= LOOK or start is not None
         if turn.wide:
             return due, keys[-1] if len(found) >= LOOK else None
         if turn.after in keys:  # the one after the last that was served has its turn
@@ -239,18 +259,11 @@ class Admission:
 
     def _take_permits(self, store: Store, model: Any, plan: Plan, limit: int) -> None:
         lane = (model, plan.state.name)
-        users = self.users.of(lane)
-        lacking = {
-            key: number - (users[key].idle if key in users else 0)
-            for key, number in plan.asked.items()
-        }
-        for key, users_of_key in users.items():
-            if key in lacking:
-                lacking[key] = min(lacking[key], limit - len(users_of_key.permits))
-        lacking = {key: min(number, limit) for key, number in lacking.items() if number > 0}
-        if lacking:
-            taken = permits.take(
-                store,
+        users = self.users.glance(lane)
+        if any(key not in users or users[key].idle < n for key, n in plan.asked.items()):
+            users = self.users.of(lane)
+        if lacking := _lacking(plan.asked, users, limit):
+            taken = store.permits.take(
                 model,
                 plan.state.name,
                 limit,
@@ -263,7 +276,7 @@ class Admission:
                     self.users.grant(lane, key, some)
             if taken.contended:
                 plan.wait(_jittered(CONTENDED_WAIT))
-        users = self.users.of(lane)
+            users = self.users.of(lane)
         for key, number in plan.asked.items():
             granted = min(number, max(0, users[key].idle) if key in users else 0)
             if granted < number:
@@ -292,7 +305,43 @@ class Admission:
 
 def _column(model: Any, state: State) -> str:
     """The attribute of the column that has the keys of this state's rows."""
-    return key_attribute(model, state.limits.key or "")
+    return limit_attribute(model, state.limits.key or "")
+
+
+def _by_key(
+    store: Store, column: str | None, attempts: Iterable[Attempt], asked: Iterable[Any]
+) -> dict[Any, list[Attempt]]:
+    """The attempts by key; those that were asked for are all there, be it without any."""
+    found: dict[Any, list[Attempt]] = {key: [] for key in asked}
+    for attempt in attempts:
+        key = WHOLE_LANE if column is None else attempt.row.__dict__[column]
+        if column is not None and key not in found:
+            key = _asked_for(store, attempt, column, found)
+        found.setdefault(key, []).append(attempt)
+    return found
+
+
+def _asked_for(store: Store, attempt: Attempt, column: str, asked: Iterable[Any]) -> Any:
+    """The key for which the claim found the row: the database takes the row's own for equal to it.
+
+    Most collations of MariaDB and MySQL do so with texts that differ in case only.
+    """
+    for key in asked:
+        if store.has_value(attempt.model, attempt.pk, column, key):
+            return key
+    return attempt.row.__dict__[column]
+
+
+def _lacking(asked: Mapping[Any, int], users: Mapping[Any, Users], limit: int) -> dict[Any, int]:
+    """How many permits to ask for, of each key that has not enough."""
+    lacking = {}
+    for key, number in asked.items():
+        known = users.get(key)
+        if known is not None:
+            number = min(number - known.idle, limit - len(known.permits))
+        if number > 0:
+            lacking[key] = min(number, limit)
+    return lacking
 
 
 def _shares(due: Sequence[Any], most: int, state: State) -> dict[Any, int]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.runner.claiming.admission import Plan
 from django_fsmworker.runner.claiming.lanes import Capacity, LaneBook, Lanes
 from django_fsmworker.runner.claiming.limiter import Limiter
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
+from django_fsmworker.runner.execution.engine_spans import EngineSpans
 from django_fsmworker.runner.execution.suspects import recall
 from django_fsmworker.runner.in_flight.attempts import Attempt, InFlight, Work, attempts_at, batched
 from django_fsmworker.runner.in_flight.queues import WorkQueue
@@ -22,7 +25,7 @@ from django_fsmworker.runner.main_loop import Duty, jittered
 from django_fsmworker.runner.measurements import Measurements
 from django_fsmworker.store import Lane, Store
 from django_fsmworker.store.drivers import discard
-from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.store.errors import is_refusal, may_be_mismatch
 from django_fsmworker.store.fence import key_column
 
 logger = logger_for(__name__)
@@ -32,6 +35,8 @@ LONGEST_STUCK = 60.0
 HELD_FIRST = 1.0
 MOST_BETWEEN_SCANS = 30.0
 PEEK_GAP = 0.02
+# Seconds until rows that were given back are taken to be free.
+FREED_WITHIN = 0.5
 
 
 class Intake:
@@ -81,9 +86,13 @@ class Claimer:
         limiter: Limiter,
         duty: Duty | None = None,
         measurements: Measurements | None = None,
+        spans: EngineSpans | None = None,
     ) -> None:
         self._stores = stores
+        self._spans = spans
         self._limiter = limiter
+        self._pauses = limiter.pauses
+        self._obeyed = self._pauses.version
         self._measurements = measurements
         self._duty = duty or Duty()
         self._settings = settings
@@ -91,6 +100,9 @@ class Claimer:
         self._intake = intake
         self.lanes = Lanes(stores)
         self._turns = list(stores)
+        self._by_store: dict[Store, list[Any]] = {}
+        for model, store in stores.items():
+            self._by_store.setdefault(store, []).append(model)
         self._until: dict[str, datetime] | None = None
         self._next_peek = 0.0
         self._peeked = float("-inf")
@@ -158,41 +170,61 @@ class Claimer:
 
     def look_at_pauses(self) -> None:
         """Ask what is paused, since somebody has changed that."""
-        self._limiter.pauses.doubt()
+        self._pauses.doubt()
 
     def claim(self) -> bool:
         """Claim once from each model that may have due rows; whether anything was found."""
         self.lanes.tick(time.monotonic())
         self._look_at_mismatches()
-        for store, models in self._by_store().items():
-            self._limiter.look(store, models, self.lanes, self._ask)
+        for store, models in self._by_store.items():
+            if self._limiter.has_limits:
+                self._or_rest(models, self._limiter.look, store, models, self.lanes, self._ask)
+            self._or_rest(models, self._learn_of_pauses, store, models)
+        if self._until is None:
+            for work in self._capacity.give_back_overhang():
+                self.lanes.wake(work.model, work.state.name, FREED_WITHIN)
         found = False
         # Every share is settled before the first claim: later models have to find free slots, too.
-        shares = [
-            (model, is_async, self._active(model, is_async), self._slots_for(model, is_async))
-            for model in self._turn()
-            for is_async in (False, True)
-        ]
-        if any(lanes and slots > 0 for _, _, lanes, slots in shares):
+        shares = self._shares(self._turn())
+        if shares:
             self._duty.look()
-        for model, is_async, lanes, slots in shares:
-            if lanes and slots > 0 and self._may_claim(model):
-                claimed = self._try(model, self._claim_from, model, is_async, lanes, slots)
+        for model, is_async, lanes, slots, sharing in shares:
+            if self._may_claim(model):
+                claimed = self._try(model, self._claim_from, model, is_async, lanes, slots, sharing)
                 found = bool(claimed) or found
+        for store, models in self._by_store.items() if found else ():
+            if time.monotonic() >= self._pauses.ask_at(store, all_paused=False):
+                # What is paused and has not begun is handed back.
+                self._or_rest(models, self._ask, store, self._pauses.ask, store)
         if self._limiter.has_limits and self._limiter.users:
             for model, store in self._stores.items():
                 self._try(model, self._limiter.tidy, store, model, self.lanes)
         return found
 
+    def _or_rest(self, models: list[Any], question: Callable[..., Any], *arguments: Any) -> None:
+        """Ask about pauses. All models rest if those cannot be read, since any may be paused."""
+        try:
+            question(*arguments)
+        except Exception as error:
+            explained = [model for model in models if self._explains(model, error)]
+            if self._until is not None:  # a single pass waits for none of them
+                for model in explained:
+                    self.lanes.give_up(model)
+            if len(explained) < len(models):
+                if not may_be_mismatch(error):
+                    raise
+                question(*arguments)  # the table is as expected by now
+
     def seconds_to_wait(self) -> float:
         """The time in which there is nothing to claim, unless somebody wakes the runner."""
         now = time.monotonic()
-        active = [model for model in self._stores if self._has_slots_and_rows(model)]
+        active = {model for model, *_ in self._shares(self._stores)}
         retries = [self._query_guards[self._stores[model].alias].retry_at for model in active]
         retries += [at for at in tuple(self._resting.values()) if at > now]
         retries += [
-            self._limiter.next_look(store, models, self.lanes)
-            for store, models in self._by_store().items()
+            self._pauses.ask_at(store, all_paused=True)
+            for store, models in self._by_store.items()
+            if any(book.paused for book in self._active_books(models))
         ]
         if self._until is None:
             retries += [self._mismatches.look_at(model) for model in self._mismatches.resting()]
@@ -207,7 +239,7 @@ class Claimer:
         self._peeked = now
         self._next_peek = now + jittered(self._settings.poll_interval)
         self._asked = self._asked and not self.exhausted  # an active lane is not asked about now
-        for store, models in self._by_store().items():
+        for store, models in self._by_store.items():
             models = [model for model in models if not self._mismatches.rests(model)]
             try:
                 self._ask(store, self._peek_at, store, models)
@@ -257,6 +289,27 @@ class Claimer:
         store = self._stores[model]
         return bool(self._ask(store, self._mismatches.explains, store, model, error))
 
+    def _learn_of_pauses(self, store: Store, models: list[Any]) -> None:
+        """Before a claim: ask what is paused, if what is known is old, and obey.
+
+        Where hints tell of pauses, a claim that no known one concerns does not wait for that: it is
+        asked after the claim.
+        """
+        active = self._active_books(models)
+        if not active:
+            return
+        later = self._duty.hears_of_orders and self._pauses.may_be_asked_later(store)
+        all_paused = all(book.paused for book in active)
+        if not later and time.monotonic() >= self._pauses.ask_at(store, all_paused=all_paused):
+            self._ask(store, self._pauses.ask, store)
+        if self._pauses.version != self._obeyed:
+            self._obeyed = self._pauses.version
+            self.lanes.pause(self._pauses.stops)
+
+    def _active_books(self, models: Iterable[Any]) -> list[LaneBook]:
+        """The lanes that may have due rows, those that are paused or at a limit included."""
+        return [book for model in models for book in self.lanes.books(model) if book.active]
+
     def _look_at_mismatches(self) -> None:
         """Look again at tables that were not as expected; the rows held go before new claims.
 
@@ -277,29 +330,22 @@ class Claimer:
         lanes = self.lanes.asleep(models)
         self.lanes.peeked(store.peek(lanes) if lanes else {})
 
-    def _claim_from(self, model: Any, is_async: bool, books: list[LaneBook], slots: int) -> bool:
-        books = self._limiter.first(model, books, slots)
+    def _claim_from(
+        self, model: Any, is_async: bool, books: list[LaneBook], slots: int, sharing: int
+    ) -> bool:
+        limited = bool(self._limiter.has_limits or self._pauses.trials)
+        if limited:
+            books = self._limiter.highest(model, books)
+        # With fewer slots than lanes, those that have waited longest have their turn.
+        books = sorted(books, key=lambda book: book.asked)[:slots]
         states = [model.state_graph.states[book.state] for book in books]
-        sharing = self._sharing(is_async)
         limits = self._capacity.rows(model, states, is_async, slots, sharing)
         lease, store = self._settings.lease, self._stores[model]
-        lanes: list[Lane] = []
-        free: list[tuple[LaneBook, int]] = []
-        plans: list[tuple[LaneBook, Plan]] = []
-        for book, state, limit in zip(books, states, limits, strict=True):
-            lane = book.lane(limit, self._full_scan_every)
-            if not self._limiter.is_asked_about(model, state):
-                lanes.append(lane)
-                free.append((book, limit))
-                continue
-            plan = self._limiter.plan(
-                store, model, book, lane, self._capacity, self._full_scan_every
-            )
-            if plan is not None:
-                lanes += plan.lanes
-                plans.append((book, plan))
+        asked = zip(books, states, limits, strict=True)
+        lanes, free, plans = self._lanes_asked_for(model, asked, limited)
         sent = time.monotonic()
-        rows = self._claim_lanes(store, model, lanes, plans)
+        claim = self._claim_lanes if self._spans is None else self._claim_in_span
+        rows = claim(store, model, lanes, plans)
         self._claimed_at = time.monotonic()
         if self._measurements is not None:
             self._measurements.claimed(model, self._claimed_at - sent)
@@ -308,8 +354,10 @@ class Claimer:
         if plans:
             names = {book.state for book, _ in free}
             rows = [row for row in rows if row.__dict__["state"] in names]
-        asleep, had_rows = self.lanes.took(free, rows, lease)
-        if asleep and (self._asked or (had_rows and time.monotonic() < self._asked_until)):
+        asleep, had_rows, unknown = self.lanes.took(free, rows, lease)
+        if unknown or (
+            asleep and (self._asked or (had_rows and time.monotonic() < self._asked_until))
+        ):
             self._peek_early()
         suspects = [each for each in attempts if each.suspect]
         if suspects:
@@ -322,6 +370,32 @@ class Claimer:
         )
         self._took_limited(store, model, plans, attempts)  # they are in flight by now
         return bool(attempts)
+
+    def _lanes_asked_for(
+        self, model: Any, asked: Iterable[tuple[LaneBook, State, int]], limited: bool
+    ) -> tuple[list[Lane], list[tuple[LaneBook, int]], list[tuple[LaneBook, Plan]]]:
+        """The lanes to claim from; the books without limits, and the plans for those with some."""
+        lanes: list[Lane] = []
+        free: list[tuple[LaneBook, int]] = []
+        plans: list[tuple[LaneBook, Plan]] = []
+        for book, state, limit in asked:
+            every, store = self._full_scan_every, self._stores[model]
+            lane = book.lane(limit, every)
+            if not (limited and self._limiter.is_asked_about(model, state)):
+                lanes.append(lane)
+                free.append((book, limit))
+                continue
+            plan = self._limiter.plan(store, model, book, lane, self._capacity, every)
+            if plan is not None:
+                lanes += plan.lanes
+                plans.append((book, plan))
+        return lanes, free, plans
+
+    def _claim_in_span(self, store: Store, model: Any, *lanes_and_plans: Any) -> list[Any]:
+        assert self._spans is not None
+        with self._spans.claim(store, model) as claimed:
+            claimed.rows = rows = self._claim_lanes(store, model, *lanes_and_plans)
+        return rows
 
     def _claim_lanes(
         self,
@@ -367,12 +441,23 @@ class Claimer:
     def _peek_early(self) -> None:
         self._next_peek = self._peeked + PEEK_GAP
 
-    def _slots_for(self, model: Any, is_async: bool) -> int:
-        return self._capacity.slots_for(model, is_async, self._sharing(is_async))
+    def _shares(self, models: Iterable[Any]) -> list[tuple[Any, bool, list[LaneBook], int, int]]:
+        """What may be claimed now: of which model, sync or async, from which lanes, and how much.
 
-    def _sharing(self, is_async: bool) -> int:
-        """The number of models that may have due rows, among which is whichever is asked for."""
-        return max(1, sum(bool(self._active(each, is_async)) for each in self._stores))
+        That is a number of slots, and the number of models that share what is left of them.
+        """
+        lanes = [
+            (model, is_async, books)
+            for model in models
+            for is_async in (False, True)
+            if (books := self._active(model, is_async))
+        ]
+        sharing = Counter(is_async for _, is_async, _ in lanes)
+        return [
+            (model, is_async, books, slots, sharing[is_async])
+            for model, is_async, books in lanes
+            if (slots := self._capacity.slots_for(model, is_async, sharing[is_async])) > 0
+        ]
 
     def _active(self, model: Any, is_async: bool) -> list[LaneBook]:
         if self._resting.get(model, 0.0) > time.monotonic() or not self._may_claim(model):
@@ -391,19 +476,7 @@ class Claimer:
         on_duty = self._duty.may_claim(self._stores[model].alias)
         return on_duty and not self._mismatches.rests(model)
 
-    def _has_slots_and_rows(self, model: Any) -> bool:
-        return any(
-            self._active(model, is_async) and self._slots_for(model, is_async) > 0
-            for is_async in (False, True)
-        )
-
     def _turn(self) -> list[Any]:
         """The models, beginning with another one each time."""
         self._turns.append(self._turns.pop(0))
         return self._turns
-
-    def _by_store(self) -> dict[Store, list[Any]]:
-        grouped: dict[Store, list[Any]] = {}
-        for model, store in self._stores.items():
-            grouped.setdefault(store, []).append(model)
-        return grouped

@@ -15,7 +15,7 @@ from typing import Any
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.graph import State
 from django_fsmworker.runner.claiming.row_sizes import RowSizes
-from django_fsmworker.runner.in_flight.attempts import InFlight
+from django_fsmworker.runner.in_flight.attempts import InFlight, Work
 from django_fsmworker.runner.in_flight.queues import WorkQueue
 from django_fsmworker.runner.in_flight.shares import FEWEST_SHARED
 from django_fsmworker.store import Lane, Outcome
@@ -44,7 +44,8 @@ class LaneBook:
     back.
 
     ``upcoming`` are the due times of rows that were settled here, the earliest hundred of them;
-    later ones are found by the next look at the database.
+    later ones are found by the next look at the database. Of the rows of others that look sees the
+    first, due at ``seen``; once that one is taken, it is ``unknown`` when the next is due.
 
     ``key`` is that of a lane of a part of the table.
 
@@ -61,6 +62,8 @@ class LaneBook:
     scanned: float = float("-inf")
     from_start: bool = True
     doubtful: bool = False
+    seen: float = float("inf")
+    unknown: bool = False
     woken: bool = False
     closed: bool = False
     key: LaneKey | None = None
@@ -100,6 +103,8 @@ class LaneBook:
         if self.from_start:
             self.scanned = self.asked
         self.doubtful = not (rows or self.from_start)
+        if rows and self.seen <= self.asked:
+            self.seen, self.unknown = float("inf"), True
         self.active = self.woken or len(rows) == limit
         if database_now is not None:
             self.mark = database_now - SAFETY_LAG
@@ -182,6 +187,8 @@ class Lanes:
                 continue
             if outcome.given_back:
                 self._books[model][outcome.target].reopen()
+            if outcome.delay is None and outcome.timeout is None:
+                continue
             for delay in (outcome.delay, outcome.timeout):
                 if delay is not None:
                     soonest[outcome.target] = min(delay, soonest.get(outcome.target, delay))
@@ -257,14 +264,16 @@ class Lanes:
             for (model, state), due in found.items():
                 book = self._books[model][state]
                 book.doubtful = due <= 0  # nobody woke it for that row: it may lie below the mark
+                book.seen, book.unknown = time.monotonic() + max(due, 0.0), False
                 book.wake(due)
 
     def took(
         self, asked: Sequence[tuple[LaneBook, int]], rows: Sequence[Any], lease: float
-    ) -> tuple[bool, bool]:
+    ) -> tuple[bool, bool, bool]:
         """Note what a claim found in each of the books that it ``asked`` for so many rows at most.
 
-        Returns whether any of them sleeps now, and whether any of those had rows.
+        Returns whether any of them sleeps now, whether any of those had rows, and whether of any it
+        is unknown when its next row is due.
         """
         found: dict[str, list[Any]] = {book.state: [] for book, _ in asked}
         for row in rows:
@@ -274,7 +283,12 @@ class Lanes:
             for book, limit in asked:
                 book.took(found[book.state], limit, database_now)
             asleep = [book for book, _ in asked if not book.active]
-        return bool(asleep), any(found[book.state] for book in asleep)
+            # A lane that looks again in a moment finds what there is without being asked about.
+            soon = time.monotonic() + GRAIN
+            unknown = [book for book in asleep if book.unknown and book.next_due > soon]
+            for book in unknown:
+                book.unknown = False  # it is asked about now
+        return bool(asleep), any(found[book.state] for book in asleep), bool(unknown)
 
     def give_up(self, model: Any) -> None:
         """Let the lanes of ``model`` sleep."""
@@ -311,10 +325,9 @@ class Capacity:
         self._prefetch = prefetch
         self.row_sizes = RowSizes(settings.max_in_flight_megabytes)
         checked = [state for model in models for state in _checked(model)]
-        self._sharing_states = {
-            is_async: sum(state.is_async is is_async for state in checked)
-            if prefetch[is_async].target >= 2 * FEWEST_SHARED
-            else 1
+        self._are_shared = {
+            is_async: prefetch[is_async].target >= 2 * FEWEST_SHARED
+            and sum(state.is_async is is_async for state in checked) > 1
             for is_async in (False, True)
         }
 
@@ -322,8 +335,11 @@ class Capacity:
         """The number of slots that are left; none while as many rows, or as many bytes, as allowed
         are held, however few calls they make.
         """
-        free = self._prefetch[is_async].target - self._in_flight.slots(is_async)
+        free = self._target_left(is_async)
         return min(free, self._rows_left(is_async)) if self._bytes_left() > 0 else 0
+
+    def _target_left(self, is_async: bool) -> int:
+        return self._prefetch[is_async].target - self._in_flight.slots(is_async)
 
     def slots_for(self, model: Any, is_async: bool, sharing: int) -> int:
         """The number of slots that ``model`` may fill while ``sharing`` models share what is left.
@@ -362,22 +378,45 @@ class Capacity:
         return self._room(model, state, state.is_async) > 0
 
     def _room(self, model: Any, state: State, is_async: bool) -> int:
-        """The slots that the state may still take: not all, where there are others.
+        """The slots that the state may still take."""
+        most = self._most_of_state(state, is_async)
+        if not self._are_shared[is_async]:
+            return most
+        return most - self._in_flight.slots_in(model, state.name)
+
+    def _most_of_state(self, state: State, is_async: bool) -> int:
+        """The slots that a state may take in all: not every one, where there are others.
 
         Their rows would not be claimed while those of this state hang.
         """
         target = self._prefetch[is_async].target
-        if self._sharing_states[is_async] < 2:
+        if not self._are_shared[is_async]:
             return target
         most = target - max(1, target // 10)
         if state.limits.share is not None:
             most = min(most, max(1, 2 * math.ceil(target * state.limits.share / 2)))
-        return most - self._in_flight.slots_in(model, state.name)
+        return most
 
     def most_of_key(self, is_async: bool, state: State) -> int:
         """The number of rows of one key that may be held where keys take turns."""
+        return self._most_calls_of_key(is_async) * (state.batch or 1)
+
+    def _most_calls_of_key(self, is_async: bool) -> int:
         target = self._prefetch[is_async].target
-        return (target - max(1, target // 4)) * (state.batch or 1)
+        return target - max(1, target // 4)
+
+    def give_back_overhang(self) -> list[Work]:
+        """Give back calls that wait for their share where they leave no slot; which they were.
+
+        The target may have become smaller since they were claimed. As long as those before them
+        hang, they would wait in the place of rows of other states and keys.
+        """
+        if all(self._target_left(is_async) > 0 for is_async in (False, True)):
+            return []
+        return self._queue.give_back_beyond_share(
+            lambda work: self._most_of_state(work.state, work.is_async),
+            lambda work: self._most_calls_of_key(work.is_async),
+        )
 
     def low_water(self, is_async: bool) -> int:
         """The number of waiting calls at which it is time to claim more."""

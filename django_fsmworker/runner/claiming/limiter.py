@@ -1,8 +1,7 @@
-"""What stands between the claimer and states that are limited, or paused."""
+"""What stands between the claimer and states that are limited, or on trial after a pause."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -30,7 +29,7 @@ Ask = Callable[..., Any]
 
 
 class Limiter:
-    """Knows what may be claimed of limited states. States without limits pass it by.
+    """Knows what may be claimed of limited states. Models without limits pass it by.
 
     ``pauses``, ``users`` and ``breakers`` are shared with other parts of the runner.
     """
@@ -46,7 +45,6 @@ class Limiter:
         self._stores = stores
         self._lease = settings.lease
         self._is_held = in_flight.holds
-        self._version = 0
         self.pauses = PauseBook(stores, settings.poll_interval)
         self.users = UserBook(stores, in_flight, running)
         self.breakers = Breakers(stores, worker)
@@ -66,7 +64,7 @@ class Limiter:
             if model.state_graph.states[name].limits.are_asked
         }
         self.has_limits = any(self._limited.values())
-        """Whether anything is limited here: all that follows is of no concern otherwise."""
+        """Whether anything is limited here: otherwise only trials are of any concern."""
 
     def is_asked_about(self, model: Any, state: State) -> bool:
         """Whether the next claim of the state has to be planned."""
@@ -77,49 +75,29 @@ class Limiter:
         """Note outcomes that are written; called by the settler."""
         if self._limited[model]:
             self.breakers.note(model, outcomes)
-        self.pauses.note(model, outcomes)
 
     def stops_work(self, work: Work) -> bool:
         """Whether a call that has not begun is to be handed back."""
-        if not (self.pauses.lanes or self.users.surplus):
-            return False
         return self.pauses.stops_work(work) or self.users.stops_work(work)
 
     def look(self, store: Store, models: Iterable[Any], lanes: Lanes, ask: Ask) -> None:
-        """Before a claim: learn of pauses, tell of breakers, see which limits are free again."""
+        """Before a claim: tell of breakers, see which limits are free again."""
         for model in models:
             if self._limited[model] and self.breakers.is_to_write(model):
                 ask(store, self.breakers.write, store, model)
                 self.pauses.changed(store)
-        active = [book for model in models for book in lanes.books(model) if book.active]
-        if not active:
-            return
-        all_paused = all(book.paused for book in active)
-        if time.monotonic() >= self.pauses.ask_at(store, all_paused=all_paused):
-            ask(store, self.pauses.ask, store)
-        if self.pauses.version != self._version:
-            self._version = self.pauses.version
-            lanes.pause(self.pauses.stops)
-        for model in models:
             for name in self._limited[model]:
                 book = lanes.book(model, name)
                 if book.blocked_until and self.users.count((model, name)) < book.held:
                     book.blocked_until = 0.0
 
-    def next_look(self, store: Store, models: Iterable[Any], lanes: Lanes) -> float:
-        """The moment at which paused lanes with due rows are to be looked at again."""
-        if not any(book.active and book.paused for model in models for book in lanes.books(model)):
-            return float("inf")
-        return self.pauses.ask_at(store, all_paused=True)
-
-    def first(self, model: Any, books: Sequence[LaneBook], slots: int) -> list[LaneBook]:
-        """The lanes to claim from: of the highest priority, those that have waited longest."""
+    def highest(self, model: Any, books: list[LaneBook]) -> list[LaneBook]:
+        """The lanes that go before the others: those of the highest priority."""
+        if not self._limited[model]:
+            return books
         states = model.state_graph.states
-        if self._limited[model]:
-            highest = max(states[book.state].limits.rank for book in books)
-            books = [book for book in books if states[book.state].limits.rank == highest]
-        # With fewer slots than lanes, those that have waited longest have their turn.
-        return sorted(books, key=lambda book: book.asked)[:slots]
+        highest = max(states[book.state].limits.rank for book in books)
+        return [book for book in books if states[book.state].limits.rank == highest]
 
     def plan(
         self,
@@ -162,7 +140,11 @@ class Limiter:
         lane = (model, book.state)
         if plan.trial:
             self.breakers.tries(store, lane, attempts[0].pk if attempts else None)
-        held = self.users.count(lane) + len(attempts)
+        limits = plan.state.limits
+        # Permits that are lacking were counted for the plan; who has ended since has made room.
+        counted = limits.limit is not None and limits.rate is None
+        held = self.users.last_count(lane) if counted else self.users.count(lane)
+        held += len(attempts)
         may_have_more, seconds = self._admission.took(store, model, plan, attempts, database_now)
         if plan.state.limits.key is None and plan.lanes:
             book.took([each.row for each in attempts], plan.lanes[0].limit, database_now)

@@ -29,7 +29,7 @@ Groups = dict[tuple[Store, Any], list[Attempt]]
 
 
 @dataclass(frozen=True)
-class Permits:
+class PermitRenewal:
     """What is renewed beside rows: the permits, in each database, by which limits are kept.
 
     ``interrupt`` ends the checks of attempts that have lost theirs.
@@ -69,7 +69,7 @@ class Renewer(threading.Thread):
         lease: float,
         on_lost: Callable[[list[Attempt]], None],
         revocations: Revocations,
-        permits: Permits,
+        permits: PermitRenewal,
     ) -> None:
         super().__init__(name="fsmworker-renewer", daemon=True)
         self._in_flight = in_flight

@@ -16,8 +16,8 @@ from typing import Any
 
 from django.db import Error, connections
 
-from django_fsmworker.runner.database.session_watch import SessionWatch
 from django_fsmworker.store.drivers import cut, discard, driver_of
+from django_fsmworker.store.session_watch import SessionWatch, session_changed
 
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
@@ -53,7 +53,7 @@ def use_own_connections(
 
 @contextmanager
 def own_connections(aliases: Collection[str]) -> Iterator[None]:
-    """The same for a thread that has other things to do afterwards: what was there is put back."""
+    """Connections of its own for the calling thread, which gets its old ones back afterwards."""
     before = {alias: connections[alias] for alias in connections}
     own = [each for each in use_own_connections(beside_pool=True) if each.alias in aliases]
     try:
@@ -81,6 +81,8 @@ def _own(
         own.features.can_use_chunked_reads = False
     if driver.connects_to_server:
         driver.limit_connecting(own, CONNECT_TIMEOUT)
+        if for_user_code:  # which is interrupted
+            driver.open_undisturbed(own)
         if beside_pool:
             own.settings_dict["OPTIONS"].pop("pool", None)
         if beside_pool and not for_user_code:
@@ -131,7 +133,7 @@ class ThreadConnections:
             # and no deadline watches this.
             if _in_transaction(wrapper) or (wrapper.errors_occurred and not keep):
                 discard(wrapper)
-            elif _session_changed(wrapper):
+            elif session_changed(wrapper):
                 if keep:
                     self._retire(wrapper)
                 else:
@@ -221,13 +223,8 @@ def _close(wrapper: Any, close: Callable[[], None]) -> None:
         discard(wrapper)
 
 
-def _session_changed(wrapper: Any) -> bool:
-    """Whether the session has anything that a new one has not: it is no session for others."""
-    return any(isinstance(each, SessionWatch) and each.changed for each in wrapper.execute_wrappers)
-
-
 def _in_transaction(wrapper: Any) -> bool:
-    """Also one begun behind Django's back."""
+    """Whether a transaction is open, also one that was begun behind Django's back."""
     if wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
         return True
     return driver_of(wrapper).is_in_transaction(wrapper)

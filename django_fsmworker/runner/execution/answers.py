@@ -1,14 +1,15 @@
-"""What the check of a batch returned, as one answer for each row."""
+"""What checks may answer: the refusal of anything else, and one answer for each row of a batch."""
 
 from __future__ import annotations
 
 import inspect
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db.models import Model
 
+from django_fsmworker.exceptions import UndeclaredTransition
 from django_fsmworker.graph import State
 from django_fsmworker.store import Settled
 
@@ -69,6 +70,33 @@ def _primary_key(key: Any, rows: Sequence[Any]) -> Any:
         return key
     same = key._meta.concrete_model is rows[0]._meta.concrete_model
     return key.pk if same else key
+
+
+def refuse_type(check: str, answer: Any) -> NoReturn:
+    """Raise ``TypeError`` for what the check of one row returned."""
+    refuse_awaitable(check, answer)
+    raise TypeError(
+        f"{check} returned {answer!r}; a check returns a state, the name of one, or None."
+    )
+
+
+def refuse_undeclared(check: str, state: State, answer: State | str) -> NoReturn:
+    """Raise for a target to which no edge of ``state`` leads that its check could take."""
+    target = state.graph.get(answer)
+    if target in state.children:
+        only, without = "an event", ""
+        if any(edge.target is target for edge in state.guards):
+            only, without = "a guard", " without when="
+        elif target is state.lifetime_state:
+            only = "an event or the end of its life"
+        raise UndeclaredTransition(
+            f"{check} returned {target}, to which only {only} leads; declare "
+            f"{state}.transitions_to({target}){without}, too, or return None."
+        )
+    raise UndeclaredTransition(
+        f"{check} returned {target}, which is not declared; "
+        f"declare {state}.transitions_to({target})."
+    )
 
 
 def refuse_awaitable(check: str, result: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
 
+from django_fsmworker.deadline import DEADLINE
 from django_fsmworker.runner.execution.check_run import run_of
 from django_fsmworker.runner.execution.middleware import AttemptMiddleware
 from django_fsmworker.runner.execution.outcomes import failed_outcome
@@ -35,14 +36,16 @@ def run_and_write(
     run: Callable[[], Outcome],
     worker: str,
     interrupted: Callable[[], bool] = lambda: False,
+    patience: float | None = None,
 ) -> Outcome | None:
     """Run a check and write its outcome in one transaction (or savepoint); None if superseded.
 
+    ``patience`` is as in ``Store.transaction()``.
     A failure comes back unwritten: it is recorded like any other, outside the rolled-back
     transaction. Raises what the database raises at the write or the commit.
     """
     try:
-        with store.transaction():
+        with store.transaction(patience):
             outcome = run()
             if outcome.failure is not None or interrupted():
                 raise _RollBack(outcome)
@@ -69,6 +72,8 @@ def run_atomically(
             run,  # type: ignore[arg-type]
             worker,
             lambda: finish(attempt),
+            # Whoever cannot begin in time has not overrun: another check has SQLite's write lock.
+            (attempt.state.deadline or DEADLINE.get()) / 2,
         )
     except Error as error:
         if _came_to_nothing(error) or attempt.store.mismatch(attempt.model, error):

@@ -71,7 +71,7 @@ class AttemptLog:
                 outcome.source,
                 self.worker,
                 attempt=outcome.attempt,
-                trace_id="" if attempt is None else attempt.trace_id,
+                trace="" if attempt is None else attempt.trace,
             ),
         }
         if for_good:

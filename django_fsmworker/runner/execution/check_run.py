@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.models import QuerySet
 
-from django_fsmworker.exceptions import Pause, Retry, TryAgainLater
+from django_fsmworker.exceptions import Pause, Retry, TryAgainLater, answer_in
 from django_fsmworker.graph import State
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models import unsaved
@@ -56,7 +56,7 @@ class _Run(Generic[Ended]):
                 else:
                     self._run_inside(self.around)
             except BaseException as error:
-                self._raised(_unless_interrupt(error))
+                self._raised(answer_in(_unless_interrupt(error)))
         return self._ended()
 
     async def run_async(self) -> Ended:
@@ -70,7 +70,7 @@ class _Run(Generic[Ended]):
                 else:
                     await self._run_inside_async(self.around)
             except BaseException as error:
-                self._raised(_unless_interrupt(error))
+                self._raised(answer_in(_unless_interrupt(error)))
         return self._ended()
 
     def _run_inside(self, around: Around) -> None:
@@ -206,7 +206,10 @@ class CheckRun(_Run[Outcome]):
         if self._too_early:
             return self._builder.stayed(self.state.start_after - self._age)
         outcome = self._outcome or self._builder.stayed(None)
-        return self._builder.or_timeout(outcome, self._age)
+        outcome = self._builder.or_timeout(outcome, self._age)
+        if self.around is not None and self.runs_check:
+            outcome.trace = self.around.trace
+        return outcome
 
     def _look_for_unsaved_fields(self) -> None:
         """In DEBUG only: a check that forgets ``save()`` loses what it worked out."""
@@ -239,7 +242,7 @@ class BatchCheckRun(_Run[list[Outcome] | Failure]):
     ) -> None:
         self.around = around
         self._runs = [
-            CheckRun(builder, age, caught[at] if caught else None)
+            CheckRun(builder, age, caught[at] if caught else None, around)
             for at, (builder, age) in enumerate(zip(builders, ages, strict=True))
         ]
         self._asked = [each for each in self._runs if each.runs_check]

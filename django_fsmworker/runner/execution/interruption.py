@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError
 
 from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.logs import logger_for
-from django_fsmworker.models.transition import resolve_failures
+from django_fsmworker.models.resolving import resolve_failures
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.execution.outcomes import overrun_failure

@@ -20,7 +20,7 @@ from django_fsmworker.models.companions import is_companion
 from django_fsmworker.runner.execution.attempt_info import AttemptInfo
 from django_fsmworker.runner.execution.spans import Spans
 from django_fsmworker.runner.in_flight.attempts import Work, attempts_of
-from django_fsmworker.traces import current_trace_id
+from django_fsmworker.traces import current_trace
 
 Factory = Callable[[AttemptInfo], Any]
 
@@ -53,10 +53,12 @@ class AttemptMiddleware:
 class Around:
     """What is around one call of a check, which is that of ``work`` if a runner makes it."""
 
-    __slots__ = ("_middleware", "_work")
+    __slots__ = ("_middleware", "_work", "trace")
 
     def __init__(self, middleware: AttemptMiddleware, work: Work | None) -> None:
         self._middleware, self._work = middleware, work
+        self.trace = ""
+        """The ``traceparent`` of the span in which the check is called, once it has been."""
 
     def info(self, rows: list[Any], state: str, attempt: int) -> AttemptInfo:
         """What the middleware is told about the call."""
@@ -76,7 +78,7 @@ class Around:
 
     @asynccontextmanager
     async def entered_async(self, info: AttemptInfo) -> AsyncIterator[None]:
-        """The same around an ``async def`` check: async context managers are awaited."""
+        """A context inside that of each middleware, of which async context managers are awaited."""
         async with AsyncExitStack() as stack:
             for name, factory in self._middleware.factories:
                 manager = factory(info)
@@ -88,11 +90,12 @@ class Around:
             yield
 
     def _note_trace(self) -> None:
-        """Note for the log which trace the call is part of."""
+        """Note which trace the call is part of, for the log and for rows that it moves."""
+        self.trace = trace = current_trace()
         if self._work is not None:
-            self._work.trace_id = trace_id = current_trace_id()
+            self._work.trace = trace
             for attempt in attempts_of(self._work):
-                attempt.trace_id = trace_id
+                attempt.trace = trace
 
 
 def _manager(name: str, manager: Any) -> Any:
@@ -118,14 +121,14 @@ def around_inline(row: Any, worker: str) -> Around | None:
 def around_events(worker: str) -> Surrounding:
     """What calls the code of an event that is delivered to its row.
 
-    An event is delivered inside the engine's own check, which has no middleware.
+    An event is delivered inside the engine's own check, which has no middleware. Many are delivered
+    in one call of it: what the code of one sets in its context is not for the next.
     """
     middleware = _inline(worker)
     if middleware is None:
-        return lambda row, event, take: take(row, event)
+        return lambda row, event, take: contextvars.copy_context().run(take, row, event)
 
     def call(row: Any, event: Any, take: Callable[[Any, Any], Any]) -> Any:
-        # Many are delivered in one call of the check: what one sets is not for the next.
         return contextvars.copy_context().run(inside, row, event, take)
 
     def inside(row: Any, event: Any, take: Callable[[Any, Any], Any]) -> Any:

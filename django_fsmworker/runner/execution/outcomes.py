@@ -47,7 +47,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from django_fsmworker import clock
 from django_fsmworker.exceptions import (
@@ -55,16 +55,15 @@ from django_fsmworker.exceptions import (
     Pause,
     Retry,
     TryAgainLater,
-    UndeclaredTransition,
 )
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.graph.durations import as_seconds
-from django_fsmworker.models.fields import parked_count
+from django_fsmworker.models.fields import in_a_row
 from django_fsmworker.models.keys import key_of
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.execution.ages import outlived
-from django_fsmworker.runner.execution.answers import refuse_awaitable
+from django_fsmworker.runner.execution.answers import refuse_type, refuse_undeclared
 from django_fsmworker.runner.execution.attempt_log import AttemptLog
 from django_fsmworker.runner.in_flight.attempts import (
     ALONE_FROM,
@@ -99,7 +98,7 @@ class OutcomeBuilder:
     def __init__(self, row: Any, pk: Any, token: int | None, state: State) -> None:
         self.row, self.pk, self.token, self.state = row, pk, token, state
         failures: int = row.__dict__["state_failures"]
-        self.failures = failures if failures >= 0 else parked_count(failures)
+        self.failures = failures and in_a_row(failures)  # of most rows it is 0
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
@@ -120,14 +119,10 @@ class OutcomeBuilder:
         if isinstance(answer, Settled):
             return self._settled(answer)
         if not isinstance(answer, ANSWERS):
-            refuse_awaitable(self.check, answer)
-            raise TypeError(
-                f"{self.check} returned {answer!r}; "
-                f"a check returns a state, the name of one, or None."
-            )
+            refuse_type(self.check, answer)
         target = self.state.answered(answer)
         if target is None:
-            self._refuse_undeclared(answer)
+            refuse_undeclared(self.check, self.state, answer)
         if target is self.state:  # it is not entered anew: its timeout goes on
             return self._outcome(Ending.STAYED, target, target.start_after)
         return self.moved(target, "check")
@@ -289,23 +284,6 @@ class OutcomeBuilder:
             given_back=answer.given_back,
         )
 
-    def _refuse_undeclared(self, answer: State | str) -> NoReturn:
-        target = self.state.graph.get(answer)
-        if target in self.state.children:
-            only, without = "an event", ""
-            if any(edge.target is target for edge in self.state.guards):
-                only, without = "a guard", " without when="
-            elif target is self.state.lifetime_state:
-                only = "an event or the end of its life"
-            raise UndeclaredTransition(
-                f"{self.check} returned {target}, to which only {only} leads; declare "
-                f"{self.state}.transitions_to({target}){without}, too, or return None."
-            )
-        raise UndeclaredTransition(
-            f"{self.check} returned {target}, which is not declared; "
-            f"declare {self.state}.transitions_to({target})."
-        )
-
     @property
     def check(self) -> str:
         """What messages call the check."""
@@ -315,7 +293,9 @@ class OutcomeBuilder:
 def failed_outcome(attempt: Attempt, failure: Failure, *, for_good: bool = False) -> Outcome:
     """The outcome of an attempt that ended in ``failure`` now."""
     age = attempt.age(time.monotonic())
-    return OutcomeBuilder.of(attempt).failed(failure, age, for_good=for_good)
+    outcome = OutcomeBuilder.of(attempt).failed(failure, age, for_good=for_good)
+    outcome.trace = attempt.trace
+    return outcome
 
 
 def overrun_outcome(attempt: Attempt) -> Outcome:
@@ -369,7 +349,9 @@ def refused_outcome(outcome: Outcome, error: Exception) -> Outcome:
 def _in_place_of(outcome: Outcome, failure: Failure) -> Outcome:
     state = type(outcome.row).state_graph.get(outcome.source)
     builder = OutcomeBuilder(outcome.row, outcome.pk, outcome.token, state)
-    return builder.failed(failure) if outcome.failure is None else builder.parked(failure)
+    other = builder.failed(failure) if outcome.failure is None else builder.parked(failure)
+    other.trace = outcome.trace
+    return other
 
 
 Condition = Callable[[], bool]

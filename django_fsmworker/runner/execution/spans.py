@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import django_fsmworker
-from django_fsmworker.exceptions import ConfigurationError, Pause, TryAgainLater
+from django_fsmworker.exceptions import Pause, TryAgainLater
 from django_fsmworker.runner.execution.attempt_info import AttemptInfo
-from django_fsmworker.traces import is_trace
-
-# Of a batch; the SDK keeps no more by default.
-MOST_LINKS = 128
+from django_fsmworker.runner.execution.tracing import Tracing, messaging
 
 
 class Spans:
@@ -23,20 +19,17 @@ class Spans:
     """
 
     def __init__(self) -> None:
-        try:
-            from opentelemetry import trace
-        except ImportError as error:
-            raise ConfigurationError(
-                "traces need the package opentelemetry-api: install django-fsmworker[otel]."
-            ) from error
-        self._api: Any = trace
-        self._tracer = trace.get_tracer("django_fsmworker", django_fsmworker.__version__)
+        self._tracing = Tracing()
 
     @contextmanager
     def around(self, info: AttemptInfo) -> Iterator[None]:
         """A span that is active while the check runs."""
+        if not self._tracing.recorded:
+            yield
+            return
         label = info.model._meta.label
         attributes: dict[str, Any] = {
+            **messaging("attempt", "process", label, info.worker),
             "fsmworker.model": label,
             "fsmworker.state": info.state,
             "fsmworker.attempt": info.attempt,
@@ -51,35 +44,13 @@ class Spans:
             name = f"{label} {info.event.trigger}"
             attributes["fsmworker.event"] = info.event.trigger
             traces.insert(0, info.event.trace)
-        with self._tracer.start_as_current_span(
+        with self._tracing.active(
             name,
-            kind=self._api.SpanKind.CONSUMER,
-            attributes=attributes,
-            links=self.links(traces),
-            record_exception=False,
-            set_status_on_exception=False,
+            self._tracing.api.SpanKind.CONSUMER,
+            attributes,
+            self._tracing.links(traces),
+            excused=(TryAgainLater, Pause),  # no failure
         ) as span:
-            try:
-                yield
-            except (TryAgainLater, Pause):  # no failure
-                raise
-            except BaseException as error:
-                span.record_exception(error)
-                span.set_status(self._api.Status(self._api.StatusCode.ERROR, type(error).__name__))
-                raise
+            yield
             if info.target is not None:
                 span.set_attribute("fsmworker.target", info.target)
-
-    def links(self, traces: Iterable[Any]) -> list[Any]:
-        """A link to each of these traces, as far as they are any."""
-        found = [each for each in dict.fromkeys(traces) if is_trace(each)]
-        return [self._api.Link(self._context(each)) for each in found[:MOST_LINKS]]
-
-    def _context(self, traceparent: str) -> Any:
-        _, trace_id, span_id, flags = traceparent.split("-")
-        return self._api.SpanContext(
-            int(trace_id, 16),
-            int(span_id, 16),
-            is_remote=True,
-            trace_flags=self._api.TraceFlags(int(flags, 16)),
-        )

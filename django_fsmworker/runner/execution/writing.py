@@ -10,10 +10,11 @@ from typing import Any
 from django.db import DatabaseError, Error, transaction
 
 from django_fsmworker.logs import logger_for
+from django_fsmworker.models.hints import hint_paused
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.limits import Pause, key_digest
-from django_fsmworker.models.telling import send_committed_change
-from django_fsmworker.models.transition import resolve_failures, wake_events
+from django_fsmworker.models.resolving import resolve_failures
+from django_fsmworker.models.telling import send_committed_change, wake_events
 from django_fsmworker.runner.execution.outcomes import refused_outcome
 from django_fsmworker.signals import check_failed, row_expired, state_changed
 from django_fsmworker.store import Outcome, Store, pauses
@@ -30,13 +31,44 @@ Signalling = Callable[[], object]
 MOST_TRIES = 3
 
 
+class _NotWoken(Exception):
+    """The events that wait for rows could not be made due."""
+
+
 def write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) -> set[Any]:
     """Settle a batch; returns the keys of the rows it changed. One statement if nobody failed.
 
     Where the graph declares events, another one makes those due that wait for the rows.
     """
-    keys = _write(store, model, outcomes, worker)
+    return waking_events(store, model, lambda: _write(store, model, outcomes, worker))
+
+
+def waking_events(store: Store, model: Any, write: Callable[[], set[Any]]) -> set[Any]:
+    """What ``write()`` returns: the keys of rows that it has written.
+
+    If the graph declares events, those that wait for these rows are made due in the same
+    transaction: whatever is killed in between, an event does not rest while its row has moved on.
+    If that fails, the rows are written all the same, and the events are looked at later.
+    """
+    if not model.state_graph.triggers:
+        return write()
+    if not store.connection.in_atomic_block:
+        try:
+            with store.transaction():
+                return _write_and_wake(store, model, write)
+        except _NotWoken:
+            pass
+    keys = write()
     wake_events_of(store, model, keys)
+    return keys
+
+
+def _write_and_wake(store: Store, model: Any, write: Callable[[], set[Any]]) -> set[Any]:
+    keys = write()
+    try:
+        wake_events(model, list(keys), store.alias)
+    except Error as error:
+        raise _NotWoken from error
     return keys
 
 
@@ -104,6 +136,8 @@ def _pause(using: str, model: Any, outcomes: Sequence[Outcome], worker: str) -> 
             by=worker,
             reason=request.reason,
         )
+    if longest:
+        hint_paused(model, using)
 
 
 @dataclass(slots=True)

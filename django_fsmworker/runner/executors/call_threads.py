@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -32,9 +32,10 @@ from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.execution.interruption import cancel_statement
 from django_fsmworker.runner.in_flight.attempts import NOTHING, Work, set_async_exc
 from django_fsmworker.store.errors import is_outage, tells_of
+from django_fsmworker.thread_starter import prepare_to_start_threads, start_elsewhere
 
-# Seconds in which a thread that waits for a call notices that it was interrupted.
-LONGEST_DEAFNESS = 0.1
+# Seconds between two looks of a thread that waits for calls.
+BRIEFLY = 0.005
 
 OF_THIS_CHECK: contextvars.ContextVar[Calls] = contextvars.ContextVar("calls_of_this_check")
 
@@ -83,7 +84,7 @@ class Calls:
         self._threads = threads
         self._line: Line | None = None
         self.work = work
-        self.pending: set[Future[Any]] = set()
+        self.pending: set[Call] = set()
         self.used = self.lost = self.left_open = False
 
     def enter(self) -> None:
@@ -106,13 +107,15 @@ class Calls:
         return self._submit(None, function)
 
     def _submit(self, line: Line | None, function: Callable[[], Any]) -> Future[Any]:
-        future = self._threads.submit(line, self, function)
-        self.pending.add(future)
-        future.add_done_callback(self.pending.discard)
-        return future
+        call = self._threads.submit(line, self, function)
+        self.pending.add(call)
+        call.add_done_callback(self.pending.discard)
+        return call
 
     def interrupt(self) -> None:
-        """End the call that runs for this check."""
+        """End the calls that run for this check; those that a thread just takes do not begin."""
+        for call in tuple(self.pending):
+            call.unwanted = True
         if self.pending:
             self._threads.interrupt(self)
 
@@ -124,13 +127,17 @@ class Calls:
     async def ended(self) -> None:
         """Wait for calls that still run: the row is not free while its check's code is at work."""
         while pending := tuple(self.pending):
+            futures = [asyncio.wrap_future(each) for each in pending]
+            for future in futures:
+                future.add_done_callback(_take_exception)
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([asyncio.wrap_future(each) for each in pending])
+                await asyncio.wait(futures)
 
     def wait(self) -> None:
-        """The same on a thread, where an exception may be injected meanwhile."""
-        while pending := tuple(self.pending):
-            wait(pending, timeout=LONGEST_DEAFNESS)
+        """Wait on a thread for calls that still run; an exception may be injected meanwhile."""
+        # Not for the futures: an exception that comes while a lock is taken leaves it locked.
+        while self.pending:
+            time.sleep(BRIEFLY)
 
     def close(self) -> None:
         """Let go of the check's thread, once the check has ended; the next one begins anew."""
@@ -140,13 +147,20 @@ class Calls:
             self._threads.release(line)
 
 
-class Call:
-    """One function and the future of its result."""
+def _take_exception(future: asyncio.Future[Any]) -> None:
+    """Its caller is gone: an exception that nobody takes would be logged by asyncio."""
+    if not future.cancelled():
+        future.exception()
+
+
+class Call(Future[Any]):
+    """One function and its result to come."""
 
     def __init__(self, function: Callable[[], Any], calls: Calls | None) -> None:
+        super().__init__()
         self.function = function
         self.calls = calls
-        self.future: Future[Any] = Future()
+        self.unwanted = False
 
     def note(self, lost: bool, open: bool) -> None:
         """Note for the check if a connection was lost under the call, or left in a transaction."""
@@ -186,7 +200,7 @@ class CallThread(threading.Thread):
             self.connections.close()
 
     def _run_one(self, call: Call, connections: ThreadConnections) -> None:
-        if not call.future.set_running_or_notify_cancel():
+        if not call.set_running_or_notify_cancel():
             return
         connections.drop_older_than(self._outages.doubted_before)
         result, error = self._outcome(call)
@@ -197,17 +211,19 @@ class CallThread(threading.Thread):
         else:
             connections.after_attempt(keep=self._line.bound > 0)
         if error is not None:
-            call.future.set_exception(error)
+            call.set_exception(error)
         else:
-            call.future.set_result(result)
+            call.set_result(result)
 
     def _outcome(self, call: Call) -> tuple[Any, BaseException | None]:
         """The call's result or exception; an interruption may surface in any line up to _end."""
         result, failure = None, None
-        with self._lock:
-            self._call, self._interrupted = call, False
         try:
             try:
+                with self._lock:
+                    self._call, self._interrupted = call, False
+                if call.unwanted:  # before there was somebody to interrupt
+                    raise TimeoutError("The check was interrupted before its call began.")
                 result = contextvars.Context().run(call.function)
             except BaseException as error:
                 failure = error
@@ -251,6 +267,7 @@ class CallThreads:
     def __init__(self, number: int, outages: OutageTracker, limits: StatementLimits) -> None:
         self._outages = outages
         self._limits = limits
+        prepare_to_start_threads()
         self._lines = [Line() for _ in range(number)]
         self._lock = threading.Lock()
         self._started = 0
@@ -269,14 +286,14 @@ class CallThreads:
             if not line.bound:
                 line.put(Call(lambda: None, None))
 
-    def submit(self, line: Line | None, calls: Calls | None, function: Any) -> Future[Any]:
+    def submit(self, line: Line | None, calls: Calls | None, function: Any) -> Call:
         """Run ``function`` on the line's thread, or on the least busy one."""
         line = line or min(self._lines, key=lambda each: each.waiting)
         call = Call(function, calls)
         line.put(call)
         if line.thread is None:
             self._start(line)
-        return call.future
+        return call
 
     def delay(self) -> float:
         """The seconds for which calls have to wait, whichever line they are in."""
@@ -313,7 +330,7 @@ class CallThreads:
             if line.thread is instead_of:
                 self._started += 1
                 line.thread = CallThread(self._started, line, self._outages, self._limits)
-                line.thread.start()
+                start_elsewhere(line.thread)
 
 
 class DefaultExecutor(ThreadPoolExecutor):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from django.db import Error
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.events.overrun import DEADLINE
+from django_fsmworker.deadline import DEADLINE
 from django_fsmworker.exceptions import TimeoutError
 from django_fsmworker.logs import logger_for
 from django_fsmworker.runner.database.connections import (
@@ -105,7 +105,6 @@ class CheckThread(threading.Thread):
         assert self.connections is not None
         self.connections.drop_older_than(self._losses.outages.doubted_before)
         work.started = time.monotonic()
-        self.work = work
         result, interrupted = self._result(work)
         self.work = None
         if self.calls.used:
@@ -134,6 +133,7 @@ class CheckThread(threading.Thread):
         result: Result = None
         try:
             try:
+                self.work = work  # from here on somebody may interrupt
                 result = self._context.copy().run(self._run_check, work)
             except TimeoutError:
                 pass

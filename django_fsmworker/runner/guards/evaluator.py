@@ -14,12 +14,15 @@ from django_fsmworker.graph import State
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
 from django_fsmworker.runner.execution.ages import outlived, too_early
+from django_fsmworker.runner.execution.engine_spans import EngineSpans
 from django_fsmworker.runner.execution.guards import Decision, decisions
 from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
 from django_fsmworker.runner.in_flight.attempts import Attempt, Work, attempts_of, together
 from django_fsmworker.runner.in_flight.queues import ResultQueue, WorkQueue
+from django_fsmworker.runner.in_flight.shares import Most
 from django_fsmworker.store import Store
 from django_fsmworker.store.errors import is_refusal
+from django_fsmworker.traces import current_trace
 
 
 class GuardEvaluator(threading.Thread):
@@ -30,7 +33,13 @@ class GuardEvaluator(threading.Thread):
     a guard decides go to the settler, all others to the ready queue.
     """
 
-    def __init__(self, ready: WorkQueue, results: ResultQueue, outages: OutageTracker) -> None:
+    def __init__(
+        self,
+        ready: WorkQueue,
+        results: ResultQueue,
+        outages: OutageTracker,
+        spans: EngineSpans | None = None,
+    ) -> None:
         super().__init__(name="fsmworker-guarding", daemon=True)
         self._ready = ready
         self._results = results
@@ -39,6 +48,7 @@ class GuardEvaluator(threading.Thread):
         self._query_guards = QueryGuards(outages)
         self._mismatches = outages.mismatches
         self._stopped = threading.Event()
+        self._spans = spans
 
     def waiting(self, is_async: bool = False) -> int:
         """The number of calls, of sync or of async checks, that are ready and not yet started."""
@@ -52,6 +62,10 @@ class GuardEvaluator(threading.Thread):
             self._inbox.put(asked)
             offered = [work for work in offered if not work.state.guards]
         self._ready.put(offered, is_async, level)
+
+    def give_back_beyond_share(self, of_state: Most, of_key: Most) -> list[Work]:
+        """Give back calls that wait for their share, where more are held than may be; which."""
+        return self._ready.give_back_beyond_share(of_state, of_key)
 
     def stop(self, timeout: float) -> None:
         """Evaluate no more; rows without an answer after ``timeout`` seconds are handed back."""
@@ -82,7 +96,7 @@ class GuardEvaluator(threading.Thread):
         keys = [attempt.pk for attempt in attempts if _in_time(attempt, attempt.age(now))]
         try:
             with query_guard.asking(without_timeout=True):
-                found = decisions(store, attempts[0].model, state.guards, keys)
+                found, trace = self._decisions(store, attempts[0].model, state, keys)
             query_guard.succeeded()
         except (DatabaseError, InterfaceError) as error:
             if not self._explains(store, works[0].model, error):
@@ -92,17 +106,30 @@ class GuardEvaluator(threading.Thread):
         else:
             for attempt in attempts:
                 if attempt.pk in found:
-                    self._decide(attempt, found[attempt.pk])
+                    self._decide(attempt, found[attempt.pk], trace)
             # Rows of one call stay together, as many as are left of them.
             left = [[a for a in attempts_of(work) if a.pk not in found] for work in works]
             self._ready.put(work for some in left for work in together(some))
 
+    def _decisions(
+        self, store: Store, model: Any, state: State, keys: list[Any]
+    ) -> tuple[dict[Any, Decision], str]:
+        """What guards have decided, and the trace in which they did."""
+        if self._spans is None or not keys:
+            return decisions(store, model, state.guards, keys), ""
+        with self._spans.guards(store, model, state.name) as looked:
+            found = decisions(store, model, state.guards, keys)
+            looked.moved = len(found)
+            return found, current_trace()
+
     def _explains(self, store: Store, model: Any, error: Exception) -> bool:
         return is_refusal(error) and self._mismatches.explains(store, model, error)
 
-    def _decide(self, attempt: Attempt, decision: Decision) -> None:
+    def _decide(self, attempt: Attempt, decision: Decision, trace: str) -> None:
         age = attempt.age(time.monotonic())
-        self._results.put((attempt, OutcomeBuilder.of(attempt).of_guard(decision, age)))
+        outcome = OutcomeBuilder.of(attempt).of_guard(decision, age)
+        outcome.trace = trace
+        self._results.put((attempt, outcome))
 
     def _rest(self) -> list[Work]:
         rest: list[Work] = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.logs import logger_for
 from django_fsmworker.models.fields import present_columns
+from django_fsmworker.runner.execution.engine_spans import EngineSpans
 from django_fsmworker.runner.execution.outcomes import OutcomeBuilder
-from django_fsmworker.runner.execution.writing import wake_events_of, write_or_fail
+from django_fsmworker.runner.execution.writing import waking_events, write_or_fail
 from django_fsmworker.runner.in_flight.log_fields import row_fields
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.errors import blames_statement, is_contention, is_outage
@@ -37,12 +39,14 @@ class Sweep:
         worker: str,
         on_moved: Callable[[Transition, set[Any]], None],
         on_failed: Callable[[Outcome, Exception], None],
+        spans: EngineSpans | None = None,
     ) -> None:
         self._store = store
         self._rows = rows_in(model, state, store.alias)
         self._model, self._state = model, state
         self._worker = worker
         self._on_moved, self._on_failed = on_moved, on_failed
+        self._spans = spans
         self._windows: list[Window] = []
         self._after: Any = None
         self._has_more = True
@@ -60,7 +64,11 @@ class Sweep:
             return
         window = self._windows[-1]
         try:
-            self._move(window)
+            if self._spans is None:
+                self._move(window)
+            else:
+                with self._spans.guards(self._store, self._model, self._state.name) as looked:
+                    looked.moved = self._move(window)
         except Exception as error:
             if is_outage(error) or is_contention(error) or blames_statement(error):
                 raise
@@ -76,14 +84,18 @@ class Sweep:
             self._after = window.upto
             self._windows.append(window)
 
-    def _move(self, window: Window) -> None:
+    def _move(self, window: Window) -> int:
+        """Move the window's rows whose guards are true; returns their number."""
+        moved = 0
         for edge in self._state.guards:
             with self._store.inside():
                 rows = movable(window.of(self._rows), edge)
-                keys = self._store.sweep(rows, edge.target, self._worker)
+                sweep = partial(self._store.sweep, rows, edge.target, self._worker)
+                keys = waking_events(self._store, self._model, sweep)
             if keys:
-                wake_events_of(self._store, self._model, keys)
                 self._on_moved(edge, keys)
+                moved += len(keys)
+        return moved
 
     def _split(self, window: Window, error: Exception) -> None:
         halves = window.halves(self._store, self._rows)

@@ -18,6 +18,7 @@ from django_fsmworker.runner.counters import Counters
 from django_fsmworker.runner.database.connections import ThreadConnections
 from django_fsmworker.runner.database.outages import OutageTracker, QueryGuards
 from django_fsmworker.runner.execution.attempt_log import AttemptLog
+from django_fsmworker.runner.execution.engine_spans import EngineSpans
 from django_fsmworker.runner.execution.writing import changes_of, signals_of
 from django_fsmworker.runner.guards.schedule import SweepSchedule
 from django_fsmworker.runner.guards.sweep import Sweep
@@ -63,6 +64,7 @@ class Sweeper(threading.Thread):
         duty: Duty | None = None,
         log: AttemptLog | None = None,
         is_paused: Callable[[Store, Any, str], bool] = lambda store, model, state: False,
+        spans: EngineSpans | None = None,
     ) -> None:
         super().__init__(name="fsmworker-sweeping", daemon=True)
         self._counters = counters
@@ -72,6 +74,7 @@ class Sweeper(threading.Thread):
         self._duty = duty or Duty()
         self._log = log or AttemptLog(worker)
         self._is_paused = is_paused
+        self._spans = spans
         self._states = [
             SweptState(store, model, state, SweepSchedule(state.retry_after))
             for model, store in stores.items()
@@ -195,7 +198,9 @@ class Sweeper(threading.Thread):
 
     def _sweep(self, swept: SweptState) -> Sweep:
         on_moved, on_failed = partial(self._moved, swept), partial(self._failed, swept)
-        return Sweep(swept.store, swept.model, swept.state, self._worker, on_moved, on_failed)
+        return Sweep(
+            swept.store, swept.model, swept.state, self._worker, on_moved, on_failed, self._spans
+        )
 
     def _moved(self, swept: SweptState, edge: Transition, keys: set[Any]) -> None:
         """Count and announce rows that a guard has moved."""

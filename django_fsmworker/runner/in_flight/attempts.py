@@ -54,7 +54,7 @@ class Attempt:
     may have changed this instance, so it is loaded again before the next call. ``revoked``: the row
     was moved, and stays leased until its check has ended. ``deaths``: how many processes are known
     to have ended while they ran this suspect; ``examined``: one more is noted, should this one.
-    ``trace_id``: the trace that the check is part of, if there is one.
+    ``trace``: the ``traceparent`` of the span that its check runs in, if there is one.
     """
 
     store: Store
@@ -83,7 +83,7 @@ class Attempt:
     examined: bool = False
     noted: bool = False
     stale: bool = False
-    trace_id: str = ""
+    trace: str = ""
     ended: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -178,7 +178,7 @@ class Batch:
     finished: bool = False
     overran: bool = False
     cancelled: bool = False
-    trace_id: str = ""
+    trace: str = ""
     ended: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     among_few: ClassVar[bool] = False  # suspects with known deaths share no call
@@ -237,7 +237,7 @@ def attempts_of(work: Work) -> list[Attempt]:
 def work_fields(work: Work, worker: str) -> dict[str, Any]:
     """The extra fields of a line of the log about a call, beside its action."""
     rows = [each.row for each in attempts_of(work)]
-    return row_fields(rows, work.pk, work.state.name, worker, trace_id=work.trace_id)
+    return row_fields(rows, work.pk, work.state.name, worker, trace=work.trace)
 
 
 def flag_as(work: Work, flag: str) -> bool:
@@ -374,9 +374,10 @@ class InFlight:
         """Whether the row is in flight."""
         return (model, pk) in self._latest
 
-    def has(self, attempt: Attempt) -> bool:
-        """Whether the row is still in flight by this attempt."""
-        return attempt in self._attempts
+    def missing(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """The part of ``attempts`` whose rows are not in flight by them any more."""
+        here = self._attempts
+        return [attempt for attempt in attempts if attempt not in here]
 
     def set_aside(self, attempt: Attempt) -> None:
         """Give the slot of an abandoned check to others; its row stays leased."""
@@ -452,7 +453,7 @@ class InFlight:
     def _count(self, attempts: Iterable[Attempt], sign: int) -> None:
         alike = Counter(
             [
-                (each.model, each.state.name, each.is_async, each.share, each.size)
+                (type(each.row), each.state.name, each.is_async, each.share, each.size)
                 for each in attempts
             ]
         )

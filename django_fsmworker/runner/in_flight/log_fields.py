@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django_fsmworker.models.fields import parked_count
+from django_fsmworker.models.fields import in_a_row
 from django_fsmworker.models.tenants import tenant_of
+from django_fsmworker.traces import id_of
 
 
 def row_fields(
@@ -16,7 +17,7 @@ def row_fields(
     worker: str,
     *,
     attempt: int | None = None,
-    trace_id: str = "",
+    trace: str = "",
 ) -> dict[str, Any]:
     """The fields of a line about ``rows`` of one model, which the line calls ``pk``.
 
@@ -33,11 +34,10 @@ def row_fields(
     tenants = {str(tenant): tenant for tenant in map(tenant_of, rows)}
     if len(tenants) == 1 and (tenant := tenants.popitem()[1]) is not None:
         fields["tenant"] = tenant
-    if trace_id:
-        fields["trace_id"] = trace_id
+    if trace:
+        fields["trace_id"] = id_of(trace)
     return fields
 
 
 def _attempt(row: Any) -> int:
-    failures: int = row.__dict__.get("state_failures") or 0
-    return 1 + (failures if failures >= 0 else parked_count(failures))
+    return 1 + in_a_row(row.__dict__.get("state_failures") or 0)

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from django_fsmworker.runner.in_flight.attempts import (
     halves,
     together,
 )
-from django_fsmworker.runner.in_flight.shares import Shares
+from django_fsmworker.runner.in_flight.shares import Group, Most, ShareLines, Shares
 from django_fsmworker.store import Outcome
 
 LONGEST_HOLD = 5.0
@@ -45,6 +45,9 @@ class WorkQueue(Protocol):
 
     def put(self, works: Iterable[Work], is_async: bool = False, level: int | None = None) -> None:
         """Offer rows; once only ``level`` of that sort wait, the main loop is woken."""
+
+    def give_back_beyond_share(self, of_state: Most, of_key: Most) -> list[Work]:
+        """Give back calls that wait for their share, where more are held than may be; which."""
 
 
 class ResultQueue(queue.SimpleQueue[Item | None]):
@@ -181,10 +184,9 @@ class ReadyQueue:
     nothing else runs, and until it ends nothing else starts. Suspects that cannot start yet go to
     the end of their line, so the others get a turn.
 
-    A batch of rows, which are one call of their check, passes through here as one row does.
-
-    The usual row passes without taking a lock: ten threads that share one lock wait for each other
-    and for Python's own, which was measured at a sixth of the throughput.
+    A batch of rows, which are one call of their check, passes here as one row does, the usual row
+    without taking a lock: ten threads that share one lock wait for each other and for Python's own,
+    which was measured at a sixth of the throughput.
     """
 
     def __init__(
@@ -210,8 +212,8 @@ class ReadyQueue:
         self.stops: Callable[[Work], bool] = lambda work: False
         """Whether a call is handed back instead of being started: its rows are paused."""
         self._shares: Shares | None = None
-        self._shared: Container[int] = ()
-        self._beyond_share: dict[Any, deque[Work]] = {}
+        self._shared: frozenset[int] = frozenset()
+        self._beyond_share = ShareLines()
 
     def share(self, shares: Shares) -> None:
         """Let calls wait that would take more than their share of the slots."""
@@ -253,7 +255,7 @@ class ReadyQueue:
                 work = self._longest_waiting(work)
             if work is not None and self._may_start(work):
                 self._running.add(work)
-                if id(work.state) in self._shared and self._is_beyond_share(work):
+                if self._shared and id(work.state) in self._shared and self._is_beyond_share(work):
                     self._wait_for_share(work)
                     continue
                 # Looked at once more: whoever revokes a claim does so before looking at what runs.
@@ -273,7 +275,7 @@ class ReadyQueue:
     def done(self, work: Work) -> None:
         """The call has ended, or its thread or slot was given up: another may start instead."""
         self._running.discard(work)
-        if self._shares is not None and id(work.state) in self._shared:
+        if self._shares is not None and self._shared and id(work.state) in self._shared:
             self._shares.ended(work)
         if self._beyond_share:
             self._offer_next_beyond_share()
@@ -292,10 +294,7 @@ class ReadyQueue:
             self._enqueue(work)
 
     def close(self, threads: int) -> None:
-        """Start nothing more; what has not started is given back.
-
-        Wakes ``threads`` threads that wait for sync checks, and the one that waits for async ones.
-        """
+        """Start nothing more, give back what waits, and wake ``threads`` threads and the loop."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
@@ -307,15 +306,26 @@ class ReadyQueue:
         """Give back what has not started: it waits here for nothing, while others might run it."""
         with self._changed:
             aside = [self._suspects, self._beyond_few, self._lapsed]
-            aside += [*self._later.values(), *self._beyond_share.values()]
+            aside += self._later.values()
             rest: list[Work] = [work for those in aside for work in those]
+            rest += self._beyond_share.drain()
             for those in aside:
                 those.clear()
-            self._beyond_share.clear()
         for line in self._lines.values():
             rest += line.drain()
         for work in rest:
             self._give_back(work)
+
+    def give_back_beyond_share(self, of_state: Most, of_key: Most) -> list[Work]:
+        """Give back calls that wait for their share, where more are held than may be; which."""
+        if not self._beyond_share:
+            return []
+        with self._changed:
+            running = Counter(self._group(work) for work in self._running.copy())
+            given = self._beyond_share.take_beyond(running, of_state, of_key)
+        for work in given:
+            self._give_back(work)
+        return given
 
     def _is_beyond_share(self, work: Work) -> bool:
         assert self._shares is not None
@@ -335,20 +345,16 @@ class ReadyQueue:
             elif self.closed:
                 self._give_back(work)
             else:
-                self._beyond_share.setdefault(self._group(work), deque()).appendleft(work)
+                self._beyond_share.put_first(self._group(work), work)
 
     def _longest_waiting(self, work: Work) -> Work:
         """The call whose turn it is among those that wait for the same share; first come first."""
         with self._changed:
-            waiting = self._beyond_share.get(self._group(work))
-            if not waiting or work.alone:
-                return work
-            waiting.append(work)
-            return waiting.popleft()
+            return work if work.alone else self._beyond_share.exchange(self._group(work), work)
 
-    def _group(self, work: Work) -> Any:
+    def _group(self, work: Work) -> Group:
         """What it waits with: a call of another key, which may have its share, is not behind it."""
-        return _path(work), None if self._shares is None else self._shares.key_of(work)
+        return id(work.state), None if self._shares is None else self._shares.key_of(work)
 
     def _offer_next_beyond_share(self) -> None:
         """Something has ended: of each state and key, what waits for its share has another try.
@@ -356,10 +362,8 @@ class ReadyQueue:
         The last of them asks, and the first has the turn.
         """
         with self._changed:
-            for path, waiting in list(self._beyond_share.items()):
-                self._enqueue(waiting.pop())
-                if not waiting:
-                    del self._beyond_share[path]
+            for work in self._beyond_share.take_last_of_each():
+                self._enqueue(work)
 
     def _enqueue(self, work: Work) -> None:
         self._lines[work.is_async].put(work)
@@ -411,7 +415,7 @@ class ReadyQueue:
             self._offer_others(work)
 
     def _offer_others(self, work: Work) -> None:
-        """This may have been the one whose turn it was."""
+        """Offer what waits: ``work``, which is not started, may have been what had its turn."""
         with self._changed:
             self._offer_next_of(work.model)
             self._offer_next_suspect()
@@ -494,9 +498,3 @@ class ReadyQueue:
     def _offer_next_of(self, model: Any) -> None:
         if self._later.get(model) and self._running_per_model[model] < (self._cap or 0):
             self._enqueue(self._later[model].popleft())
-
-
-def _path(work: Work) -> str:
-    """The name of the work's state, and its graph's."""
-    node = work.state.node
-    return node.path if node else ""

@@ -36,7 +36,7 @@ class Revocations:
         self._on_released = on_released
 
     def find(self, store: Store, model: Any, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Those of ``attempts`` whose claims were revoked; their checks are being ended."""
+        """The part of ``attempts`` whose claims were revoked; their checks are being ended."""
         if not attempts:
             return []
         keys = store.revoked(model, [each.fence for each in attempts])

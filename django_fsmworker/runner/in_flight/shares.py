@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.bulk_action import is_bulk_action
-from django_fsmworker.models.indexes import key_attribute
+from django_fsmworker.models.indexes import limit_attribute
 from django_fsmworker.runner.in_flight.attempts import Work, attempts_of
 
 # With fewer slots than this, one that is left free would cost too much.
 FEWEST_SHARED = 5
 # A check that has run for so many seconds may as well hang.
 QUICK = 0.1
+
+Group = tuple[int, Any]
+"""Whose share it is: a state's, by its ``id()``, or that of one of its keys."""
+
+Most = Callable[[Work], int]
+"""Asked with a call, how many like it this process may hold, those that run included."""
 
 
 class Shares:
@@ -43,7 +50,7 @@ class Shares:
                 if state.checked and not is_bulk_action(model):
                     takers.append(state)
                 if state.limits.fair_by is not None:
-                    self._columns[id(state)] = key_attribute(model, state.limits.fair_by)
+                    self._columns[id(state)] = limit_attribute(model, state.limits.fair_by)
         self._several = {
             is_async: sum(state.is_async is is_async for state in takers) > 1
             and sizes[is_async] >= FEWEST_SHARED
@@ -122,6 +129,58 @@ class Shares:
     def _of_key(self, is_async: bool) -> int:
         size = self._sizes[is_async]
         return max(1, size - max(1, size // 4))
+
+
+class ShareLines(dict[Group, "deque[Work]"]):
+    """Calls that wait until others have ended: a line for each state, or each key of one.
+
+    Whoever calls holds the lock of the queue that they belong to; it is a dictionary, since for
+    each row it is asked whether anything waits.
+    """
+
+    def put_first(self, group: Group, work: Work) -> None:
+        """Let ``work``, whose turn it was, wait before the others of its line."""
+        self.setdefault(group, deque()).appendleft(work)
+
+    def exchange(self, group: Group, work: Work) -> Work:
+        """The first of the line, which ``work`` joins instead; ``work`` itself if there is none."""
+        line = self.get(group)
+        if not line:
+            return work
+        line.append(work)
+        return line.popleft()
+
+    def take_last_of_each(self) -> list[Work]:
+        """The last call of each line, which waits no longer."""
+        return [work for group in list(self) for work in self._take_last(group, 1)]
+
+    def take_beyond(self, running: Counter[Group], of_state: Most, of_key: Most) -> list[Work]:
+        """The last calls of what is more than a state, and a key of one, may hold."""
+        taken: list[Work] = []
+        held: defaultdict[int, int] = defaultdict(int)
+        for group, line in list(self.items()):
+            beyond = len(line) + running[group] - of_key(line[0]) if group[1] is not None else 0
+            held[group[0]] += len(line) + running[group] - max(0, min(beyond, len(line)))
+            taken += self._take_last(group, beyond)
+        for group, line in sorted(self.items(), key=lambda each: -len(each[1])):
+            beyond = held[group[0]] - of_state(line[0])
+            some = self._take_last(group, beyond)
+            held[group[0]] -= len(some)
+            taken += some
+        return taken
+
+    def drain(self) -> list[Work]:
+        """All calls of all lines, which wait no longer."""
+        waiting = [work for line in self.values() for work in line]
+        self.clear()
+        return waiting
+
+    def _take_last(self, group: Group, number: int) -> list[Work]:
+        line = self[group]
+        taken = [line.pop() for _ in range(min(number, len(line)))]
+        if not line:
+            del self[group]
+        return taken
 
 
 def _key(work: Work, column: str) -> Any:

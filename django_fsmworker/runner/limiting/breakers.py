@@ -11,6 +11,7 @@ from typing import Any
 
 from django_fsmworker.graph import Breaker
 from django_fsmworker.logs import logger_for
+from django_fsmworker.models.hints import hint_paused
 from django_fsmworker.models.limits import WHOLE_LANE, Pause
 from django_fsmworker.store import Ending, Outcome, Store, pauses
 
@@ -148,6 +149,7 @@ class Breakers:
             by=self._worker,
             reason=reason,
         )
+        hint_paused(model, store.alias)
         with self._lock:
             self._tripped.pop(lane, None)
             window.parts.clear()
@@ -166,6 +168,7 @@ class Breakers:
             pauses.begin_anew(store.alias, pause, self._windows[lane].breaker.pause_seconds)
         else:
             pauses.lift_one(store.alias, pause, self._worker)
+        hint_paused(model, store.alias)
         with self._lock:
             del self._trials[lane], self._ended[lane]
             self._windows[lane].parts.clear()

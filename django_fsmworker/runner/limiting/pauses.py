@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_fsmworker.models.event import record_labels
-from django_fsmworker.models.indexes import key_attribute
+from django_fsmworker.models.indexes import limit_attribute
 from django_fsmworker.models.limits import Pause, key_digest
 from django_fsmworker.runner.in_flight.attempts import Attempt, Work, attempts_of
 from django_fsmworker.store import Outcome, Store
 from django_fsmworker.store.pauses import Paused
 
-# A claim is never based on older knowledge, in seconds, unless the database is away.
+# A claim is never based on older knowledge, in seconds, unless the database is away, or hints tell
+# of pauses: then it is asked right after the claim.
 ASK_EVERY = 1.5
 AFTER_HINT = 0.3
 
@@ -54,6 +55,12 @@ class PauseBook:
         patience = self._patience if all_paused else ASK_EVERY
         return min(self._asked[alias] + patience, self._ends[alias])
 
+    def may_be_asked_later(self, store: Store) -> bool:
+        """Whether nothing is known to be paused, nor hinted at, since the database was asked."""
+        alias = store.alias
+        known = alias not in self._doubted and self._asked[alias] > float("-inf")
+        return known and not (self.lanes or self.trials)
+
     def doubt(self) -> None:
         """Ask soon: somebody says that something has changed."""
         self._doubted.update(self._asked)
@@ -67,7 +74,11 @@ class PauseBook:
         alias, asked = store.alias, time.monotonic()
         self._doubted.discard(alias)
         here = [model for model, own in self._stores.items() if own is store]
-        found = store.pauses({label for model in here for label in self._labels[model]})
+        try:
+            found = store.pauses({label for model in here for label in self._labels[model]})
+        except BaseException:
+            self._doubted.add(alias)  # whichever thread asks next
+            raise
         ends = [each.left for each in found if each.left is not None and each.left > 0]
         with self._lock:
             self._found[alias], self._found_at[alias] = found, asked
@@ -155,4 +166,4 @@ def digest_of(attempt: Attempt) -> str | None:
     column = attempt.state.limits.key
     if column is None:
         return None
-    return key_digest(attempt.row.__dict__.get(key_attribute(type(attempt.row), column)))
+    return key_digest(attempt.row.__dict__.get(limit_attribute(type(attempt.row), column)))

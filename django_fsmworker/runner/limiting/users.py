@@ -19,8 +19,11 @@ Lane = tuple[Any, str]
 
 # The part of a lease by which a permit outlives a row that is leased at the same moment.
 MARGIN = 1 / 6
-# Seconds for which a permit that nobody uses is kept for the next row of a busy lane.
-KEPT_IDLE = 0.5
+# Seconds for which a permit that nobody uses is kept for the next row of a busy lane, and between
+# two looks at those.
+KEPT_IDLE, LOOK_EVERY = 0.5, 0.1
+# Of a key's attempts, so many that have not ended are looked at first.
+FEW = 3
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class UserBook:
         self._running = running
         self._lanes: dict[Lane, dict[Any, Users]] = {}
         self._lock = threading.RLock()
+        self._looked: dict[Lane, float] = {}
         self.token = permits.holder()
         self.surplus: set[Attempt] = set()
         """Attempts whose permits were lost, since this process could not renew them in time."""
@@ -62,9 +66,27 @@ class UserBook:
             self._prune(keys)
             return keys
 
+    def glance(self, lane: Lane) -> dict[Any, Users]:
+        """The users by key, with some of those that have ended, which were claimed late.
+
+        Other than ``of()``, it does not look at all rows that are held for each claim of a few.
+        """
+        with self._lock:
+            keys = self._lanes.get(lane, {})
+            if self.surplus:
+                self._prune(keys)
+            else:
+                for users in keys.values():
+                    self._drop_first(users)
+            return keys
+
     def count(self, lane: Lane) -> int:
         """The number of attempts at rows of this lane that have not ended."""
         return sum(len(each.attempts) for each in self.of(lane).values())
+
+    def last_count(self, lane: Lane) -> int:
+        """The number of attempts when ``of()`` was last called, and of those added since."""
+        return sum(len(each.attempts) for each in self._lanes.get(lane, {}).values())
 
     def add(self, lane: Lane, key: Any, attempts: Iterable[Attempt]) -> None:
         """Note attempts at rows that were just claimed."""
@@ -93,14 +115,16 @@ class UserBook:
                 if not users.permits and not users.attempts:
                     del held[key]
         if given:
-            permits.give_back(store, self.token, given)
+            store.permits.give_back(self.token, given)
 
     def release_unused(self, store: Store, model: Any, is_busy: Callable[[str], bool]) -> None:
         """Give back the idle permits of lanes that have nothing to run, or have not for a while."""
         now = time.monotonic()
         for lane in [lane for lane in self._lanes if lane[0] is model]:
-            held = self.of(lane)
             busy = is_busy(lane[1])
+            if busy and now - self._looked.get(lane, 0.0) < LOOK_EVERY:
+                continue
+            self._looked[lane], held = now, self.of(lane)
             over = [
                 key
                 for key, users in held.items()
@@ -124,8 +148,8 @@ class UserBook:
             }
         if not held:
             return []
-        missing = held - permits.renew(store, self.token, held, lease * (1 + MARGIN))
-        missing -= permits.still_held(store, self.token, missing) if missing else set()
+        missing = held - store.permits.renew(self.token, held, lease * (1 + MARGIN))
+        missing -= store.permits.still_held(self.token, missing) if missing else set()
         return self._lose(missing) if missing else []
 
     def stops_work(self, work: Work) -> bool:
@@ -155,21 +179,33 @@ class UserBook:
             self.surplus.update(lost)
         return lost
 
+    @staticmethod
+    def _drop_first(users: Users) -> None:
+        """Drop attempts that have ended, behind few that go on: rows are run in turn."""
+        kept: list[Attempt] = []
+        seen = 0
+        for attempt in users.attempts:
+            if not (attempt.finished or attempt.settled):
+                if len(kept) == FEW:
+                    break
+                kept.append(attempt)
+            seen += 1
+        if len(kept) < seen:
+            users.attempts[:seen] = kept
+            users.idle_since = time.monotonic()
+
     def _prune(self, keys: dict[Any, Users]) -> None:
         busy: set[Attempt] | None = None
         for users in keys.values():
             if not users.attempts:
                 continue
-            left = []
-            for attempt in users.attempts:
-                if attempt.finished or attempt.settled:
-                    continue
-                if not self._in_flight.has(attempt):
-                    if busy is None:
-                        busy = {each for work in self._running() for each in attempts_of(work)}
-                    if attempt not in busy:
-                        continue
-                left.append(attempt)
+            left = [each for each in users.attempts if not (each.finished or each.settled)]
+            gone = self._in_flight.missing(left)
+            if gone:
+                if busy is None:
+                    busy = {each for work in self._running() for each in attempts_of(work)}
+                ended = set(gone) - busy
+                left = [each for each in left if each not in ended]
             if len(left) < len(users.attempts):
                 users.idle_since = time.monotonic()
                 self.surplus.difference_update(set(users.attempts) - set(left))

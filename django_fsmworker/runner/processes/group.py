@@ -13,6 +13,7 @@ from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.logs import logger_for
+from django_fsmworker.runner.hooks import Hooks
 from django_fsmworker.runner.identity import identity_of
 from django_fsmworker.runner.main_loop import Liveness, Wakeup
 from django_fsmworker.runner.preflight import Unreachable
@@ -53,7 +54,8 @@ class RunnerGroup:
         settings = RunnerSettings.load(**{k: v for k, v in options.items() if k in known})
         every = dict.fromkeys(model for some in self._models.values() for model in some)
         aliases = [alias for alias in self._models if alias is not None]
-        worker = OneWorker(identity_of(every, settings, aliases), runners=self.runners)
+        identity = identity_of(every, settings, aliases)
+        worker = OneWorker(identity, runners=self.runners, hooks=Hooks.of(settings))
         worker.orders.listeners.append(self._look_for_orders)
         self._tell = options.get("on_progress") or Liveness(settings.liveness_file).touch_file
         self._options = {**options, "worker": worker}
@@ -132,6 +134,8 @@ class RunnerGroup:
                 self._up.discard(alias)
             if error is not None or run_for is None:
                 self.stop()
+        if self._worker.hooks is not None:
+            self._worker.hooks.end()
         if first is not None:
             raise first
 

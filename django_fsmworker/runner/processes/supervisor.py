@@ -187,9 +187,10 @@ class Supervisor:
 
     def _replace_one(self) -> None:
         """Let one of those that have reached a limit drain, once the last one's successor is up."""
-        if self._stopping or any(child.being_replaced for child in self._children):
+        live = [child for child in self._children if not child.finished]
+        if self._stopping or any(child.being_replaced for child in live):
             return
-        for child in self._children:
+        for child in live:
             if child.wants_replacement and child.pid is not None:
                 logger.info(
                     "Process %d (pid %s) has reached a limit and is replaced.",
@@ -234,10 +235,12 @@ class Supervisor:
         if self._stopping:
             # One that had not come so far as to handle the signal was ended by it: nothing is lost.
             self._finish(child, 0 if code == -signal.SIGTERM else code)
-        elif code == 0 and (self._run_for is not None or child.ends_for_good):
+        elif code == 0 and child.ends_for_good:
             self._finish(child, 0)
-        elif code == 0 and child.being_replaced:
+        elif code == 0 and child.being_replaced and not self._time_is_over():
             child.follow()
+        elif code == 0 and self._run_for is not None:
+            self._finish(child, 0)
         elif code in (ExitCode.CONFIGURATION, ExitCode.USAGE) and not self._one_has_been_up():
             self._refused = code
             child.finished = self._stopping = True

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
+from threading import Lock, Thread
 from typing import Any
 
 from django_fsmworker.store.driver import Driver
+from django_fsmworker.thread_starter import prepare_to_start_threads, start_elsewhere
 
 # What the server says with each answer; PyMySQL keeps it.
 SERVER_STATUS_IN_TRANS = 1
+
+# Seconds in which a thread that waits for its connection notices an exception.
+LONGEST_DEAFNESS = 0.1
 
 
 class MySQLDriver(Driver):
@@ -22,6 +29,12 @@ class MySQLDriver(Driver):
         wrapper.settings_dict["OPTIONS"].setdefault("connect_timeout", seconds)
         if wrapper.Database.__name__ == "pymysql":
             wrapper.get_new_connection = partial(_greeted_in_time, wrapper.get_new_connection)
+
+    def open_undisturbed(self, wrapper: Any) -> None:
+        # Only PyMySQL runs Python while it opens one.
+        if wrapper.Database.__name__ == "pymysql":
+            prepare_to_start_threads()
+            wrapper.get_new_connection = partial(_opened_beside, wrapper.get_new_connection)
 
     def read_committed(self, wrapper: Any) -> None:
         wrapper.settings_dict["OPTIONS"]["isolation_level"] = "read committed"
@@ -63,6 +76,44 @@ def _greeted_in_time(connect: Callable[[dict[str, Any]], Any], parameters: dict[
     raw = connect({**parameters, "read_timeout": usual or parameters["connect_timeout"]})
     raw._read_timeout = usual
     return raw
+
+
+def _opened_beside(connect: Callable[[dict[str, Any]], Any], parameters: dict[str, Any]) -> Any:
+    """Open a connection on another thread, where no exception is injected.
+
+    One that comes between PyMySQL and its socket would leave it open until garbage is collected.
+    """
+    opening: Future[Any] = Future()
+    ended = Lock()
+    ended.acquire()
+    opening.add_done_callback(lambda _: ended.release())
+    thread = Thread(
+        target=_open, args=(opening, partial(copy_context().run, connect, parameters)),
+        name="fsmworker-open", daemon=True,
+    )  # fmt: skip
+    try:
+        start_elsewhere(thread)
+        # Not for the future: an exception that comes while its lock is taken leaves it locked, and
+        # the other thread would wait for it. One that comes while we wait without end is not heard.
+        while not ended.acquire(timeout=LONGEST_DEAFNESS):
+            pass
+        return opening.result()
+    except BaseException:
+        opening.add_done_callback(_close_opened)
+        raise
+
+
+def _open(opening: Future[Any], connect: Callable[[], Any]) -> None:
+    try:
+        opening.set_result(connect())
+    except BaseException as error:
+        opening.set_exception(error)
+
+
+def _close_opened(opening: Future[Any]) -> None:
+    """Nobody waits for it any more."""
+    if opening.exception() is None:
+        opening.result().close()
 
 
 def _begin_limited(wrapper: Any, begin: Callable[[], None], seconds: float) -> None:

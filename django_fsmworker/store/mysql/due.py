@@ -73,7 +73,7 @@ class Due:
         return clock[names.index("state_lease")], found
 
     def _not_exhausted(self, lanes: Mapping[int, Lane], times: int) -> dict[int, Lane]:
-        """Those with more due rows than were looked at."""
+        """The lanes with more due rows than were looked at."""
         if not lanes:
             return {}
         parts, params = [], []

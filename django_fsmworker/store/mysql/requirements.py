@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.models.indexes import state_indexes
 from django_fsmworker.models.keys import declaring_model
+from django_fsmworker.store.local_times import check_zone, refused_zone
 from django_fsmworker.store.tables import no_table
 
 AT_LEAST = {"MariaDB": (10, 6), "MySQL": (8, 0, 13)}  # SKIP LOCKED; defaults that are expressions
@@ -32,15 +33,7 @@ def check_settings(
     connection: Any, models: Sequence[Any], runner: RunnerSettings | None
 ) -> Iterator[CheckMessage]:
     """What the settings, and the graphs of ``models``, have to say; no database is looked at."""
-    alias, database = connection.alias, connection.settings_dict
-    zone = database.get("TIME_ZONE")
-    if zone not in (None, "UTC"):
-        yield Error(
-            f"The database {alias!r} has the TIME_ZONE {zone!r}, so its columns hold local times, "
-            f"which are ambiguous for an hour a year.",
-            hint=f"Take TIME_ZONE out of DATABASES[{alias!r}].",
-            id="fsmworker.E013",
-        )
+    yield from check_zone(connection)
     for model in models:
         yield from _check_names(model)
 
@@ -84,12 +77,7 @@ def refusals(connection: Any, model: Any) -> Iterator[str]:
             f"The database {alias!r} is {name} {_dotted(version)}, which is too old: "
             f"{_dotted(wanted)} is needed."
         )
-    if connection.timezone_name != "UTC":
-        yield (
-            f"The database {alias!r} has the TIME_ZONE {connection.timezone_name!r}, so its "
-            f"columns hold local times, which are ambiguous for an hour a year. Take it out of "
-            f"DATABASES[{alias!r}]."
-        )
+    yield from refused_zone(connection)
     table = declaring_model(model)._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(ENGINE, _place(table))

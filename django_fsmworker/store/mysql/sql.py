@@ -19,7 +19,7 @@ from django_fsmworker.models.engine import Dialect, LoggedRow, Term
 from django_fsmworker.models.entering import columns_entering
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.models.touching import touched_sql
-from django_fsmworker.store.fence import KeyColumn, Outcome, fresh, lane_terms
+from django_fsmworker.store.fence import KeyColumn, Outcome, fresh, lane_terms, traces_kept
 from django_fsmworker.store.tables import Table
 
 MOST_LISTED = 500  # keys in a statement
@@ -229,7 +229,7 @@ def fences(table: Table, keys: Sequence[Key], lock: bool) -> Term:
 
 
 def update(table: Table, keys: Sequence[Key], changes: str, values: list[Any]) -> Term:
-    """The same changes to all of these rows."""
+    """An UPDATE that makes the same changes to all rows with these keys."""
     condition, params = keyed(table, keys)
     sql = f"UPDATE {table.name} FORCE INDEX (PRIMARY) SET {changes} WHERE {condition}"
     return sql, [*values, *params]
@@ -262,6 +262,7 @@ def settle(
         return f"LEAST({term}, CASE WHEN {is_touched} THEN {t.next} ELSE {NEVER} END)"
 
     keeps_history = like.moved and t.history is not None
+    trace, traces = _trace_sql(t, outcomes)
     changes = columns_entering(
         state="%s",
         now=now,
@@ -270,11 +271,12 @@ def settle(
         lease=lease,
         claim="%s",
         history=appended(t.history or "", "%s", now) if keeps_history else None,
+        trace=trace,
         if_moved=lambda new, column: new if like.moved else t.qualified[column],
     )
     entry = [like.target] if keeps_history else []
     failures = min(like.failures, MOST_FAILURES)
-    values = [*entry, *asked, like.target, failures, *claim]
+    values = [*entry, *traces, *asked, like.target, failures, *claim]
     return update(t, [key for key, _ in outcomes], t.assignments(changes), values)
 
 
@@ -284,10 +286,28 @@ def _next_sql(
     """One expression for all due times, or one for each key where backoff sets them apart."""
     if len({(outcome.delay, outcome.timeout) for _, outcome in outcomes}) == 1:
         return _due_sql(outcomes[0][1], entered, now)
-    expressions = [(key, *_due_sql(outcome, entered, now)) for key, outcome in outcomes]
+    return _by_key(table, [(key, _due_sql(outcome, entered, now)) for key, outcome in outcomes])
+
+
+def _by_key(table: Table, terms: Sequence[tuple[Key, Term]]) -> Term:
+    """An expression that is another one for each key."""
     key_is = table.key_is(["%s"] * len(table.key))
-    cases = " ".join(f"WHEN {key_is} THEN {sql}" for _, sql, _ in expressions)
-    return f"CASE {cases} END", [each for key, _, own in expressions for each in (*key, *own)]
+    cases = " ".join(f"WHEN {key_is} THEN {sql}" for _, (sql, _) in terms)
+    return f"CASE {cases} END", [each for key, (_, own) in terms for each in (*key, *own)]
+
+
+def _trace_sql(
+    table: Table, outcomes: Sequence[tuple[Key, Outcome]]
+) -> tuple[str | None, Sequence[Any]]:
+    """The traces that rows are to keep; None where none gets another one."""
+    traces = traces_kept([outcome for _, outcome in outcomes]) if table.trace else []
+    if not any(traces):
+        return None, []
+    if len(set(traces)) == 1:
+        return "%s", traces[:1]
+    terms = zip((key for key, _ in outcomes), traces, strict=True)
+    term, params = _by_key(table, [(key, ("%s", [trace])) for key, trace in terms])
+    return f"COALESCE({term}, {table.trace})", params
 
 
 def _due_sql(outcome: Outcome, entered: str, now: str) -> Term:

@@ -33,6 +33,7 @@ from django_fsmworker.store.mysql.sql import Key
 from django_fsmworker.store.mysql.statistics import MySQLStatistics
 from django_fsmworker.store.tables import Table, table_for
 from django_fsmworker.store.transition_log import guarded, log_moves
+from django_fsmworker.traces import trace_if_active
 
 PAUSES = (0, 0.01, 0.05, 0.2)  # seconds
 
@@ -154,7 +155,7 @@ class MySQLStore(Store):
                 if still:
                     known: QuerySet[Any] = QuerySet(declaring_model(model), using=self.alias)
                     known = known.filter(with_keys(known.model, list(still)))
-                    known.update(**entering(model, target))
+                    known.update(**entering(model, target, trace=trace_if_active()))
                 moved |= still
         return moved
 

@@ -106,7 +106,7 @@ class PostgreSQLDriver(Driver):
         super().discard(wrapper)
 
 
-FEW, LITTLE_ROOM = 10, 100
+FEW, LITTLE_ROOM = 10, 1000
 SOON = 0.005  # seconds
 BY_ITSELF = 1_000_000
 
@@ -181,7 +181,14 @@ def array(values: Iterable[object]) -> str:
     found = list(values)
     if found and found.count(found[0]) == len(found):
         return f"{{{','.join([_element(found[0])] * len(found))}}}"
+    if set(map(type, found)) == {int}:
+        return f"{{{','.join(map(str, found))}}}"
     return f"{{{','.join(map(_element, found))}}}"
+
+
+def key_array(values: list[Any]) -> list[Any] | str:
+    """The values of a key's column for a parameter that is cast to an array; see ``array()``."""
+    return array(values) if set(map(type, values)) == {int} else values
 
 
 def text_array(values: Sequence[str]) -> str:

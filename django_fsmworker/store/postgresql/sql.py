@@ -27,6 +27,7 @@ from django_fsmworker.models.touching import touched_sql
 from django_fsmworker.store.fence import KeyColumn, fresh, lane_terms
 from django_fsmworker.store.tables import Table
 from django_fsmworker.store.transition_log import FIELDS
+from django_fsmworker.traces import current_trace
 
 FENCE = {"token": "bigint", "state": "text"}
 OUTCOME = {
@@ -37,6 +38,9 @@ OUTCOME = {
     "timeout": "float8",
     "failures": "int",
 }
+
+# Where a row keeps the trace that moved it.
+TRACE = {"trace": "text"}
 
 
 def database_now() -> str:
@@ -236,6 +240,34 @@ def peek(table: Table, position: int, now: str, key: KeyColumn | None = None) ->
 
 
 @cache
+def lock_rows(table: Table, now: str, number: int) -> str:
+    """Read whole rows by their keys, behind the database's time, and lock them in that order.
+
+    Those that somebody else has locked are left out.
+    """
+    key = f"({', '.join(['%s'] * len(table.key))})"
+    return f"""
+        SELECT {now}, {table.whole_row} FROM {table.name}
+        WHERE ({table.returned_key}) IN ({", ".join([key] * number)})
+        ORDER BY {table.returned_key}
+        FOR NO KEY UPDATE SKIP LOCKED
+    """
+
+
+@cache
+def fired_events(table: Table, number: int) -> str:
+    """Read pending events of so many rows that have fired, in order; ``table`` is the events'."""
+    t, row, fires = table, table.qualified["row_hash"], table.qualified["fires_at"]
+    return f"""
+        SELECT {t.whole_row} FROM {t.name}
+        WHERE {t.qualified["model"]} = %s AND {row} IN ({", ".join(["%s"] * number)})
+            AND {t.state} = 'pending' AND {fires} <= %s
+        ORDER BY {row}, {fires}, {t.returned_key}
+        LIMIT %s
+    """
+
+
+@cache
 def settle(
     table: Table, now: str, lease: str, claim: str, returned: tuple[str, ...], logged: bool
 ) -> str:
@@ -259,13 +291,14 @@ def settle(
         lease=lease,
         claim=claim,
         history=appended(t.history, f"{held}.target", now) if t.history else None,
+        trace=f"COALESCE({held}.trace, {t.trace})" if t.trace else None,
         if_moved=lambda new, column: (
             f"CASE WHEN {held}.moved THEN {new} ELSE {t.qualified[column]} END"
         ),
     )
-    entry, entered, kept = OUTCOME, "", ""
+    entry, entered, kept = OUTCOME | TRACE if t.trace else OUTCOME, "", ""
     if logged:
-        entry, entered, kept = OUTCOME | ENTRY, f", {t.changed} AS entered", f", {row}.entered"
+        entry, entered, kept = entry | ENTRY, f", {t.changed} AS entered", f", {row}.entered"
     before = f"""
         WITH {held} AS MATERIALIZED (
             SELECT {row}.id{kept}, {outcome}.*
@@ -332,16 +365,21 @@ def sweep(table: Table, rows: QuerySet[Any], target: State, now: str) -> Term | 
         select, params = found.query.get_compiler(table.database).as_sql()
     except EmptyResultSet:
         return None
-    before, after = _around(table, name, now, table.life_ends(target.name))
-    history = [target.name] if table.history else []
-    return f"{before}{select}{after}", [*params, *history, target.first_due, target.name]
+    trace = current_trace() if table.trace else ""
+    before, after = _around(table, name, now, table.life_ends(target.name), bool(trace))
+    kept = [target.name] if table.history else []
+    kept += [trace] if trace else []
+    return f"{before}{select}{after}", [*params, *kept, target.first_due, target.name]
 
 
 @cache
-def _around(table: Table, name: str, now: str, life_ends: str | None) -> tuple[str, str]:
+def _around(
+    table: Table, name: str, now: str, life_ends: str | None, traced: bool
+) -> tuple[str, str]:
     """What comes before and after the SELECT, in which the table has that ``name``.
 
-    ``life_ends`` is the column with the end of a row's life, where that counts.
+    ``life_ends`` is the column with the end of a row's life, where that counts. ``traced``: rows
+    keep the trace that moves them.
     """
     t, free = table, table.alias("free")
     first_due = f"{now} + %s::float8 * interval '1 second'"
@@ -353,6 +391,7 @@ def _around(table: Table, name: str, now: str, life_ends: str | None) -> tuple[s
         lease="NULL",
         claim="NULL",
         history=appended(t.history, "%s", now) if t.history else None,
+        trace="%s" if traced else None,
     )
     before = f"WITH {free}(id) AS MATERIALIZED ("
     after = f"""

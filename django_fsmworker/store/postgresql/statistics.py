@@ -25,6 +25,8 @@ LARGE_TABLE = 100_000
 MANY_PAGES = 500
 # What the planner takes a walk over half a million narrow rows for.
 MOST_COST = 10_000
+# The same for a million.
+LONG_WALK = 20_000
 # Seconds for which a transaction may keep others' dead rows from being removed.
 LONG_TRANSACTION = 300
 
@@ -60,6 +62,8 @@ PREPARED = """
 class PostgreSQLStatistics(Statistics):
     """From the catalogs, which every role may read."""
 
+    tells_costs = True
+
     def rows_by_state(self, model: Any) -> tuple[dict[str, int], bool]:
         table = table_for(model, self.alias)
         column = declaring_model(model)._meta.get_field("state").column
@@ -86,6 +90,9 @@ class PostgreSQLStatistics(Statistics):
             if number > most:
                 return number, True
         return self.counted_or_estimated(rows, most)
+
+    def is_long_walk(self, rows: QuerySet[Any]) -> bool:
+        return self._cost(rows) > LONG_WALK
 
     def _cost(self, rows: QuerySet[Any]) -> float:
         cost: float = self._plan(rows).get("Total Cost", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,21 +13,31 @@ from django.db.models import QuerySet
 
 from django_fsmworker.graph import State
 from django_fsmworker.models.engine import Term
+from django_fsmworker.models.event import Event
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.models.keys import declaring_model, log_digest, row_key
 from django_fsmworker.models.transition_log import LONGEST_NAME, logs_transitions
-from django_fsmworker.store.fence import Fence, Lane, Outcome, key_column, lane_value, new_token
+from django_fsmworker.store.fence import (
+    Fence,
+    Lane,
+    Outcome,
+    key_column,
+    new_token,
+    traces_kept,
+)
 from django_fsmworker.store.interface import Store
 from django_fsmworker.store.postgresql import requirements, sql
 from django_fsmworker.store.postgresql.driver import (
     KeptPlan,
     array,
     can_prepare,
+    key_array,
     load_plainly,
     preparing_cursor,
     text_array,
 )
 from django_fsmworker.store.postgresql.errors import STALE_PLAN, name_of
+from django_fsmworker.store.postgresql.permits import PostgreSQLPermits
 from django_fsmworker.store.postgresql.statistics import PostgreSQLStatistics
 from django_fsmworker.store.tables import Table, no_table, table_for
 from django_fsmworker.store.transition_log import attempt_of, reason_of
@@ -39,6 +49,7 @@ class PostgreSQLStore(Store):
     dialect = sql.PostgreSQLDialect()
     check_settings = staticmethod(requirements.check_settings)
     statistics_class = PostgreSQLStatistics
+    permits_class = PostgreSQLPermits
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
@@ -95,13 +106,10 @@ class PostgreSQLStore(Store):
     ) -> list[Any]:
         self._lost_replies.free()
         table, token = table_for(model, self.alias), new_token()
-        states, marks, limits = _lanes(lanes)
         hurried = not self.connection.in_atomic_block
         statement = sql.claim(table, sql.database_now(), hurried, key_column(lanes))
         params = [
-            states,
-            marks,
-            limits,
+            *_lanes(lanes),
             *_keys(table, lanes),
             _moment(until, "infinity"),
             token,
@@ -118,7 +126,7 @@ class PostgreSQLStore(Store):
             try:
                 rows = table.load(cursor.fetchall())
             except Exception:  # the claim stands; one of its rows cannot be read
-                rows = table.load_claimed((token, token + 1), states)
+                rows = table.load_claimed((token, token + 1), {lane.state for lane in lanes})
         plan.took(seconds, len(rows))
         return sorted(rows, key=lambda row: row.__dict__["state_next"])
 
@@ -213,6 +221,30 @@ class PostgreSQLStore(Store):
         found = self._fetch(f"{statement} LIMIT 1 OFFSET (SELECT %s)", [*params, position])
         return next(iter(table_for(model, self.alias).load_keys(found)), None)
 
+    # An event is to reach its row soon: the ORM takes longer to put these two together than the
+    # server to answer them.
+
+    def locked_rows(self, model: Any, keys: Collection[Any]) -> tuple[list[Any], datetime | None]:
+        table = table_for(model, self.alias)
+        statement = sql.lock_rows(table, sql.database_now(), len(keys))
+        parts = [part for key in table.prepare_keys(keys) for part in key]
+        rows = self._fetch_plainly(statement, parts)
+        return table.load_plain([row[1:] for row in rows]), max(
+            (row[0] for row in rows), default=None
+        )
+
+    def fired_events(
+        self, label: str, hashes: Collection[int], now: datetime, most: int
+    ) -> list[Event]:
+        table = table_for(Event, self.alias)
+        statement = sql.fired_events(table, len(hashes))
+        return table.load_plain(self._fetch_plainly(statement, [label, *hashes, now, most]))
+
+    def _fetch_plainly(self, statement: str, params: list[Any]) -> list[Any]:
+        with self._run(self.connection.cursor(), statement, params) as cursor:
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
     def sweep(self, rows: QuerySet[Any], target: State, worker: str = "") -> set[Any]:
         model: Any = rows.model
         if logs_transitions(model):
@@ -246,25 +278,27 @@ def _moment(moment: datetime | None, otherwise: str) -> str:
     return otherwise if moment is None else moment.isoformat()
 
 
-def _lanes(lanes: Sequence[Lane]) -> tuple[list[str], list[str], list[int]]:
+def _lanes(lanes: Sequence[Lane]) -> tuple[str, str, str]:
     return (
-        [lane.state for lane in lanes],
-        [_moment(lane.since, "-infinity") for lane in lanes],
-        [lane.limit for lane in lanes],
+        array([lane.state for lane in lanes]),
+        array([_moment(lane.since, "-infinity") for lane in lanes]),
+        array([lane.limit for lane in lanes]),
     )
 
 
 def _keys(table: Table, lanes: Sequence[Lane]) -> list[list[Any]]:
     """The values of the lanes' keys, one array; none where they have no keys."""
-    values = [value for lane in lanes for value in lane_value(table, lane)]
-    return [values] if values else []
+    key = key_column(lanes)
+    if key is None or key.is_null:
+        return []
+    return [table.prepared(key.name, [lane.key[1] for lane in lanes if lane.key is not None])]
 
 
 def _fences(table: Table, fences: Sequence[Fence]) -> list[Any]:
     return [
-        *table.key_arrays(fence.pk for fence in fences),
-        array(fence.token for fence in fences),
-        array(fence.state for fence in fences),
+        *map(key_array, table.key_arrays([fence.pk for fence in fences])),
+        array([fence.token for fence in fences]),
+        array([fence.state for fence in fences]),
     ]
 
 
@@ -286,12 +320,13 @@ def _of_all(model: Any, worker: str) -> list[str]:
 
 def _outcomes(table: Table, outcomes: Sequence[Outcome]) -> list[Any]:
     return [
-        *table.key_arrays(each.pk for each in outcomes),
-        array(each.token for each in outcomes),
-        array(each.source for each in outcomes),
-        array(each.target for each in outcomes),
-        array(each.moved for each in outcomes),
-        array(each.delay for each in outcomes),
-        array(each.timeout for each in outcomes),
-        array(min(each.failures, MOST_FAILURES) for each in outcomes),
+        *map(key_array, table.key_arrays([each.pk for each in outcomes])),
+        array([each.token for each in outcomes]),
+        array([each.source for each in outcomes]),
+        array([each.target for each in outcomes]),
+        array([each.moved for each in outcomes]),
+        array([each.delay for each in outcomes]),
+        array([each.timeout for each in outcomes]),
+        array([min(each.failures, MOST_FAILURES) for each in outcomes]),
+        *([array(traces_kept(outcomes))] if table.trace else []),
     ]

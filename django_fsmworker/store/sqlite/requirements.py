@@ -9,6 +9,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning
 
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.store.local_times import check_zone
 
 AT_LEAST = (3, 38)
 
@@ -25,14 +26,7 @@ def check_settings(
             hint="Use a Python built with a newer SQLite, or PostgreSQL.",
             id="fsmworker.E010",
         )
-    zone = database.get("TIME_ZONE")
-    if zone not in (None, "UTC"):
-        yield Error(
-            f"The database {alias!r} has the TIME_ZONE {zone!r}, so its columns hold local times, "
-            f"which are ambiguous for an hour a year.",
-            hint=f"Take TIME_ZONE out of DATABASES[{alias!r}].",
-            id="fsmworker.E013",
-        )
+    yield from check_zone(connection)
     missing = _missing_options(database.get("OPTIONS", {}))
     if missing:
         yield Warning(
@@ -45,16 +39,6 @@ def check_settings(
         )
     if runner is not None:
         yield from _check_atomic_states(models, runner)
-
-
-def refusals(connection: Any) -> Iterator[str]:
-    """Why no rows can be run here."""
-    if connection.timezone_name != "UTC":
-        yield (
-            f"The database {connection.alias!r} has the TIME_ZONE {connection.timezone_name!r}, so "
-            f"its columns hold local times, which are ambiguous for an hour a year. Take it out of "
-            f"DATABASES[{connection.alias!r}]."
-        )
 
 
 def _missing_options(options: dict[str, Any]) -> Sequence[str]:

@@ -153,9 +153,9 @@ def due_keys(table: Table, column: str, first: bool) -> str:
             SELECT 1 AS number, {t.qualified[column]} AS lane_key, {t.next} <= %s AS due
             FROM {t.name} WHERE {t.name}.{rowid} = {one("IS NOT NULL" if first else "> %s")}
             UNION ALL
-            SELECT number + 1, {t.qualified[column]}, {t.next} <= %s
+            SELECT {walked}.number + 1, {t.qualified[column]}, {t.next} <= %s
             FROM {walked} JOIN {t.name} ON {t.name}.{rowid} = {one(f"> {walked}.lane_key")}
-            WHERE number < %s
+            WHERE {walked}.number < %s
         )
         SELECT lane_key, due FROM {walked}
     """
@@ -184,7 +184,8 @@ def settle(table: Table, returned: str) -> str:
     t = table
     row, written = t.alias("outcome"), t.alias("written")
     some, one = t.alias("some_keys"), t.alias("one_key")
-    parts = ", ".join(f"value ->> {at} AS {name}" for at, name in enumerate(OUTCOME))
+    outcome = (*OUTCOME, "trace") if t.trace else OUTCOME
+    parts = ", ".join(f"value ->> {at} AS {name}" for at, name in enumerate(outcome))
     named = zip(_key(t, one), t.key_parts, strict=True)
     keys = ", ".join(f"{part} AS {name}" for part, name in named)
     due = (
@@ -201,6 +202,7 @@ def settle(table: Table, returned: str) -> str:
         lease="%s",
         claim="%s",
         history=appended(t.history, f"{row}.target") if t.history else None,
+        trace=f"COALESCE({row}.trace, {t.trace})" if t.trace else None,
         if_moved=lambda new, column: (
             f"CASE WHEN {row}.moved THEN {new} ELSE {t.qualified[column]} END"
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,8 +21,17 @@ from django_fsmworker.models.engine import Term
 from django_fsmworker.models.fields import MOST_FAILURES
 from django_fsmworker.models.keys import portions
 from django_fsmworker.models.transition_log import logs_transitions
-from django_fsmworker.store.fence import Fence, Lane, Outcome, key_column, lane_value, new_token
+from django_fsmworker.store.fence import (
+    Fence,
+    Lane,
+    Outcome,
+    key_column,
+    lane_value,
+    new_token,
+    traces_kept,
+)
 from django_fsmworker.store.interface import Store
+from django_fsmworker.store.local_times import refused_zone
 from django_fsmworker.store.sqlite import requirements, sql, values
 from django_fsmworker.store.sqlite.statistics import SQLiteStatistics
 from django_fsmworker.store.tables import Table, no_table, table_for
@@ -39,18 +48,23 @@ class SQLiteStore(Store):
     interruptible = False  # SQLite waits for a lock as long as ``timeout`` says
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, patience: float | None = None) -> Iterator[None]:
         # BEGIN IMMEDIATE: one that reads first and writes later may find itself refused.
         connection: Any = self.connection
         connection.ensure_connection()
-        mode = connection.transaction_mode
-        connection.transaction_mode = "IMMEDIATE"
-        try:
+        with ExitStack() as until_begun:
+            until_begun.callback(
+                setattr, connection, "transaction_mode", connection.transaction_mode
+            )
+            connection.transaction_mode = "IMMEDIATE"
+            if patience is not None and not connection.in_atomic_block:
+                raw = connection.connection
+                ((usual,),) = raw.execute("PRAGMA busy_timeout").fetchall()
+                until_begun.callback(raw.execute, f"PRAGMA busy_timeout = {usual}")
+                raw.execute(f"PRAGMA busy_timeout = {min(usual, round(patience * 1000))}")
             with super().transaction():
-                connection.transaction_mode = mode
+                until_begun.close()
                 yield
-        finally:
-            connection.transaction_mode = mode
 
     def shortcomings(self) -> list[str]:
         ((mode,),) = self._fetch("PRAGMA journal_mode", [])
@@ -64,7 +78,7 @@ class SQLiteStore(Store):
     def refusals(self, model: Any) -> list[str]:
         table = table_for(model, self.alias)
         kept_by_key = "SELECT 1 FROM pragma_table_list WHERE name = %s AND wr"
-        found = list(requirements.refusals(self.connection))
+        found = list(refused_zone(self.connection))
         kind = "SELECT type FROM pragma_table_list WHERE name = %s AND schema <> 'temp'"
         kinds = self._fetch(kind, [table.model._meta.db_table])
         if kinds and kinds[0][0] != "table":
@@ -196,9 +210,13 @@ class SQLiteStore(Store):
             keys = [sql.escaped(key) for key in prepared]
         # Most rows of a batch get the same.
         alike: dict[tuple[Any, ...], list[Any]] = {}
-        for key, each in zip(keys, outcomes, strict=True):
+        traces = traces_kept(outcomes) if table.trace else None
+        for at, (key, each) in enumerate(zip(keys, outcomes, strict=True)):
             due, failures = _due(each, now), min(each.failures, MOST_FAILURES)
+            given: tuple[Any, ...]
             given = each.token, each.source, each.target, each.moved, due and text(due), failures
+            if traces is not None:
+                given += (traces[at],)
             alike.setdefault(given, []).append(key)
         end = None if lease is None else now + timedelta(seconds=lease)
         history = [now.isoformat()] if table.history else []

@@ -2368,8 +2368,13 @@ class Migration(migrations.Migration):
                             ("new", "new"),
                             ("grouped", "grouped"),
                             ("calm", "calm"),
+                            ("sealed", "sealed"),
+                            ("weighed", "weighed"),
+                            ("guarded", "guarded"),
+                            ("waiting", "waiting"),
                             ("held", "held"),
                             ("done", "done"),
+                            ("failed", "failed"),
                         ],
                         db_default="new",
                         default="new",
@@ -2395,10 +2400,16 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(
-                            ("state__in", ["calm", "grouped", "new"]), ("state_next__isnull", True)
+                            ("state__in", ["calm", "grouped", "new", "sealed", "weighed"]),
+                            ("state_next__isnull", True),
                         ),
                         fields=["state"],
                         name="tests_traced_8b107d_stranded",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "guarded")),
+                        fields=["id"],
+                        name="tests_traced_876624_swept",
                     ),
                 ],
             },

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models import Q
 
 from django_fsmworker.graph import State, StateGraph, constant
 from django_fsmworker.models import StateField, StateTraceField, StatorModel
@@ -15,13 +16,23 @@ class TracedStates(StateGraph):
     new = State(force_initial=True, max_attempts=2, backoff=constant(60))
     grouped = State(batch=10)
     calm = State()
+    sealed = State(atomic=True)
+    weighed = State()
+    guarded = State()
+    waiting = State(manual=True)
     held = State(manual=True)
     done = State()
+    failed = State()
 
-    new.transitions_to(done, held)
+    new.transitions_to(done, held, calm)
+    new.fails_to(failed)
     grouped.transitions_to(done)
     calm.transitions_to(done)
-    held.transitions_to(new, grouped, calm)
+    sealed.transitions_to(done)
+    weighed.transitions_to(done, when=Q(mode="heavy"))
+    guarded.transitions_to(done, when=Q(mode="heavy"))
+    waiting.timeout_to(done, seconds=60)
+    held.transitions_to(new, grouped, calm, sealed, weighed, guarded, waiting)
     held.on("release", to=new)
 
     @classmethod
@@ -31,6 +42,14 @@ class TracedStates(StateGraph):
     @classmethod
     def check_grouped(cls, rows: list[Traced]) -> Any:
         return CHECKS[rows[0].mode](rows)
+
+    @classmethod
+    def check_sealed(cls, row: Traced) -> Any:
+        return CHECKS[row.mode](row)
+
+    @classmethod
+    def check_weighed(cls, row: Traced) -> Any:
+        return CHECKS[row.mode](row)
 
     @classmethod
     async def check_calm(cls, row: Traced) -> Any:

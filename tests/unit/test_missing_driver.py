@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_fsmworker import drivers
+from django_fsmworker import missing_driver
 
 MYSQL = {"ENGINE": "django.db.backends.mysql"}
 SQLITE = {"ENGINE": "django.db.backends.sqlite3"}
@@ -24,7 +24,7 @@ def installed(monkeypatch):
             monkeypatch.delitem(sys.modules, name, raising=False)
         known = {"MySQLdb", "pymysql"} - set(modules)
         monkeypatch.setattr(
-            drivers, "find_spec", lambda name: None if name in known else find_spec("json")
+            missing_driver, "find_spec", lambda name: None if name in known else find_spec("json")
         )
 
     return install
@@ -33,7 +33,7 @@ def installed(monkeypatch):
 def complaint(settings, databases):
     settings.DATABASES = databases
     with pytest.raises(ImproperlyConfigured) as caught:
-        drivers.require_drivers()
+        missing_driver.require_drivers()
     return str(caught.value)
 
 
@@ -43,13 +43,13 @@ class TestRequireDrivers:
         installed()
         settings.DATABASES = {"default": SQLITE, "other": {}}
 
-        drivers.require_drivers()
+        missing_driver.require_drivers()
 
     def test_there_is_one(self, settings, installed):
         installed("MySQLdb")
         settings.DATABASES = {"default": MYSQL}
 
-        drivers.require_drivers()
+        missing_driver.require_drivers()
 
     def test_there_is_none(self, settings, installed):
         installed()

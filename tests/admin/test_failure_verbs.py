@@ -1,4 +1,4 @@
-"""The dashboard's buttons for groups of failures and for pauses."""
+"""The dashboard's buttons for groups of failures."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import pytest
 
 from django_fsmworker import clock
 from django_fsmworker.admin import StatorModelAdmin
-from django_fsmworker.models import FailureRecord
-from django_fsmworker.models.limits import Pause
-from django_fsmworker.pauses import pause, paused
-from tests.admin.pages import inline_parts
+from django_fsmworker.models import BulkAction, FailureRecord
+from django_fsmworker.models.failing_rows import rows_of_records
+from django_fsmworker.models.keys import key_of
+from django_fsmworker.testing import step
+from tests.admin.pages import inline_parts, said
 from tests.admin.sites import lives
 from tests.app.models import BasicModel
+from tests.model_kinds import KINDS
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
+pytestmark = [pytest.mark.django_db(databases=["default", "other"])]
 
 PAGE = "/lives/django_fsmworker/worker/stator/"
-RETRY, PARK, LIFT = (
-    f"{PAGE}{each}/" for each in ("failures/retry", "failures/park", "pauses/lift")
-)
+RETRY, PARK = (f"{PAGE}failures/{each}/" for each in ("retry", "park"))
+
+NAMES = [kind.name for kind in KINDS if kind.using == "default"]
+TIMES = {"first_seen": clock.now(), "last_seen": clock.now()}
 
 LOOKS = ("django_fsmworker.view_worker", "django_fsmworker.view_failurerecord")
 CHANGES = "tests.change_basicmodel"
@@ -29,10 +32,6 @@ CHANGES = "tests.change_basicmodel"
 
 def group(**more: str) -> dict[str, str]:
     return {"model": "tests.BasicModel", "state": "new", "error": "builtins.ValueError", **more}
-
-
-def said(answer: Any) -> list[str]:
-    return [str(each) for each in answer.context["messages"]]
 
 
 @pytest.fixture
@@ -52,26 +51,28 @@ def failing_keys() -> set[Any]:
 
 
 class TestFailures:
+    @pytest.mark.once
     def test_a_button_asks_first(self, admin_client, failing):
         assert f'action="{RETRY}"' in admin_client.get(PAGE).text
 
         page = admin_client.post(RETRY, group())
 
         assert (
-            "3 rows of tests.BasicModel fail in the state new with builtins.ValueError."
-            in page.text
-        )
+            "Rows of tests.BasicModel that fail in the state new with builtins.ValueError. "
+            "It applies to 3 of the 3 rows chosen."
+        ) in page.text
         assert inline_parts(page) == []
         assert len(failing_keys()) == 5
 
     def test_retry_makes_the_group_due_and_no_others(self, admin_client, failing):
         answer = admin_client.post(RETRY, group(confirmed="1", reason="it is back"), follow=True)
 
-        assert said(answer) == ["Retry now: 3 rows."]
+        assert said(answer) == ["Retry now: 3 rows were written, 0 left out."]
         assert failing_keys() == {row.pk for row in failing[3:]}
         assert BasicModel.objects.due().count() == 3
         assert FailureRecord.objects.exclude(resolved=None).count() == 3
 
+    @pytest.mark.once
     def test_to_park_takes_a_reason(self, admin_client, failing):
         page = admin_client.post(PARK, group(confirmed="1"))
 
@@ -84,17 +85,51 @@ class TestFailures:
         assert {row.pk for row in BasicModel.objects.parked()} == {row.pk for row in failing[:3]}
         assert FailureRecord.objects.filter(parked_reason="tomorrow").count() == 3
         again = admin_client.post(PARK, group(confirmed="1", reason="later"), follow=True)
-        assert said(again)[-1] == "Park: 0 rows."
+        assert said(again)[-1] == "Park: 0 rows were written, 0 left out."
 
-    def test_one_request_takes_so_many_and_the_next_goes_on(
+    def test_more_rows_than_a_request_does_are_left_to_the_runners(
         self, admin_client, failing, monkeypatch
     ):
         monkeypatch.setattr(lives.get_model_admin(BasicModel), "state_action_limit", 2)
 
-        assert "There may be more" in admin_client.post(PARK, group()).text
-        for expected in (2, 3):
-            admin_client.post(PARK, group(confirmed="1", reason="tomorrow"))
-            assert BasicModel.objects.parked().count() == expected
+        assert "No living runner would do it now." in admin_client.post(PARK, group()).text
+        admin_client.post(PARK, group(confirmed="1", reason="tomorrow"))
+
+        action = BulkAction.objects.get()
+        assert action.described == "tests.BasicModel new builtins.ValueError"
+        assert action.reason == "tomorrow"
+        assert not BasicModel.objects.parked().exists()
+        while action.state != "done":
+            step(action)
+        assert {row.pk for row in BasicModel.objects.parked()} == {row.pk for row in failing[:3]}
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.using == "default"], ids=NAMES)
+    def test_whatever_the_key_is(self, kind):
+        rows = [kind.stored(kind.row(number, wish="fail")) for number in range(3)]
+        for row in rows[:2]:
+            row.state_transition_check()
+        kind.rows().filter(pk=rows[1].pk).update(wish="stay")
+        records = FailureRecord.objects.filter(model=kind.runs._meta.label)
+        FailureRecord.objects.create(model=kind.runs._meta.label, row="no key", **TIMES)
+
+        found = kind.model._base_manager.filter(rows_of_records(kind.model, records))
+
+        assert {key_of(row) for row in found} == {rows[0].pk, rows[1].pk}
+
+    def test_of_another_database(self, admin_client, make_row, make_failure):
+        later = clock.now() + timedelta(hours=1)
+        row = make_row("other", state_next=later, state_failures=2)
+        make_failure(row, "other")
+        make_failure()
+        mixed = PAGE.replace("lives", "mixed")
+
+        page = admin_client.get(mixed).text
+        answer = admin_client.post(f"{mixed}failures/retry/", group(confirmed="1"), follow=True)
+
+        assert "tests.BasicModel (other)" in page
+        assert page.count('name="error" value="builtins.ValueError"') == 2
+        assert said(answer) == ["Retry now: 1 row was written, 0 left out."]
+        assert FailureRecord.objects.using("other").filter(resolved=None).count() == 0
 
     def test_rows_that_the_admin_does_not_show_are_left_alone(
         self, admin_client, failing, monkeypatch
@@ -115,6 +150,7 @@ class TestFailures:
             (LOOKS[0], CHANGES, "django_fsmworker.retry_row"),
         ],
     )
+    @pytest.mark.once
     def test_take_permissions(self, visitor, failing, permissions):
         client = visitor(*permissions)
 
@@ -122,6 +158,7 @@ class TestFailures:
         assert client.post(RETRY, group(confirmed="1")).status_code == 403
         assert len(failing_keys()) == 5
 
+    @pytest.mark.once
     def test_are_done_by_who_has_them(self, visitor, failing):
         client = visitor(*LOOKS, CHANGES, "django_fsmworker.retry_row")
 
@@ -132,6 +169,7 @@ class TestFailures:
         assert PARK not in page
         assert len(failing_keys()) == 2
 
+    @pytest.mark.once
     def test_a_read_only_admin_offers_none(self, admin_client, failing, monkeypatch):
         monkeypatch.setattr(StatorModelAdmin, "state_read_only", True)
 
@@ -139,9 +177,11 @@ class TestFailures:
         assert admin_client.post(RETRY, group(confirmed="1")).status_code == 403
 
     @pytest.mark.parametrize("model", ["", "nonsense", "auth.User", "tests.Nowhere"])
+    @pytest.mark.once
     def test_made_up_models_are_refused(self, admin_client, model):
         assert admin_client.post(RETRY, group(model=model)).status_code == 403
 
+    @pytest.mark.once
     def test_are_no_links(self, admin_client):
         assert admin_client.get(RETRY).status_code == 405
 
@@ -150,53 +190,4 @@ class TestFailures:
 
         answer = admin_client.post(RETRY, group(confirmed="1"), follow=True)
 
-        assert said(answer) == ["Retry now: 3 rows."]
-
-
-class TestPauses:
-    def posted(self, found: Pause) -> dict[str, Any]:
-        return {"pause": found.pk, "database": found._state.db}
-
-    def test_one_is_lifted_and_no_other(self, admin_client):
-        [wide] = pause(BasicModel, by="ops")
-        [narrow] = pause(BasicModel, "slow", by="ops")
-        assert f'action="{LIFT}"' in admin_client.get(PAGE).text
-
-        answer = admin_client.post(LIFT, self.posted(wide), follow=True)
-
-        assert said(answer) == ["The pause is lifted: tests.BasicModel."]
-        assert paused() == [narrow]
-        wide.refresh_from_db()
-        assert wide.lifted_by == "admin"
-
-    def test_in_another_database(self, admin_client):
-        pause(BasicModel)
-        [other] = pause(BasicModel, using="other")
-
-        admin_client.post(LIFT, self.posted(other))
-
-        assert [each._state.db for each in paused()] == ["default"]
-
-    @pytest.mark.parametrize("named", [{}, {"pause": "x", "database": "nowhere"}])
-    def test_one_that_is_over_is_said_so(self, admin_client, named):
-        assert said(admin_client.post(LIFT, named, follow=True)) == ["This pause is over."]
-
-    def test_takes_a_permission(self, visitor):
-        [found] = pause(BasicModel)
-        client = visitor("django_fsmworker.view_worker")
-
-        assert LIFT not in client.get(PAGE).text
-        assert client.post(LIFT, self.posted(found)).status_code == 403
-        assert paused() == [found]
-
-    def test_is_done_by_who_has_it(self, visitor):
-        [found] = pause(BasicModel)
-        client = visitor("django_fsmworker.view_worker", "django_fsmworker.change_pause")
-
-        assert LIFT in client.get(PAGE).text
-        client.post(LIFT, self.posted(found))
-
-        assert paused() == []
-
-    def test_is_no_link(self, admin_client):
-        assert admin_client.get(LIFT).status_code == 405
+        assert said(answer) == ["Retry now: 3 rows were written, 0 left out."]

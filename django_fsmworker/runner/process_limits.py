@@ -15,7 +15,7 @@ MEBIBYTE = 1024 * 1024
 FAILURES = (Ending.FAILED, Ending.OVERRAN)
 
 
-class Limits:
+class ProcessLimits:
     """Looks once a second at the most whether a limit of the settings is reached.
 
     ``total`` tells what the process has counted under a name.
@@ -29,7 +29,7 @@ class Limits:
         self._next = 0.0
 
     @classmethod
-    def of(cls, settings: RunnerSettings, total: Callable[[str], int]) -> Limits | None:
+    def of(cls, settings: RunnerSettings, total: Callable[[str], int]) -> ProcessLimits | None:
         """The limits in the settings; None if there are none."""
         given = (settings.max_tasks, settings.max_failures, settings.max_memory)
         return cls(settings, total) if any(given) else None

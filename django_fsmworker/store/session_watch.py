@@ -37,9 +37,27 @@ class SessionWatch:
         self.changed = False
 
 
+def session_changed(wrapper: Any) -> bool:
+    """Whether the session has anything that a new one has not: it is no session for others.
+
+    False where nothing watches it, as in a test, whose connection is its own.
+    """
+    return any(isinstance(each, SessionWatch) and each.changed for each in wrapper.execute_wrappers)
+
+
+def changes_transaction(wrapper: Any, sql: Any) -> bool:
+    """Whether a statement leaves something that the next one of its transaction finds."""
+    return bool(_changes_transaction(driver_of(wrapper))(_text(sql, wrapper)))
+
+
 @lru_cache
 def _changes_session(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.changes_session)
+
+
+@lru_cache
+def _changes_transaction(driver: Any) -> Any:
+    return lru_cache(KNOWN_STATEMENTS)(driver.changes_transaction)
 
 
 def _text(sql: Any, wrapper: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from django_fsmworker.runner.limits import MEBIBYTE, resident_memory
+from django_fsmworker.runner.process_limits import MEBIBYTE, resident_memory
 from tests.app.models import Noop, Trouble
 from tests.runner.embedded import Embedded
 
@@ -21,7 +21,7 @@ Eventually = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_fsmworker.runner.limits.LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr("django_fsmworker.runner.process_limits.LOOK_INTERVAL", 0.0)
 
 
 @pytest.mark.parametrize(
