@@ -70,6 +70,10 @@ class Store(ABC):
         self._lost_replies = LostReplies(alias, self.hand_back)
         self._session_lasts: Callable[[], bool] = lambda: False
 
+    def is_waited_for_by(self, ident: int) -> bool:
+        """Whether this thread waits for the database; asked where that wait cannot be ended."""
+        raise NotImplementedError
+
     @property
     def statistics(self) -> Statistics:
         """For people who look after the database."""

@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from django_fsmworker.models.records import FailureRecord
-from tests.app.models import Chain
+from tests.app.models import Chain, Trouble
 from tests.chaos.cluster import said_of_outages
 from tests.chaos.redirect import redirected
 from tests.chaos.rows import Rows
 from tests.runner.embedded import Embedded
 from tests.runner.processes import Process
+from tests.runner.rows import fresh, reason
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.sqlite, pytest.mark.django_db(transaction=True)]
 
-SHORT = ("--lease=15", "--deadline=6", "--poll-interval=0.2")
+# The checks are overdue before an outage can be on record, a query being given three seconds.
+SHORT = ("--lease=10", "--deadline=2", "--poll-interval=0.2")
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def locked(seconds: float) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("seconds", "options"),
-    [(9.0, SHORT), pytest.param(21.0, (), marks=pytest.mark.long)],
+    [(6.0, SHORT), pytest.param(21.0, (), marks=pytest.mark.long)],
 )
 def test_a_lock_is_nobody_s_fault(
     start_process: Callable[..., Process], seconds: float, options: tuple[str, ...]
@@ -89,3 +91,27 @@ def test_a_full_disk_is_waited_for(
     assert not Chain.objects.failing().exists()
     paths = {tuple(state for state, _ in row.state_history) for row in Chain.objects.all()}
     assert paths == {("first", "second", "third", "last")}
+
+
+def test_who_holds_the_file_locked_is_not_taken_for_one_who_waits(
+    mode: Callable[..., None],
+    start_runner: Callable[..., Embedded],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Everybody waits for such a check, until its deadline ends it: the outage is its own doing."""
+
+    def hold(row: Trouble) -> None:
+        with transaction.atomic():
+            Trouble.objects.filter(pk=row.pk).update(value=5)
+            while True:
+                time.sleep(0.01)
+
+    mode("hold", hold)
+    row = Trouble.objects.create(mode="hold")
+    start_runner(Trouble, concurrency=2, deadline=4.5, lease=15)
+
+    eventually(lambda: fresh(row).state_failures == 1, 20)
+
+    assert said_of_outages(caplog.messages)[:1] == ["away"]  # on record before the check's end
+    assert "The check did not end within its deadline" in reason(row)
+    assert fresh(row).value == 0

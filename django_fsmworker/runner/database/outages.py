@@ -147,6 +147,10 @@ class OutageTracker:
         """Whether the database was said to be away, and not yet to be back."""
         return alias in self._failing
 
+    def is_slow(self, alias: str) -> bool:
+        """Whether a query of the runner is waiting there, of which an outage may yet come."""
+        return any(part.alias == alias and part.is_waiting() for part in self.watched())
+
     def back_at(self, alias: str) -> float:
         """When the database's last outage ended; minus infinity if there was none."""
         return self._back_at.get(alias, float("-inf"))
@@ -211,6 +215,8 @@ class OutageTracker:
 
 # A database that says "not now" for longer is as good as away.
 LONGEST_CONTENTION = 5.0
+# What takes longer than this to be answered may not be answered at all.
+SLOW = 0.5
 CANCEL_TIMEOUT = 1.0
 
 
@@ -267,6 +273,15 @@ class QueryGuard:
             self._connection = self._wrapper.connection
             with self._lock:
                 self._asked = None
+
+    def is_waiting(self) -> bool:
+        """Whether there has been no answer, or only "not now", for a while."""
+        with self._lock:
+            asked = None if self._without_timeout else self._asked
+        now, contended = time.monotonic(), self._contended_since
+        if asked is None:  # between two tries, or with nothing more to ask
+            return contended is not None and now < self.retry_at + SLOW
+        return now - (asked if contended is None else min(asked, contended)) > SLOW
 
     def end_overdue(self) -> None:
         """End a query that has gone unanswered for too long; called by another thread.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from collections.abc import Callable
 
 from django.db import DatabaseError, InterfaceError
 
@@ -48,20 +49,31 @@ def interrupt(work: Work, ident: int, connections: ThreadConnections | None, fla
     return True
 
 
-def seconds_left(work: Work, deadline: float, outages: OutageTracker) -> float:
+def seconds_left(
+    work: Work, deadline: float, outages: OutageTracker, waits: Callable[[], bool]
+) -> float:
     """Seconds until the work has run for ``deadline`` seconds.
 
-    Where nobody can end a wait for the database, the time of an outage does not count.
+    Where nobody can end a wait for the database, the time for which the check waits there with the
+    engine's own queries does not count; ``waits`` tells whether it does so now. One that does not
+    may be what the others wait for.
     """
     alias, now = work.store.alias, time.monotonic()
     since = work.started or now
     if not work.store.interruptible:
-        since = now if outages.is_away(alias) else max(since, outages.back_at(alias))
+        if (outages.is_away(alias) or outages.is_slow(alias)) and waits():
+            work.waited = now
+        since = max(since, outages.back_at(alias), work.waited)
     return since + deadline - now
 
 
 def flag_of_overdue(work: Work, outages: OutageTracker) -> str:
-    """The flag of a check past its deadline: through an outage it may have waited in vain."""
+    """The flag of a check past its deadline: through an outage it may have waited in vain.
+
+    Where its waiting is not counted, it has had all the time that is its own.
+    """
+    if not work.store.interruptible:
+        return "overran"
     alias, since = work.store.alias, work.started or 0.0
     waited = outages.is_away(alias) or since < outages.away_at(alias)
     return "cancelled" if waited else "overran"

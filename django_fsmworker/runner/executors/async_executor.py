@@ -165,8 +165,9 @@ class AsyncExecutor:
         self._on_abandon(work)
 
     def _seconds_left(self, work: Work) -> float:
+        """Of a check that is ending; where it waits need not be known to tell of it later."""
         deadline = work.state.deadline or self._settings.deadline
-        return seconds_left(work, deadline, self._losses.outages)
+        return seconds_left(work, deadline, self._losses.outages, lambda: True)
 
     def _log_abandoned(self, work: Work) -> None:
         logger.error(

@@ -206,7 +206,12 @@ class EventLoop(threading.Thread):
     def _overdue(self, work: Work, due: float) -> None:
         """End a check past its deadline; time that another took from it is not counted, once."""
         late = self._loop.time() - due
-        left = seconds_left(work, self._deadline_of(work), self._losses.outages)
+        left = seconds_left(
+            work,
+            self._deadline_of(work),
+            self._losses.outages,
+            lambda: bool(self._running[work].calls.pending),
+        )
         if late > SHORTEST_BLOCK:
             self._running[work].deadline = self._loop.call_later(late, self._end, work)
         elif left > 0:

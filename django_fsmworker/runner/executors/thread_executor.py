@@ -6,6 +6,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from django.db import Error
 
@@ -183,6 +184,11 @@ class CheckThread(threading.Thread):
         return self.calls.left_open or self.connections.left_open()
 
 
+def _waits_for_database(thread: CheckThread, work: Work) -> bool:
+    """Whether the check waits for its database, be it in a call that another thread makes."""
+    return bool(thread.calls.pending) or work.store.is_waited_for_by(thread.ident or 0)
+
+
 class ThreadExecutor:
     """Runs sync checks: ``concurrency`` threads that can work, abandoned ones beside them.
 
@@ -273,7 +279,7 @@ class ThreadExecutor:
             if work.started is None or (thread.abandoned and not thread.lent):
                 continue
             if thread.lent:
-                left = self._seconds_left(work)
+                left = self._seconds_left(thread, work)
                 if left <= 0:
                     thread.lent, left = False, self._settings.deadline
                     self._log_abandoned(thread, work)
@@ -282,7 +288,7 @@ class ThreadExecutor:
                 if left <= 0:
                     left = self._give_up(thread, work)
             else:
-                left = self._seconds_left(work)
+                left = self._seconds_left(thread, work)
                 if left <= 0:
                     self._interrupt(thread, work, flag_of_overdue(work, self._losses.outages))
                     left = self._settings.abandon_after
@@ -292,9 +298,11 @@ class ThreadExecutor:
     def stop(self, timeout: float) -> None:
         """Wait for nothing: threads end with their checks, and do not keep the process alive."""
 
-    def _seconds_left(self, work: Work) -> float:
+    def _seconds_left(self, thread: CheckThread, work: Work) -> float:
         deadline = work.state.deadline or self._settings.deadline
-        return seconds_left(work, deadline, self._losses.outages)
+        return seconds_left(
+            work, deadline, self._losses.outages, partial(_waits_for_database, thread, work)
+        )
 
     def _busy(self) -> list[tuple[CheckThread, Work]]:
         """Every thread that runs a check right now, abandoned ones included."""
@@ -325,12 +333,12 @@ class ThreadExecutor:
             thread.cut = True
             thread.given_up_at = time.monotonic() + self._settings.abandon_after
             return self._settings.abandon_after
-        lend = work.superseded and self._seconds_left(work) > 0
+        lend = work.superseded and self._seconds_left(thread, work) > 0
         if lend and sum(each.lent for each in self._lost) >= self.size:
             thread.given_up_at = time.monotonic() + self._settings.abandon_after
             return self._settings.abandon_after
         self._abandon(thread, work, lend)
-        return self._seconds_left(work) if lend else self._settings.deadline
+        return self._seconds_left(thread, work) if lend else self._settings.deadline
 
     def _abandon(self, thread: CheckThread, work: Work, lend: bool) -> None:
         """Give up waiting for a stuck thread: its rows stay leased, another thread has its slot."""

@@ -54,7 +54,8 @@ class Attempt:
     may have changed this instance, so it is loaded again before the next call. ``revoked``: the row
     was moved, and stays leased until its check has ended. ``deaths``: how many processes are known
     to have ended while they ran this suspect; ``examined``: one more is noted, should this one.
-    ``trace``: the ``traceparent`` of the span that its check runs in, if there is one.
+    ``trace``: the ``traceparent`` of the span that its check runs in, if there is one. ``waited``:
+    when its check was last seen waiting for a database that keeps everybody waiting.
     """
 
     store: Store
@@ -85,6 +86,7 @@ class Attempt:
     stale: bool = False
     trace: str = ""
     ended: float | None = None
+    waited: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -180,6 +182,7 @@ class Batch:
     cancelled: bool = False
     trace: str = ""
     ended: float | None = None
+    waited: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock)
     among_few: ClassVar[bool] = False  # suspects with known deaths share no call
     alone: ClassVar[bool] = False

@@ -7,6 +7,7 @@ A single statement takes the write lock at its start and waits for it as long as
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
@@ -37,6 +38,8 @@ from django_fsmworker.store.sqlite.statistics import SQLiteStatistics
 from django_fsmworker.store.tables import Table, no_table, table_for
 
 MOST_PARTS = 400  # SQLite takes 500 parts of a compound SELECT
+# The modules in which Django calls the driver.
+CALLS_DRIVER = frozenset({"django.db.backends.sqlite3.base", "django.db.backends.base.base"})
 
 
 class SQLiteStore(Store):
@@ -46,6 +49,11 @@ class SQLiteStore(Store):
     check_settings = staticmethod(requirements.check_settings)
     statistics_class = SQLiteStatistics
     interruptible = False  # SQLite waits for a lock as long as ``timeout`` says
+
+    def is_waited_for_by(self, ident: int) -> bool:
+        # Such a thread stands where Django calls the driver: a wait for a lock runs no Python.
+        frame = sys._current_frames().get(ident)
+        return frame is not None and frame.f_globals.get("__name__") in CALLS_DRIVER
 
     @contextmanager
     def transaction(self, patience: float | None = None) -> Iterator[None]:
