@@ -108,7 +108,7 @@ def test_who_holds_the_file_locked_is_not_taken_for_one_who_waits(
 
     mode("hold", hold)
     row = Trouble.objects.create(mode="hold")
-    start_runner(Trouble, concurrency=2, deadline=4.5, lease=15)
+    start_runner(Trouble, concurrency=2, deadline=5.5, lease=15, poll_interval=0.2)
 
     eventually(lambda: fresh(row).state_failures == 1, 20)
 
