@@ -46,8 +46,7 @@ def has_life(model: Any) -> bool:
     return bool(getattr(model, "state_has_life", False))
 
 
-# The keys in an instance's dictionary for the loaded values of columns that were assigned, and for
-# the ``loading`` that is under way.
+# Keys in an instance's dictionary: what assigned columns had been, and the ``loading`` under way.
 _BEFORE = "_state_before"
 _LOADING = "_state_loading"
 
@@ -423,8 +422,7 @@ def is_parked_by_hand(row: Any) -> bool:
 
 def in_a_row(failures: int) -> int:
     """The number of failures in a row, by what a row counts, also where it is parked by hand."""
-    number: int = failures if failures >= 0 else parked_count(failures)
-    return number
+    return failures if failures >= 0 else int(parked_count(failures))
 
 
 def failures_of(row: Any) -> int:
