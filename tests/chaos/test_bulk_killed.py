@@ -26,6 +26,8 @@ SLOW = {
     # What dies in a runner's hands is delivered alone afterwards, which takes the longest.
     "FSMWORKER_MAX_IN_FLIGHT": "20",
 }
+# It is the admin that lets runners look for bulk actions.
+WITH_ADMIN = {"DJANGO_SETTINGS_MODULE": "tests.app.settings"}
 
 
 def the_action() -> BulkAction:
@@ -90,12 +92,13 @@ def test_a_million_rows_are_retried_by_one_button(
     took = time.perf_counter() - began
     assert "of the first 10000" in asked.text
     assert answer.status_code == 302
-    process = start_process("runstator", "tests.BasicModel", "--lease=5")
+    runstator = ("runstator", "tests.BasicModel", "--lease=5")
+    process = start_process(*runstator, **WITH_ADMIN)
     began = time.monotonic()
     eventually(lambda: the_action().done > number // 10, 600, every=0.1)
     process.send(signal.SIGKILL)
     process.wait()
-    start_process("runstator", "tests.BasicModel", "--lease=5")
+    start_process(*runstator, **WITH_ADMIN)
     at_kill = the_action().done
     eventually(lambda: the_action().done > at_kill, 600, every=0.1)
     stop(the_action())
