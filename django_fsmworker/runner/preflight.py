@@ -21,7 +21,7 @@ from django_fsmworker.runner.database.outages import FIRST_WAIT
 from django_fsmworker.runner.main_loop import Wakeup
 from django_fsmworker.runner.stranded import rescue_stranded
 from django_fsmworker.store import Store, one_a_table
-from django_fsmworker.store.drivers import discard
+from django_fsmworker.store.drivers import discard, let_go
 from django_fsmworker.store.errors import (
     is_cancelled,
     is_contention,
@@ -122,6 +122,7 @@ def wait_for_databases(
                 break
             except (OperationalError, InterfaceError) as error:
                 discard(connections[store.alias])
+                let_go(error)
                 if time.monotonic() + wait > end:
                     raise Unreachable(
                         f"The database {store.alias!r} cannot be reached ({_one_line(error)}); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from django_fsmworker.store.driver import Driver
@@ -30,3 +31,15 @@ def discard(wrapper: Any) -> None:
 def cut(wrapper: Any) -> bool:
     """End whatever another thread waits for on its connection; False if there is no way to."""
     return driver_of(wrapper).cut(wrapper)
+
+
+def let_go(error: BaseException) -> None:
+    """Close what the frames of a failed call hold: above all the socket of a try to connect.
+
+    psycopg's frames and their error refer to each other. Until Python's collector came, the try
+    stayed open, and took one of the server's places when the network was back.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__

@@ -27,7 +27,7 @@ LOGIN = 2
 LOOKED_AT = 110_000
 # No index has the failures. What asks for all of them walks until it has found enough, and where
 # the planner takes that for cheap, as in the short form, over the whole table.
-WALKED = ["preview for failing"]
+WALKED = ["preview for failing", "group of failures"]
 if django.VERSION < (6, 1):
     # Django's own search takes the key of each row for a text, whatever its type.
     WALKED.append("search by key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from django.db import OperationalError, connection
 
 from django_fsmworker.runner.database import connections as runner_connections
 from django_fsmworker.runner.database.connections import use_own_connections
+from django_fsmworker.runner.database.outages import OutageTracker, QueryGuard
 from tests.app.models import Chain, Errand, errands
 from tests.chaos.redirect import redirected, through_proxy
 from tests.chaos.rows import Rows
@@ -164,3 +166,32 @@ def connect() -> None:
     for own in use_own_connections(beside_pool=True):
         if own.alias == "default":
             own.ensure_connection()
+
+
+@pytest.mark.postgresql
+@pytest.mark.mysql
+def test_a_try_to_connect_that_is_given_up_leaves_nothing_open(
+    start_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A network that has swallowed everything for a minute is back: the server meets those who still
+    try, and not all tries of that minute, for which it would have no places.
+    """
+    monkeypatch.setattr(runner_connections, "CONNECT_TIMEOUT", 2)  # psycopg's shortest
+    gc.disable()  # a runner's own collector comes seldom
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            with redirected(**through_proxy(silent.getsockname()[1])):
+                assert start_thread(connect_guarded).result(20) > 0
+            client, _ = silent.accept()
+            with client:
+                client.settimeout(5)
+                while client.recv(4096):
+                    pass  # until the other end is closed
+    finally:
+        gc.enable()
+
+
+def connect_guarded() -> float:
+    use_own_connections(beside_pool=True)
+    return QueryGuard(OutageTracker(), "default").connect()

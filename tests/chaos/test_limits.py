@@ -56,8 +56,9 @@ def test_five_of_a_thousand_run_at_once(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    made(1000, "five", 0.1)
     runners = [runner() for _ in range(4)]
+    eventually(lambda: all(each.started for each in runners), 60)
+    made(1000, "five", 0.1)
     eventually(lambda: left() < 950, 60)
     samples = []
     while left() > 400:

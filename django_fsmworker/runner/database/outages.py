@@ -19,7 +19,7 @@ from django.db import DatabaseError, Error, InterfaceError, connections
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.logs import logger_for
 from django_fsmworker.store import Store
-from django_fsmworker.store.drivers import cut, discard
+from django_fsmworker.store.drivers import cut, discard, let_go
 from django_fsmworker.store.errors import is_cancelled, is_contention, is_refusal, may_be_mismatch
 
 logger = logger_for(__name__)
@@ -313,6 +313,7 @@ class QueryGuard:
         if (is_contention(error) or is_cancelled(error)) and not self._lasts():
             return self._try_again_in(FIRST_WAIT)
         discard(connections[self.alias])
+        let_go(error)
         if not self._outages.is_away(self.alias) and self._is_a_leftover():
             return self._try_again_in(FIRST_WAIT)
         self._outages.began(self, str(error).strip() or type(error).__name__)
