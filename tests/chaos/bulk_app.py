@@ -1,4 +1,4 @@
-"""An app whose process lingers in each batch of a bulk action before it commits it."""
+"""An app whose process lingers in each batch of a bulk action, before and after its COMMIT."""
 
 from __future__ import annotations
 
@@ -23,5 +23,12 @@ class SlowBulkConfig(AppConfig):
             time.sleep(0.05)
             return tally
 
+        write_and_commit = running._Work._write_batch
+
+        def with_pauses(*args: Any) -> None:
+            write_and_commit(*args)
+            time.sleep(0.05)  # on SQLite nobody else could write, and stop the action, in between
+
         running.BATCH = 8
         running.write_batch = slowly
+        running._Work._write_batch = with_pauses
