@@ -18,7 +18,10 @@ STATES = {"plain": "new", "async": "flying"}
 
 
 class ScriptedCheck:
-    """Keeps the keys of the rows of every call, takes as long as it is told, then answers."""
+    """Keeps the keys of the rows of every call, takes as long as it is told, then answers.
+
+    Keys are sorted: rows that are due at the same moment are claimed in any order.
+    """
 
     def __init__(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kind = kind
@@ -59,7 +62,7 @@ class ScriptedCheck:
         return self.answer(rows)
 
     def _pauses(self, rows: list[Letter]) -> Any:
-        self.calls.append([row.pk for row in rows])
+        self.calls.append(sorted(row.pk for row in rows))
         end = time.monotonic() + self.takes(rows)
         while time.monotonic() < end or not self.open.is_set():
             yield 0.005
