@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,13 @@ def database_environment(django_db_setup: None) -> dict[str, str]:
         "PYTHONPATH": str(Path(__file__).parent.parent),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for sockets, whose paths have at most 107 bytes: ``TMPDIR`` may be deep."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

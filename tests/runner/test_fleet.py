@@ -91,18 +91,18 @@ class TestUnderASupervisor:
 
 class TestAlone:
     def test_health_is_served_and_told_to_the_service_manager(
-        self, start_process: Start, eventually: Eventually, tmp_path: Any
+        self, start_process: Start, eventually: Eventually, short_path: Any
     ) -> None:
         port = free_port()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-            listening.bind(str(tmp_path / "notify"))
+            listening.bind(str(short_path / "notify"))
             listening.settimeout(40)
             runner = start_process(
                 "runstator",
                 "tests.Noop",
                 f"--health-port={port}",
                 *QUICK,
-                NOTIFY_SOCKET=str(tmp_path / "notify"),
+                NOTIFY_SOCKET=str(short_path / "notify"),
                 **BEATS,
             )
             assert listening.recv(100) == b"READY=1"

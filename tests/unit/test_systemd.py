@@ -13,9 +13,9 @@ from django_fsmworker.runner.processes.systemd import VARIABLE, ServiceManager
 
 
 @pytest.fixture
-def listening(tmp_path: Path) -> Iterator[socket.socket]:
+def listening(short_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
+        listening.bind(str(short_path / "notify"))
         listening.settimeout(5)
         yield listening
 
