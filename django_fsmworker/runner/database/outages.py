@@ -147,9 +147,11 @@ class OutageTracker:
         """Whether the database was said to be away, and not yet to be back."""
         return alias in self._failing
 
-    def is_slow(self, alias: str) -> bool:
-        """Whether a query of the runner is waiting there, of which an outage may yet come."""
-        return any(part.alias == alias and part.is_waiting() for part in self.watched())
+    def keeps_waiting(self, alias: str) -> bool:
+        """Whether it is away, or a query of the runner waits there, of which that may yet come."""
+        return self.is_away(alias) or any(
+            part.alias == alias and part.is_waiting() for part in self.watched()
+        )
 
     def back_at(self, alias: str) -> float:
         """When the database's last outage ended; minus infinity if there was none."""

@@ -61,7 +61,7 @@ def seconds_left(
     alias, now = work.store.alias, time.monotonic()
     since = work.started or now
     if not work.store.interruptible:
-        if (outages.is_away(alias) or outages.is_slow(alias)) and waits():
+        if outages.keeps_waiting(alias) and waits():
             work.waited = now
         since = max(since, outages.back_at(alias), work.waited)
     return since + deadline - now

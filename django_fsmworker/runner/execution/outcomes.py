@@ -462,10 +462,7 @@ class LostConnections:
 
     def explains(self, work: Work, failure: Failure) -> bool:
         """Whether the check failed of an outage; a lock that lasts is one, too."""
-        alias = work.store.alias
-        return failure.lost or (
-            failure.locked and (self.outages.is_away(alias) or self.outages.is_slow(alias))
-        )
+        return failure.lost or (failure.locked and self.outages.keeps_waiting(work.store.alias))
 
     def is_outage(self, attempt: Attempt) -> bool:
         """Count one more loss for the row; False once it is the row's own doing."""
