@@ -42,7 +42,7 @@ OF_CHECKS = Path(__file__).parents[1] / "app"
 # Every statement passes through it where it was there before these faults, and none where it came
 # after them: it is in no place.
 ON_THE_WAY = PACKAGE / "store" / "session_watch.py"
-CHAINS, LEASE = 12, 1.0
+CHAINS, CONCURRENCY, LEASE = 12, 4, 1.0
 
 # Three functions of the package and the one that sends tell a place from the others.
 FRAMES = 4
@@ -199,12 +199,12 @@ def test_the_first_answer_from_every_place_is_lost(
     with lost_replies() as replies:
         runner = start_runner(
             Chain, Trouble, Delivery, Expiring,
-            concurrency=4, lease=LEASE, delete_interval=0.1, connect_timeout=30,
+            concurrency=CONCURRENCY, lease=LEASE, delete_interval=0.1, connect_timeout=30,
         )  # fmt: skip
         eventually(work.is_done, 60, every=0.2)  # it asks for a dozen things
         work.prove_once_each()
         in_line = Chain.objects.bulk_create(Chain(pause=0.3) for _ in range(30))
-        eventually(lambda: Chain.objects.running().count() > 10)
+        eventually(lambda: Chain.objects.running().count() > CONCURRENCY)  # some wait for a slot
         runner.stop()
 
     with capsys.disabled():
