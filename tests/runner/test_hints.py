@@ -607,7 +607,7 @@ class TestWhatAnybodySends:
             if not (each.lstrip().startswith("WITH") and BulkAction._meta.db_table in each)
         ]
         assert len(looks) <= 2 * 2 * (windows + 1)
-        assert len(looks) < FLOOD / 10
+        assert len(looks) < FLOOD / 2  # however slowly they came
         assert hints.active
         assert not [each for each in caplog.records if each.name.endswith("hints")]
 

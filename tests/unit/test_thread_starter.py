@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 
@@ -45,23 +46,29 @@ def test_one_that_cannot_be_started_is_its_caller_s_and_others_are_started():
     start_elsewhere(threading.Thread(target=int))
 
 
-def test_an_exception_that_comes_while_one_starts_goes_to_the_one_it_is_for():
+def test_an_exception_that_comes_while_one_starts_goes_to_the_one_it_is_for(request):
     """With ``Thread.start()`` CPython 3.11 loses a third of them, and their threads hang."""
     prepare_to_start_threads()
-    heard = []
+    begun, heard, started = [], [], []
+    # Python drops an exception that comes while it lets go of a thread: of none, then.
+    request.addfinalizer(gc.enable)
+    gc.collect()
+    gc.disable()
 
     def start_many() -> None:
         try:
+            begun.append(threading.current_thread())
             while True:
-                start_elsewhere(threading.Thread(target=int, daemon=True))
+                started.append(threading.Thread(target=int, daemon=True))
+                start_elsewhere(started[-1])
         except TimeoutError:
             heard.append(threading.current_thread())
 
     for _ in range(ROUNDS):
         parent = threading.Thread(target=start_many, daemon=True)
         parent.start()
-        while not threading._limbo:  # type: ignore[attr-defined]
-            pass  # until one is about to begin
+        while parent not in begun or not threading._limbo:  # type: ignore[attr-defined]
+            pass  # until one of its own, or the last that its predecessor wanted, is about to begin
         set_async_exc(parent.ident, ctypes.py_object(TimeoutError))
         parent.join(10)
         assert not parent.is_alive()
