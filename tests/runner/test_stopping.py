@@ -205,7 +205,7 @@ class TestRunFor:
 
         StatorRunner([Trouble], **QUICK).run(run_for=0.4)
 
-        assert 0.4 <= time.monotonic() - began < 3
+        assert 0.4 <= time.monotonic() - began < 20
 
     def test_rows_that_become_due_meanwhile_are_run(
         self, start_thread: Callable[..., Any], eventually: Eventually
@@ -257,7 +257,7 @@ class TestRunFor:
 
         one_pass(Trouble)
 
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
 
     def test_none_is_until_stop(self, start_runner: Start, eventually: Eventually) -> None:
         runner = start_runner(Trouble)

@@ -73,7 +73,7 @@ def test_rows_that_lapsed_once_cost_no_throughput(mode: Callable[..., None]) -> 
         )
         assert max(len(watch.running_beside(row)) for row in rows) >= 9
     # Alone, one after the other, they would take seven times as long.
-    assert seconds[True] < 3 * seconds[False], seconds
+    assert seconds[True] < 5 * seconds[False], seconds
     assert not FailureRecord.objects.filter(resolved=None).exists()
 
 
