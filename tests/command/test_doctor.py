@@ -17,6 +17,7 @@ from django_fsmworker.store.statistics import Finding
 from django_fsmworker.testing import travel
 from tests.app.models import Account, Noop
 from tests.command.conftest import Ended
+from tests.database.plans import renew_files
 from tests.database.rows import PAST, put
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +35,7 @@ def execute(sql: str) -> None:
 def no_earlier_updates(db: None, vendor: str) -> None:
     """PostgreSQL has their dead rows, and still counts them, which is no finding here."""
     if vendor == "postgresql":
-        execute(f"TRUNCATE {Noop._meta.db_table} CASCADE")
+        renew_files(Noop)
         execute(f"SELECT pg_stat_reset_single_table_counters('{Noop._meta.db_table}'::regclass)")
 
 

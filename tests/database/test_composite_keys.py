@@ -16,7 +16,7 @@ from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.expiry import expire
 from django_fsmworker.store.failures import Failure, record
 from tests.app.models import CompositeKind, KindStates
-from tests.database.plans import explained
+from tests.database.plans import explained, renew_files
 from tests.database.rows import LEASE, claim, fence, fetch, moved, statements
 
 pytestmark = pytest.mark.django_db
@@ -156,6 +156,7 @@ class TestPlans:
     @pytest.mark.parametrize("analysed", [False, True])
     @pytest.mark.parametrize("size", [10, 1000])
     def test_postgresql_reaches_rows_by_their_key(self, store, size, analysed):
+        renew_files(CompositeKind)
         self.fill_by_the_database(20_000)
         if analysed:
             with connection.cursor() as cursor:

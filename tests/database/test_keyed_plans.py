@@ -10,7 +10,7 @@ from django.db import connection
 from django_fsmworker.store import Lane, store_for
 from django_fsmworker.store.tables import table_for
 from tests.app.models import Parcel
-from tests.database.plans import explained
+from tests.database.plans import explained, renew_files
 from tests.database.rows import LEASE
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db]
@@ -21,8 +21,8 @@ MANY = 100_000
 @pytest.fixture
 def many(request: pytest.FixtureRequest) -> None:
     """A flood of one key, and some rows of others beyond it."""
+    renew_files(Parcel)
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE tests_parcel")  # indexes without what other tests took back
         cursor.execute(
             "INSERT INTO tests_parcel (state, state_next, carrier, rank, mode, seconds)"
             " SELECT 'fair', now() - interval '1 hour', 1, 0, 'send', 0"

@@ -15,7 +15,7 @@ from django_fsmworker.runner import stranded
 from django_fsmworker.runner.stranded import OLDER, rescue_stranded
 from django_fsmworker.store import store_for
 from tests.app.models import Chain, Noop
-from tests.database.plans import explained
+from tests.database.plans import explained, renew_files
 from tests.runner.embedded import Embedded
 from tests.runner.rows import entered, fresh
 
@@ -76,6 +76,11 @@ def test_a_look_that_took_long_is_not_repeated_soon(monkeypatch: pytest.MonkeyPa
 
 
 class TestCost:
+    @pytest.fixture(autouse=True)
+    def new_files(self, vendor: str) -> None:
+        if vendor == "postgresql":
+            renew_files(Chain)
+
     @pytest.fixture
     def history(self) -> None:
         start = clock.now() - timedelta(days=1)
