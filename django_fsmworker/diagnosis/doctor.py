@@ -80,10 +80,13 @@ def _rows(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
         yield Finding(
             "not_run",
             f"A row of {each.model} in the state {each.state} has been due for "
-            f"{span(each.oldest_due)}, and {each.due} are due in all: no runner serves the model, "
-            f"or too few do.",
+            f"{span(each.oldest_due)}{_others(each)}: no runner serves the model, or too few do.",
             "Start 'manage.py runstator' for the models that they are for, or more of them."
             if is_companion(model)
             else f"Start 'manage.py runstator {each.model}', or more of them.",
             evidence={"state": each.state, "seconds": each.oldest_due, "due": each.due.number},
         )
+
+
+def _others(each: StateStatus) -> str:
+    return "" if str(each.due) == "1" else f", and {each.due} are due in all"

@@ -79,12 +79,14 @@ class TestCommand:
 
 
 class TestAnyDatabase:
-    def test_rows_that_nobody_runs(self) -> None:
-        put(Noop.objects.create(), state_next=PAST)
+    @pytest.mark.parametrize(("rows", "others"), [(1, ""), (2, ", and 2 are due in all")])
+    def test_rows_that_nobody_runs(self, rows: int, others: str) -> None:
+        for _ in range(rows):
+            put(Noop.objects.create(), state_next=PAST)
 
         assert found("not_run").sentence == (
-            "A row of tests.Noop in the state new has been due for 1 h, and 1 are due in all: no "
-            "runner serves the model, or too few do."
+            f"A row of tests.Noop in the state new has been due for 1 h{others}: no runner serves "
+            "the model, or too few do."
         )
 
     def test_rows_that_are_paused_are_not_complained_of(self) -> None:
