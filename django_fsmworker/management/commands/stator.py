@@ -37,8 +37,9 @@ class Command(BaseCommand):
 
     def handle(self, *, run_subcommand: Subcommand, **options: Any) -> None:
         _refuse_undecodable(options)
+        out = Output(self.stdout, as_json=options["json"])
         try:
-            code = run_subcommand.run(options, Output(self.stdout, as_json=options["json"]))
+            code = run_subcommand.run(options, out)
         except FSMWorkerError as error:
             raise CommandError(str(error)) from error
         except DataError as error:
@@ -51,6 +52,7 @@ class Command(BaseCommand):
                 f"it, or run 'manage.py migrate'."
             ) from error
         finally:
+            out.flush()
             left_out = run_subcommand.databases.left_out
             for sentence in left_out:
                 self.stderr.write(sentence)
