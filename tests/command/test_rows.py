@@ -268,6 +268,20 @@ class TestSelection:
             stator("retry", "tests.Trouble", *arguments)
 
 
+def test_an_interruption_is_said(stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("django_fsmworker.management.stator_commands.rows.operate", interrupt)
+
+    ended = stator("retry", "tests.Trouble", "--all")
+
+    assert (ended.code, ended.output) == (130, "")
+    assert ended.errors == (
+        "Interrupted: a part of it may be done; it is safe to give the command again.\n"
+    )
+
+
 def test_a_graph(stator: Stator) -> None:
     lines = stator("graph", "tests.Trouble").lines
 

@@ -51,6 +51,11 @@ class Command(BaseCommand):
                 f"The database is away, or not as the code expects it ({first_line(error)}); start "
                 f"it, or run 'manage.py migrate'."
             ) from error
+        except KeyboardInterrupt:
+            self.stderr.write(
+                "Interrupted: a part of it may be done; it is safe to give the command again."
+            )
+            code = ExitCode.INTERRUPTED
         finally:
             out.flush()
             left_out = run_subcommand.databases.left_out
