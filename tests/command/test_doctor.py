@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
 from django_fsmworker import clock
 from django_fsmworker.diagnosis import doctor
@@ -15,7 +15,7 @@ from django_fsmworker.models import Event
 from django_fsmworker.pauses import pause
 from django_fsmworker.store.statistics import Finding
 from django_fsmworker.testing import travel
-from tests.app.models import Account, Noop
+from tests.app.models import Account, Noop, Trouble
 from tests.command.conftest import Ended
 from tests.database.rows import PAST, put
 
@@ -146,6 +146,31 @@ class TestPostgreSQL:
         execute(f'DROP INDEX "{DUE_INDEX}"')
 
         assert found("missing_index").evidence == {"index": DUE_INDEX}
+
+    def test_a_table_that_is_not_migrated(self) -> None:
+        put(Trouble.objects.create(), state_next=PAST)
+        execute(f"ALTER TABLE {Noop._meta.db_table} DROP COLUMN state_lease")
+
+        first, second = (
+            each for each in examine([Noop, Trouble], "default") if each.severity == "warning"
+        )
+
+        assert (first.code, second.code) == ("refused", "not_run")
+        assert first.sentence.startswith(
+            "No runner with this code runs tests.Noop: the table of tests.Noop in the database "
+            "'default' is not as the code expects it (column "
+        )
+        assert first.remedy.startswith("Run 'manage.py migrate --database default', or ")
+
+    def test_another_error_is_none_of_a_table_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def wait(*_: Any) -> Any:
+            execute("SET LOCAL statement_timeout = 1")
+            execute("SELECT pg_sleep(60)")
+
+        monkeypatch.setattr("django_fsmworker.diagnosis.doctor.status_of", wait)
+
+        with pytest.raises(DatabaseError, match="statement timeout"):
+            list(examine([Noop], "default"))
 
     def test_an_index_that_is_not_valid(self) -> None:
         execute(
