@@ -14,6 +14,7 @@ from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.databases import first_line
 from django_fsmworker.management.stator_commands.registry import SUBCOMMANDS
 from django_fsmworker.management.stator_commands.subcommand import ExitCode, Subcommand
+from django_fsmworker.store.errors import is_contention
 
 
 class Command(BaseCommand):
@@ -47,6 +48,11 @@ class Command(BaseCommand):
                 f"The database cannot make sense of that: {first_line(error)}."
             ) from error
         except DatabaseError as error:
+            if is_contention(error):
+                raise CommandError(
+                    f"Somebody else's transaction is in the way ({first_line(error)}); end it, or "
+                    f"give the command again when it is over."
+                ) from error
             raise CommandError(
                 f"The database is away, or not as the code expects it ({first_line(error)}); start "
                 f"it, or run 'manage.py migrate'."
