@@ -47,13 +47,14 @@ def pause(
     :param state: a state of it, or the name of one; None for all of them.
     :param key: a value of the column by which that state is limited (``limit_by``, ``rate_by``,
         ``fair_by``). Without it, all keys; None is the key of rows that have NULL there.
-    :param until: when it ends: a ``datetime``, or how long it lasts, in seconds or as a
-        ``timedelta``. None, the default: until ``resume()``.
+    :param until: when it ends: a ``datetime`` to come, or how long it lasts, in seconds or as a
+        ``timedelta``, above zero. None, the default: until ``resume()``.
     :param by: who wants it: a user, or a name.
     :param reason: why, for those who will wonder.
     :param using: the alias of the database; by default where routers write the model.
     :returns: the records, one for each database.
-    :raises ValueError: there are no such keys, or the state is none of the model's.
+    :raises ValueError: there are no such keys, the state is none of the model's, or the end is
+        over.
     """
     label, name, found_key = _named(model, state, key)
     seconds = _seconds(until)
@@ -186,9 +187,12 @@ def _columns(owner: Any, state: State | str | None) -> list[Any]:
 def _seconds(until: datetime | timedelta | float | None) -> float | None:
     if until is None:
         return None
-    if isinstance(until, datetime):
-        return clock.seconds_until(until)
-    return as_seconds(until, "until")
+    if not isinstance(until, datetime):
+        return as_seconds(until, "until", above_zero=True)
+    seconds = clock.seconds_until(until)
+    if seconds <= 0:
+        raise ValueError(f"until={until} is over; give a later moment, or how long it lasts.")
+    return seconds
 
 
 def _aliases(model: Any, using: str | None) -> list[str]:

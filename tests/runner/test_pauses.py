@@ -178,6 +178,11 @@ class TestByHand:
 
         assert (record.key, resume(Parcel, "keyed", key=1)) == ("1", 1)
 
+    @pytest.mark.parametrize("until", [0, timedelta(0), clock.now() - timedelta(seconds=1)])
+    def test_one_that_would_be_over_at_once_is_refused(self, until: Any) -> None:
+        with pytest.raises(ValueError, match="^until=.* is (not above zero|over); give "):
+            pause(Parcel, until=until)
+
     def test_a_key_that_the_column_does_not_take_is_refused(self) -> None:
         with pytest.raises(ValueError, match="^key='dhl': “dhl” value must be an integer"):
             pause(Parcel, key="dhl")
