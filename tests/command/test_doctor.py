@@ -15,7 +15,7 @@ from django_fsmworker.models import Event
 from django_fsmworker.pauses import pause
 from django_fsmworker.store.statistics import Finding
 from django_fsmworker.testing import travel
-from tests.app.models import Account, Noop, Trouble
+from tests.app.models import Account, Noop, Parcel, Trouble
 from tests.command.conftest import Ended
 from tests.database.rows import PAST, put
 
@@ -135,17 +135,26 @@ class TestAnyDatabase:
 
 
 @pytest.mark.postgresql
+@pytest.mark.sqlite
+@pytest.mark.parametrize("purpose", ["due", "stranded", "key"])
+def test_an_index_that_is_missing(purpose: str) -> None:
+    name, *_others = [
+        each.name for each in Parcel._meta.indexes if each.name.endswith(f"_{purpose}")
+    ]
+    execute(f'DROP INDEX "{name}"')
+
+    (finding,) = [each for each in examine([Parcel], "default") if each.code == "missing_index"]
+
+    assert finding.evidence == {"index": name}
+
+
+@pytest.mark.postgresql
 class TestPostgreSQL:
     @pytest.fixture
     def statistics(self) -> Any:
         from django_fsmworker.store.postgresql import statistics
 
         return statistics
-
-    def test_an_index_that_is_missing(self) -> None:
-        execute(f'DROP INDEX "{DUE_INDEX}"')
-
-        assert found("missing_index").evidence == {"index": DUE_INDEX}
 
     def test_a_table_that_is_not_migrated(self) -> None:
         put(Trouble.objects.create(), state_next=PAST)
@@ -262,3 +271,15 @@ def test_an_index_that_is_missing_on_mysql() -> None:
         assert "AddStateIndexes('noop')" in found("missing_index").remedy
     finally:
         execute(f"CREATE INDEX `{DUE_INDEX}` ON tests_noop (state, state_next)")
+
+
+@pytest.mark.mysql
+@pytest.mark.django_db(transaction=True)
+def test_an_index_on_keys_that_is_missing_on_mysql() -> None:
+    index = next(each for each in Parcel._meta.indexes if "carrier" in each.fields)
+    execute(f"DROP INDEX `{index.name}` ON tests_parcel")
+    try:
+        (finding,) = [each for each in examine([Parcel], "default") if each.code == "missing_index"]
+        assert "no index on (state, carrier, state_next)" in finding.sentence
+    finally:
+        execute(f"CREATE INDEX `{index.name}` ON tests_parcel (state, carrier, state_next)")
