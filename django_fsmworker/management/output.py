@@ -56,7 +56,7 @@ class Output:
         """
         if self.as_json:
             return
-        texts = [[str(shown(_cell(value))) for value in row] for row in rows]
+        texts = [[self._letters(str(shown(_cell(value)))) for value in row] for row in rows]
         room = shutil.get_terminal_size().columns if self.stream.isatty() else None
         widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
         if room is not None and sum(widths) + BORDERS * len(widths) < room:
@@ -74,9 +74,11 @@ class Output:
             self.stream.flush()
 
     def _write(self, text: str) -> None:
-        letters = f"{text}\n".encode(self._encoding, "backslashreplace")
         with self._heard_or_not():
-            self.stream.write(letters.decode(self._encoding))
+            self.stream.write(f"{self._letters(text)}\n")
+
+    def _letters(self, text: str) -> str:
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     @contextmanager
     def _heard_or_not(self) -> Iterator[None]:

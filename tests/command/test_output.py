@@ -101,9 +101,9 @@ class TestAnEncodingWithoutTheLetters:
     def test_lines_and_tables(self, stream: TextIOWrapper) -> None:
         out = Output(stream)
         out.line("ü")
-        out.table(["key"], [["☃"]])
+        out.table(["key", "rows"], [["☃", 1]])
 
-        assert _bytes_of(stream) == b"\\xfc\nkey\n\\u2603\n"
+        assert _bytes_of(stream) == b"\\xfc\nkey     rows\n\\u2603  1\n"
 
     def test_json(self, stream: TextIOWrapper) -> None:
         Output(stream, as_json=True).data("ü")
