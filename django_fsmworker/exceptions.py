@@ -127,6 +127,7 @@ class Pause(Exception):
         HTTP header.
     :param key: a value of the column by which the row's state is limited (``limit_by``,
         ``rate_by``, ``fair_by``): only rows with that value are paused. Without it the state is.
+        One that the column does not take is a failure of the row.
     :param reason: what is put on record.
     """
 

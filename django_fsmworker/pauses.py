@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ValidationError
 from django.db import router
 from django.db.models import QuerySet
 
@@ -21,7 +22,7 @@ from django_fsmworker.models.discovery import stator_models
 from django_fsmworker.models.hints import hint_paused
 from django_fsmworker.models.indexes import own_column
 from django_fsmworker.models.keys import declaring_model
-from django_fsmworker.models.limits import WHOLE_LANE, Pause, key_digest
+from django_fsmworker.models.limits import WHOLE_LANE, Pause, key_digest, stored_key
 from django_fsmworker.store import pauses as store_pauses
 
 __all__ = ["alift", "apause", "aresume", "lift", "pause", "paused", "resume"]
@@ -46,13 +47,14 @@ def pause(
     :param state: a state of it, or the name of one; None for all of them.
     :param key: a value of the column by which that state is limited (``limit_by``, ``rate_by``,
         ``fair_by``). Without it, all keys; None is the key of rows that have NULL there.
-    :param until: when it ends: a ``datetime``, or how long it lasts, in seconds or as a
-        ``timedelta``. None, the default: until ``resume()``.
+    :param until: when it ends: a ``datetime`` to come, or how long it lasts, in seconds or as a
+        ``timedelta``, above zero. None, the default: until ``resume()``.
     :param by: who wants it: a user, or a name.
     :param reason: why, for those who will wonder.
     :param using: the alias of the database; by default where routers write the model.
     :returns: the records, one for each database.
-    :raises ValueError: there are no such keys, or the state is none of the model's.
+    :raises ValueError: there are no such keys, the state is none of the model's, or the end is
+        over.
     """
     label, name, found_key = _named(model, state, key)
     seconds = _seconds(until)
@@ -137,42 +139,60 @@ def key_of_text(model: Any, state: State | str | None, text: str) -> Any:
     :raises ValueError: there are no such keys, or the state is none of the model's.
     :raises ValidationError: the column takes no such value.
     """
-    owner: Any = None if model is None else declaring_model(model)
-    _named(owner, state, text)
-    if text == "NULL":
-        return None
-    states = owner.state_graph.states if owner is not None else {}
-    chosen = states.values() if state is None else [states[str(state)]]
-    column = next(each.limits.key for each in chosen if each.limits.key)
-    field = own_column(owner._meta, column)
-    return (field.target_field if field.remote_field else field).to_python(text)
+    if model is None:
+        raise ValueError(_OF_NO_MODEL)
+    column, *_others = _columns(declaring_model(model), state)
+    return None if text == "NULL" else stored_key(column, text)
+
+
+_OF_NO_MODEL = "A state or a key belongs to a model; name that, too."
 
 
 def _named(model: Any, state: State | str | None, key: Any) -> tuple[str, str, Any]:
     """The label, the state and the key that a pause is about, as records have them."""
     if model is None:
         if state is not None or key is not ...:
-            raise ValueError("A state or a key belongs to a model; name that, too.")
+            raise ValueError(_OF_NO_MODEL)
         return "", "", WHOLE_LANE
     owner = declaring_model(model)
     name = "" if state is None else owner.state_graph.get(state).name
-    if key is ...:
-        return owner._meta.label, name, WHOLE_LANE
+    return owner._meta.label, name, WHOLE_LANE if key is ... else _stored(owner, state, key)
+
+
+def _stored(owner: Any, state: State | str | None, key: Any) -> Any:
+    """``key`` as rows have it in the first of the columns that takes it."""
+    refusals: list[str] = []
+    for column in _columns(owner, state):
+        try:
+            return stored_key(column, key)
+        except ValidationError as error:
+            refusals += error.messages
+    raise ValueError(f"key={key!r}: {refusals[0]}")
+
+
+def _columns(owner: Any, state: State | str | None) -> list[Any]:
+    """The columns by which the state, or each of them, is limited; at least one."""
     states = owner.state_graph.states
-    if not any(states[each].limits.key for each in ([name] if name else states)):
+    chosen = states.values() if state is None else [owner.state_graph.get(state)]
+    names = dict.fromkeys(each.limits.key for each in chosen if each.limits.key)
+    if not names:
         raise ValueError(
-            f"{f'The state {name} of ' if name else ''}{owner._meta.label} has no keys; give "
-            f"{'it' if name else 'a state of it'} a limit_by, rate_by or fair_by, or leave key out."
+            f"{'' if state is None else f'The state {state} of '}{owner._meta.label} has no keys; "
+            f"give {'a state of it' if state is None else 'it'} a limit_by, rate_by or fair_by, or "
+            "leave key out."
         )
-    return owner._meta.label, name, key
+    return [own_column(owner._meta, name) for name in names]
 
 
 def _seconds(until: datetime | timedelta | float | None) -> float | None:
     if until is None:
         return None
-    if isinstance(until, datetime):
-        return clock.seconds_until(until)
-    return as_seconds(until, "until")
+    if not isinstance(until, datetime):
+        return as_seconds(until, "until", above_zero=True)
+    seconds = clock.seconds_until(until)
+    if seconds <= 0:
+        raise ValueError(f"until={until} is over; give a later moment, or how long it lasts.")
+    return seconds
 
 
 def _aliases(model: Any, using: str | None) -> list[str]:

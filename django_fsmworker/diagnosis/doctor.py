@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.db import DatabaseError
+from django.db.models import QuerySet
+
 from django_fsmworker import clock
 from django_fsmworker.conf import RunnerSettings
+from django_fsmworker.diagnosis.mismatch import mismatch_of
 from django_fsmworker.diagnosis.service import Service
 from django_fsmworker.diagnosis.status import StateStatus, status_of
 from django_fsmworker.graph.durations import span
@@ -26,9 +30,13 @@ def examine(models: Sequence[Any], using: str) -> Iterator[Finding]:
     yield from _clock(store)
     yield from store.statistics.examine_database()
     for model in models:
-        yield from _table(model, store)
-        for each in status_of(model, using):
-            yield from _rows(model, each, service)
+        try:
+            with store.inside():
+                list(QuerySet(model, using=using).extra(where=["1 = 0"]))  # all columns, of no row
+                findings = [*_table(model, store), *_rows(model, store, service)]
+        except DatabaseError as error:
+            findings = [_mismatch(model, store, error)]
+        yield from findings
 
 
 def _settings(models: Sequence[Any], store: Store) -> Iterator[Finding]:
@@ -63,7 +71,20 @@ def _table(model: Any, store: Store) -> Iterator[Finding]:
     yield from store.statistics.examine_table(model)
 
 
-def _rows(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
+def _mismatch(model: Any, store: Store, error: DatabaseError) -> Finding:
+    return Finding(
+        "refused",
+        f"No runner with this code runs {model._meta.label}: {mismatch_of(model, store, error)}.",
+        f"Run 'manage.py migrate --database {store.alias}', or give this role its rights there.",
+    )
+
+
+def _rows(model: Any, store: Store, service: Service) -> Iterator[Finding]:
+    for each in status_of(model, store.alias):
+        yield from _state(model, each, service)
+
+
+def _state(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
     if not each.declared:
         few = str(each.rows) == "1"
         rows = f"1 row of {each.model} is" if few else f"{each.rows} rows of {each.model} are"
@@ -80,10 +101,13 @@ def _rows(model: Any, each: StateStatus, service: Service) -> Iterator[Finding]:
         yield Finding(
             "not_run",
             f"A row of {each.model} in the state {each.state} has been due for "
-            f"{span(each.oldest_due)}, and {each.due} are due in all: no runner serves the model, "
-            f"or too few do.",
+            f"{span(each.oldest_due)}{_others(each)}: no runner serves the model, or too few do.",
             "Start 'manage.py runstator' for the models that they are for, or more of them."
             if is_companion(model)
             else f"Start 'manage.py runstator {each.model}', or more of them.",
             evidence={"state": each.state, "seconds": each.oldest_due, "due": each.due.number},
         )
+
+
+def _others(each: StateStatus) -> str:
+    return "" if str(each.due) == "1" else f", and {each.due} are due in all"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from django.db import DatabaseError
+
+from django_fsmworker.diagnosis.mismatch import mismatch_of
 from django_fsmworker.diagnosis.service import HALF_OPEN, OPEN, HeldBack, Service
 from django_fsmworker.diagnosis.status import StateStatus, status_of, total
 from django_fsmworker.models.pace import Pace
+from django_fsmworker.store import Store, store_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +39,32 @@ class StateOverview(StateStatus):
 Found = tuple[StateStatus, HeldBack, Pace, int]
 
 
-def overview(places: Iterable[tuple[Any, str]]) -> list[StateOverview]:
-    """All states of models, each with the alias of a database; one for each model and state."""
+def overview(
+    places: Iterable[tuple[Any, str]], leave_out: Callable[[str], None]
+) -> list[StateOverview]:
+    """All states of models, each with the alias of a database; one for each model and state.
+
+    ``leave_out`` is told of each table that is not as this code expects it.
+    """
     service = cache(Service)
     found: dict[tuple[Any, str], list[Found]] = {}
     for model, using in places:
         there = service(using)
         number = there.workers(model)
-        for each in status_of(model, using):
+        for each in _states(model, store_for(using), leave_out):
             held_back, pace = there.held_back(model, each.state), there.pace(model, each.state)
             own = each, held_back, pace, number if each.declared else 0
             found.setdefault((model, each.state), []).append(own)
     return [_together(some) for some in found.values()]
+
+
+def _states(model: Any, store: Store, leave_out: Callable[[str], None]) -> list[StateStatus]:
+    try:
+        with store.inside():
+            return status_of(model, store.alias)
+    except DatabaseError as error:
+        leave_out(mismatch_of(model, store, error))
+        return []
 
 
 def _together(found: Sequence[Found]) -> StateOverview:

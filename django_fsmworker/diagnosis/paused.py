@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from django_fsmworker.models.keys import declaring_model
-from django_fsmworker.models.limits import key_digest
+from django_fsmworker.models.limits import key_digest, stored_key
 from django_fsmworker.store.pauses import Paused, current
 
 ALL, NONE = Q(state__isnull=False), Q(pk__in=[])
@@ -42,8 +42,9 @@ def _about(model: Any, pause: Paused) -> Q:
 def _has_key(model: Any, column: str, pause: Paused) -> Q:
     if pause.digest == key_digest(None):
         return Q(**{f"{column}__isnull": True})
+    text = "" if pause.digest == key_digest("") else pause.key
     try:
-        key = model._meta.get_field(column).to_python(pause.key)
+        key = stored_key(model._meta.get_field(column), text)
     except ValidationError:
         return NONE
     return Q(**{column: key}) if key_digest(key) == pause.digest else NONE

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Count, QuerySet
 
+from django_fsmworker.diagnosis.mismatch import mismatch_of
 from django_fsmworker.models import StatorQuerySet
+from django_fsmworker.store import store_for
 
 # How much the names of two states have in common, at least, for one to be the other renamed.
 ALIKE = 0.6
@@ -24,7 +26,8 @@ class Plan:
     them. ``stranded``: by state, those in states with a check that have nothing due: a runner makes
     them due when it starts. ``new`` and ``gone``: states that the graph has and the applied
     migrations do not know, and the other way round. ``renamed``: a guess, from the old name to the
-    new one, of those in ``unknown`` and ``gone``.
+    new one, of those in ``unknown`` and ``gone``. ``mismatch``: what the table lacks for its rows
+    to have states at all, before it is migrated.
     """
 
     model: str
@@ -34,6 +37,7 @@ class Plan:
     new: list[str]
     gone: list[str]
     renamed: dict[str, str]
+    mismatch: str = ""
 
     @property
     def strands_rows(self) -> bool:
@@ -43,7 +47,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.unknown or self.stranded or self.new or self.gone)
+        return bool(self.unknown or self.stranded or self.new or self.gone or self.mismatch)
 
     def as_dict(self) -> dict[str, Any]:
         """In plain types."""
@@ -54,17 +58,24 @@ def plan_of(model: Any, using: str) -> Plan:
     """Compare the graph with the rows, which are counted, and with the applied migrations."""
     rows: StatorQuerySet[Any] = StatorQuerySet(model, using=using)
     declared, known = list(model.state_graph.states), migrated_states(model, using)
-    unknown = _by_state(rows.unknown_state())
+    unknown, stranded, mismatch = dict[str, int](), dict[str, int](), ""
+    store = store_for(using)
+    try:
+        with store.inside():
+            unknown, stranded = _by_state(rows.unknown_state()), _by_state(rows.stranded())
+    except DatabaseError as error:
+        mismatch = mismatch_of(model, store, error)
     new = [] if known is None else [state for state in declared if state not in known]
     gone = [] if known is None else [state for state in known if state not in declared]
     return Plan(
         model=model._meta.label,
         database=using,
         unknown=unknown,
-        stranded=_by_state(rows.stranded()),
+        stranded=stranded,
         new=new,
         gone=gone,
         renamed=guess_renames(list(dict.fromkeys([*unknown, *gone])), new),
+        mismatch=mismatch,
     )
 
 

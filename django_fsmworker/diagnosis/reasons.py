@@ -12,7 +12,6 @@ from typing import Any
 
 from django_fsmworker import workers
 from django_fsmworker.diagnosis.event_reasons import events
-from django_fsmworker.diagnosis.holding import Holders
 from django_fsmworker.diagnosis.limit_reasons import LIMIT_REASONS
 from django_fsmworker.diagnosis.situation import Situation
 from django_fsmworker.diagnosis.wording import when
@@ -47,7 +46,7 @@ def running(of: Situation) -> Iterator[Reason]:
     """A runner holds it."""
     if of.is_held and not is_revoked(of.row.state_claim):
         again = ", for another try after its process had died" if _is_suspect(of) else ""
-        holding = Holders(of.store.alias).of(of.row)
+        holding = of.holding
         since = f" since {when(holding.since, of.now)}" if holding.since else ""
         worker = holding.worker
         what = (
@@ -325,8 +324,17 @@ def _served_as(of: Situation, label: str) -> str:
 
 
 def failing(of: Situation) -> Iterator[Reason]:
-    """The row has failed, and is tried again."""
-    if of.row.state_failures > 0 and of.state and (of.is_due or of.is_held):
+    """The row has failed, and is tried again; or its check has, and goes on all the same."""
+    if of.is_held and _has_failed_already(of):
+        yield Reason(
+            "failing",
+            f"The check that runs has failed already{_last_error(of)}.",
+            "Nobody can end it from outside: give the call in which it is stuck a timeout, and "
+            "restart its worker.",
+            _evidence_of_failure(of),
+            blocks=False,
+        )
+    elif of.row.state_failures > 0 and of.state and (of.is_due or of.is_held):
         yield Reason(
             "failing",
             f"It has failed {_times(failures_of(of.row))} in a row{_last_error(of)}.",
@@ -360,6 +368,13 @@ REASONS: tuple[Callable[[Situation], Iterator[Reason]], ...] = (
 
 def _is_suspect(of: Situation) -> bool:
     return taken_over(of.row.state_claim)
+
+
+def _has_failed_already(of: Situation) -> bool:
+    """Whether a failure was put on record while the check ran: it did not end when it had to."""
+    if of.failure is None or of.holding.since is None or is_revoked(of.row.state_claim):
+        return False
+    return of.failure.last_seen > of.holding.since
 
 
 def _is(of: Situation, after: float) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import DatabaseError, router
 from django.db.models import QuerySet
 
+from django_fsmworker.diagnosis.holding import Holders, Holding
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.models.functions import DatabaseNow
 from django_fsmworker.models.keys import declaring_model, key_of, records_of, stored
@@ -72,6 +73,11 @@ class Situation:
         """Its failure record, unless that is resolved."""
         records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=self.store.alias)
         return records.filter(**records_of(self.model, [self.key]), resolved=None).first()
+
+    @cached_property
+    def holding(self) -> Holding:
+        """Who holds it, if somebody does."""
+        return Holders(self.store.alias).of(self.row)
 
     def asked(self, guard: Transition) -> bool | DatabaseError:
         """Whether the guard is true of the row, or what the database says to that."""

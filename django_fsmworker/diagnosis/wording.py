@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django_fsmworker.graph.durations import span
 
@@ -11,4 +11,9 @@ def when(moment: datetime, now: datetime) -> str:
     """A moment and how far away it is: ``2026-11-28 22:40:00 UTC (in 42 s)``."""
     distance = (moment - now).total_seconds()
     away = f"in {span(distance)}" if distance > 0 else f"{span(distance)} ago"
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({away})"
+    return f"{in_utc(moment)} ({away})"
+
+
+def in_utc(moment: datetime) -> str:
+    """A moment, in whatever zone the database was read: ``2026-11-28 22:40:00 UTC``."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -21,28 +24,30 @@ BORDERS = 3
 class Output:
     """Writes to ``stream``; with ``as_json`` data only, and no lines.
 
-    Keys and messages are data, so what would end a line or steer a terminal is escaped.
+    Keys and messages are data, so what would end a line or steer a terminal is escaped, and what
+    the stream's encoding has no letters for.
     """
 
     def __init__(self, stream: Any, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self.stream = stream
+        self._encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name
 
     def data(self, data: Any) -> None:
         """Write ``data`` if JSON is asked for."""
         if self.as_json:
-            text = json.dumps(data, cls=_Encoder, indent=2, ensure_ascii=False)
-            self.stream.write(f"{text}\n")
+            in_ascii = not self._encoding.startswith("utf")
+            self._write(json.dumps(data, cls=_Encoder, indent=2, ensure_ascii=in_ascii))
 
     def line(self, text: str = "") -> None:
         """Write a line for people."""
         if not self.as_json:
-            self.stream.write(f"{shown(text)}\n")
+            self._write(str(shown(text)))
 
     def text(self, text: str) -> None:
         """Write lines that are no data, as they are."""
         if not self.as_json:
-            self.stream.write(f"{text}\n")
+            self._write(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a table for people: by rich, if that is installed and this is a terminal.
@@ -51,7 +56,7 @@ class Output:
         """
         if self.as_json:
             return
-        texts = [[str(shown(_cell(value))) for value in row] for row in rows]
+        texts = [[self._letters(str(shown(_cell(value)))) for value in row] for row in rows]
         room = shutil.get_terminal_size().columns if self.stream.isatty() else None
         widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
         if room is not None and sum(widths) + BORDERS * len(widths) < room:
@@ -61,7 +66,27 @@ class Output:
         if room is not None and sum(widths) + len(GAP) * (len(widths) - 1) > room:
             lines = _wrapped(columns, texts, room)
         for line in lines:
-            self.stream.write(f"{line}\n")
+            self._write(line)
+
+    def flush(self) -> None:
+        """Hand on what was written; nothing goes wrong if nobody reads it, as behind ``head``."""
+        with self._heard_or_not():
+            self.stream.flush()
+
+    def _write(self, text: str) -> None:
+        with self._heard_or_not():
+            self.stream.write(f"{self._letters(text)}\n")
+
+    def _letters(self, text: str) -> str:
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    @contextmanager
+    def _heard_or_not(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # what was done is done; Python tries once more at its end
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 def _cell(value: Any) -> Any:

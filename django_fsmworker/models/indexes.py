@@ -87,6 +87,16 @@ def swept_indexes(meta: Any, field: Any) -> list[models.Index]:
     ]
 
 
+def engine_indexes(model: Any) -> list[models.Index]:
+    """All indexes that a runner uses, of the model that declares the state."""
+    meta, field = model._meta, model._meta.get_field("state")
+    return [
+        *state_indexes(meta.db_table, field),
+        *swept_indexes(meta, field),
+        *keyed_indexes(meta, field),
+    ]
+
+
 def key_columns(graph: Any) -> dict[str, list[str]]:
     """The columns by which states of ``graph`` are limited, with the names of those states."""
     found: dict[str, list[str]] = {}

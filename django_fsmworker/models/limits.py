@@ -6,10 +6,16 @@ is named by the label of its model and by its state, a key by a digest: see ``ke
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final
 
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.models.keys import row_digest, row_key
@@ -24,16 +30,48 @@ class Whole(Enum):
 WHOLE_LANE: Final = Whole.LANE
 
 
+def stored_key(field: Any, key: Any) -> Any:
+    """``key`` as rows have it that were read: of a column with three places 1.5 is 1.500.
+
+    A related row stands for its key, and a text for what it means in the column.
+
+    :raises ValidationError: the column takes no such value.
+    """
+    if key is None:
+        return None
+    while field.remote_field:
+        field = field.target_field
+        if isinstance(key, field.model):
+            key = getattr(key, field.attname)
+    if isinstance(key, models.Model):
+        raise ValidationError(f"a row of {key._meta.label} is no value of {field.name}.")
+    key = field.to_python(key)
+    if isinstance(key, datetime) and settings.USE_TZ and timezone.is_naive(key):
+        return timezone.make_aware(key)
+    if isinstance(key, Decimal) and field.decimal_places is not None:
+        with suppress(InvalidOperation):  # it has more digits than any row
+            return round(key, field.decimal_places)
+    return key
+
+
 def key_text(key: Any) -> str:
     """A key as people read it; nothing for a whole lane."""
-    return "" if key is WHOLE_LANE else "NULL" if key is None else row_key(key)
+    if key is WHOLE_LANE:
+        return ""
+    return "NULL" if key is None else _text_of(key) or '""'
 
 
 def key_digest(key: Any) -> str:
     """What a key is found by, whatever a collation takes for equal; nothing for a whole lane."""
     if key is WHOLE_LANE:
         return ""
-    return row_digest("\0") if key is None else row_digest(row_key(key))
+    return row_digest("\0" if key is None else _text_of(key))
+
+
+def _text_of(key: Any) -> str:
+    if isinstance(key, datetime) and timezone.is_aware(key):
+        key = key.astimezone(UTC)  # whichever zone it was read in
+    return row_key(key)
 
 
 class Pause(models.Model):

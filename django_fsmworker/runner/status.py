@@ -107,7 +107,7 @@ def status_of(
         suspended=parts.duty.suspended,
         seconds_since_progress=None if progressed_at is None else time.monotonic() - progressed_at,
         unknown_to=tuple(alias for alias in aliases if parts.duty.is_unknown(alias)),
-        in_flight=len(parts.in_flight),
+        in_flight=parts.in_flight.held,
         threads=_executor(parts, is_async=False),
         event_loop=_executor(parts, is_async=True),
         hints=HintsStatus(hints.active, hints.received, hints.unknown, hints.sent),
@@ -128,7 +128,7 @@ def report_of(parts: Parts, counters: Counters, *, stopping: bool) -> Report:
     return Report(
         busy=bool(len(parts.in_flight)) or not parts.claimer.exhausted,
         stopping=stopping,
-        in_flight=len(parts.in_flight),
+        in_flight=parts.in_flight.held,
         running=[
             {
                 "model": check.model,

@@ -5,14 +5,14 @@ A package for each database fills it in. All of it reads; none of it is asked by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from django_fsmworker.models.indexes import checked_states
+from django_fsmworker.models.indexes import checked_states, engine_indexes
 from django_fsmworker.store.tables import table_for
 
 # Rows that are looked at where an estimate comes from a sample.
@@ -126,6 +126,17 @@ class Statistics:
     def examine_table(self, model: Any) -> Iterator[Finding]:
         """What is wrong with the table of ``model`` and its indexes."""
         yield from ()
+
+    def absent_indexes(self, model: Any, present: Collection[str]) -> Iterator[Finding]:
+        """Of a runner's indexes those that are not among the names ``present``."""
+        for name in sorted({index.name for index in engine_indexes(model)} - set(present)):
+            yield Finding(
+                "missing_index",
+                f"{model._meta.label} has no index {name} in the database {self.alias!r}: a runner "
+                f"reads the whole table instead.",
+                f"Run 'manage.py migrate --database {self.alias}'.",
+                evidence={"index": name},
+            )
 
     def fetch(self, sql: str, params: list[Any] | None = None) -> list[Any]:
         """The rows of an answer."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
 from django_fsmworker import clock
 from django_fsmworker.diagnosis import doctor
@@ -15,7 +15,7 @@ from django_fsmworker.models import Event
 from django_fsmworker.pauses import pause
 from django_fsmworker.store.statistics import Finding
 from django_fsmworker.testing import travel
-from tests.app.models import Account, Noop
+from tests.app.models import Account, Noop, Parcel, Trouble
 from tests.command.conftest import Ended
 from tests.database.plans import renew_files
 from tests.database.rows import PAST, put
@@ -81,12 +81,14 @@ class TestCommand:
 
 
 class TestAnyDatabase:
-    def test_rows_that_nobody_runs(self) -> None:
-        put(Noop.objects.create(), state_next=PAST)
+    @pytest.mark.parametrize(("rows", "others"), [(1, ""), (2, ", and 2 are due in all")])
+    def test_rows_that_nobody_runs(self, rows: int, others: str) -> None:
+        for _ in range(rows):
+            put(Noop.objects.create(), state_next=PAST)
 
         assert found("not_run").sentence == (
-            "A row of tests.Noop in the state new has been due for 1 h, and 1 are due in all: no "
-            "runner serves the model, or too few do."
+            f"A row of tests.Noop in the state new has been due for 1 h{others}: no runner serves "
+            "the model, or too few do."
         )
 
     def test_rows_that_are_paused_are_not_complained_of(self) -> None:
@@ -135,6 +137,20 @@ class TestAnyDatabase:
 
 
 @pytest.mark.postgresql
+@pytest.mark.sqlite
+@pytest.mark.parametrize("purpose", ["due", "stranded", "key"])
+def test_an_index_that_is_missing(purpose: str) -> None:
+    name, *_others = [
+        each.name for each in Parcel._meta.indexes if each.name.endswith(f"_{purpose}")
+    ]
+    execute(f'DROP INDEX "{name}"')
+
+    (finding,) = [each for each in examine([Parcel], "default") if each.code == "missing_index"]
+
+    assert finding.evidence == {"index": name}
+
+
+@pytest.mark.postgresql
 class TestPostgreSQL:
     @pytest.fixture
     def statistics(self) -> Any:
@@ -142,10 +158,29 @@ class TestPostgreSQL:
 
         return statistics
 
-    def test_an_index_that_is_missing(self) -> None:
-        execute(f'DROP INDEX "{DUE_INDEX}"')
+    def test_a_table_that_is_not_migrated(self) -> None:
+        put(Trouble.objects.create(), state_next=PAST)
+        execute(f"ALTER TABLE {Noop._meta.db_table} DROP COLUMN state_lease")
 
-        assert found("missing_index").evidence == {"index": DUE_INDEX}
+        found = {each.code: each for each in examine([Noop, Trouble], "default")}
+
+        assert "tests.Trouble" in found["not_run"].sentence
+        first = found["refused"]
+        assert first.sentence.startswith(
+            "No runner with this code runs tests.Noop: the table of tests.Noop in the database "
+            "'default' is not as the code expects it (column "
+        )
+        assert first.remedy.startswith("Run 'manage.py migrate --database default', or ")
+
+    def test_another_error_is_none_of_a_table_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def wait(*_: Any) -> Any:
+            execute("SET LOCAL statement_timeout = 1")
+            execute("SELECT pg_sleep(60)")
+
+        monkeypatch.setattr("django_fsmworker.diagnosis.doctor.status_of", wait)
+
+        with pytest.raises(DatabaseError, match="statement timeout"):
+            list(examine([Noop], "default"))
 
     def test_an_index_that_is_not_valid(self) -> None:
         execute(
@@ -237,3 +272,15 @@ def test_an_index_that_is_missing_on_mysql() -> None:
         assert "AddStateIndexes('noop')" in found("missing_index").remedy
     finally:
         execute(f"CREATE INDEX `{DUE_INDEX}` ON tests_noop (state, state_next)")
+
+
+@pytest.mark.mysql
+@pytest.mark.django_db(transaction=True)
+def test_an_index_on_keys_that_is_missing_on_mysql() -> None:
+    index = next(each for each in Parcel._meta.indexes if "carrier" in each.fields)
+    execute(f"DROP INDEX `{index.name}` ON tests_parcel")
+    try:
+        (finding,) = [each for each in examine([Parcel], "default") if each.code == "missing_index"]
+        assert "no index on (state, carrier, state_next)" in finding.sentence
+    finally:
+        execute(f"CREATE INDEX `{index.name}` ON tests_parcel (state, carrier, state_next)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any
 from uuid import UUID
 
@@ -90,3 +91,39 @@ def test_a_line_stays_one() -> None:
     Output(stream).line("a\x1b[0m\nb")
 
     assert stream.getvalue() == "a\\x1b[0m\\nb\n"
+
+
+class TestAnEncodingWithoutTheLetters:
+    @pytest.fixture
+    def stream(self) -> TextIOWrapper:
+        return TextIOWrapper(BytesIO(), "ascii", newline="", write_through=True)
+
+    def test_lines_and_tables(self, stream: TextIOWrapper) -> None:
+        out = Output(stream)
+        out.line("ü")
+        out.table(["key", "rows"], [["☃", 1]])
+
+        assert _bytes_of(stream) == b"\\xfc\nkey     rows\n\\u2603  1\n"
+
+    def test_json(self, stream: TextIOWrapper) -> None:
+        Output(stream, as_json=True).data("ü")
+
+        assert json.loads(_bytes_of(stream)) == "ü"
+
+
+def test_nobody_reads_on() -> None:
+    """As behind ``head``: the command goes on to its end, and has its exit code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    with open(writer, "w") as stream:
+        out = Output(stream)
+        out.line("x" * 100_000)
+        out.line("y")
+        out.flush()
+
+
+def _bytes_of(stream: TextIOWrapper) -> bytes:
+    buffer = stream.buffer
+    assert isinstance(buffer, BytesIO)
+    return buffer.getvalue()

@@ -44,6 +44,19 @@ class TestPlan:
 
         assert ended == Ended(0, "tests.Noop (default): nothing to do.\n")
 
+    @pytest.mark.postgresql
+    def test_a_table_that_is_not_there_yet(self, stator: Stator) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {Noop._meta.db_table} RENAME TO other")
+
+        ended = stator("plan", "tests.Noop", "tests.Trouble")
+
+        assert ended.code == 0
+        assert ended.lines[1].startswith(
+            "  none of its rows has a state yet: the table of tests.Noop in the database 'default'"
+        )
+        assert ended.lines[2:] == ["tests.Trouble (default): nothing to do."]
+
     def test_a_state_that_is_gone(self, stator: Stator, migrated: None) -> None:
         in_state("fresh")
         in_state("fresh")
@@ -85,6 +98,7 @@ class TestPlan:
                 "new": [],
                 "gone": [],
                 "renamed": {},
+                "mismatch": "",
             }
         ]
 

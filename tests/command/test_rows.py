@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
-from django.db import DataError
+from django.db import DataError, connection
 
 from django_fsmworker import clock
 from tests.app.models import CompositeKind, RoutedKind, Trouble
@@ -268,6 +269,20 @@ class TestSelection:
             stator("retry", "tests.Trouble", *arguments)
 
 
+def test_an_interruption_is_said(stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("django_fsmworker.management.stator_commands.rows.operate", interrupt)
+
+    ended = stator("retry", "tests.Trouble", "--all")
+
+    assert (ended.code, ended.output) == (130, "")
+    assert ended.errors == (
+        "Interrupted: a part of it may be done; it is safe to give the command again.\n"
+    )
+
+
 def test_a_graph(stator: Stator) -> None:
     lines = stator("graph", "tests.Trouble").lines
 
@@ -295,3 +310,23 @@ def test_what_the_database_cannot_read(stator: Stator, monkeypatch: pytest.Monke
         stator("explain", "tests.Trouble", row.pk)
 
     assert str(raised.value) == "The database cannot make sense of that: value out of range."
+
+
+@pytest.mark.postgresql
+def test_somebody_holds_a_lock(stator: Stator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(row: Any, using: Any = connection) -> None:
+        with using.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = 1")
+            cursor.execute("SELECT pg_advisory_lock(1)")
+
+    row = Trouble.objects.create()
+    monkeypatch.setattr(Trouble, "state_explain", lock)
+
+    with closing(connection.copy()) as other, pytest.raises(CommandError) as raised:
+        lock(row, other)
+        stator("explain", "tests.Trouble", row.pk)
+
+    assert str(raised.value) == (
+        "Somebody else's transaction is in the way (canceling statement due to lock timeout); end "
+        "it, or give the command again when it is over."
+    )

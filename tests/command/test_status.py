@@ -114,6 +114,20 @@ def test_the_table(stator: Stator) -> None:
     ]
 
 
+@pytest.mark.postgresql
+def test_a_table_that_is_not_migrated(stator: Stator) -> None:
+    Trouble.objects.create()
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {Noop._meta.db_table} DROP COLUMN state_lease")
+
+    ended = stator("status", "tests.Noop", "tests.Trouble", "--json")
+
+    assert [each["model"] for each in ended.data] == ["tests.Trouble"]
+    assert ended.code == 1
+    assert ended.errors.startswith("The table of tests.Noop in the database 'default' is not as")
+    assert ended.errors.endswith("; what is in it is left out.\n")
+
+
 def test_json(stator: Stator) -> None:
     found = stator("status", "tests.Noop", "--empty", "--json").data
 

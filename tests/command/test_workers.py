@@ -72,6 +72,15 @@ def test_health_is_about_models_that_nobody_runs(
     assert (served.code, served.lines) == (0, ["Every model has a worker that runs it."])
 
 
+def test_health_may_be_about_some_models(stator: Stator) -> None:
+    on_record("one", served={"tests.Noop": ""})
+
+    assert stator("workers", "health", "tests.noop").code == 0
+    assert stator("workers", "health", "tests.Noop", "tests.Trouble").lines == [
+        "No worker runs tests.Trouble."
+    ]
+
+
 @pytest.mark.parametrize(
     ("order", "before", "wanted"),
     [

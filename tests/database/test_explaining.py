@@ -13,7 +13,8 @@ from asgiref.sync import async_to_sync
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 
-from django_fsmworker.models import Explanation, Reason, Worker
+from django_fsmworker import clock
+from django_fsmworker.models import Explanation, FailureRecord, Reason, Worker
 from django_fsmworker.models.limits import WHOLE_LANE
 from django_fsmworker.pauses import pause
 from django_fsmworker.store import buckets, pauses, store_for
@@ -321,6 +322,18 @@ class TestReasons:
         found = reason(row, "failing")
 
         assert found.sentence == "It has failed 2 times in a row: ValueError: the moon."
+
+    @pytest.mark.parametrize(("before", "told"), [(1, True), (60, False)])
+    def test_failing_while_its_check_does_not_end(self, before: float, told: bool) -> None:
+        """A check that cannot be interrupted is put on record while it runs."""
+        row = failed(claimed(Trouble))
+        FailureRecord.objects.update(last_seen=clock.now() - timedelta(seconds=before))
+        check = {"model": "tests.Trouble", "state": row.state, "keys": [str(row.pk)]}
+        on_record("shop.1@here", running=[{**check, "seconds": 9.0}])
+
+        found = [each.sentence for each in row.state_explain().reasons if each.code == "failing"]
+
+        assert found == ["The check that runs has failed already: ValueError: the moon."] * told
 
 
 class TestExplanation:

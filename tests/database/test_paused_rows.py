@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from django_fsmworker.diagnosis.paused import paused_rows
+from django_fsmworker.graph.limits import Limits
 from django_fsmworker.pauses import pause
+from django_fsmworker.store import pauses as store_pauses
 from tests.app.models import Parcel
+from tests.app.models.parcels import ParcelStates
 
 CARRIERS = (1, 2, None)
 
@@ -58,6 +61,16 @@ def test_a_model_and_every_model(parcels, what):
 
 
 def test_a_key_that_no_row_can_have(parcels):
-    pause(Parcel, "keyed", key="dhl")
+    """The column was of another type when it was paused."""
+    store_pauses.add("default", "tests.Parcel", "keyed", "dhl", None)
 
     assert paused() == set()
+
+
+def test_rows_with_an_empty_text_are_a_key(parcels, monkeypatch):
+    monkeypatch.setattr(ParcelStates.fair, "limits", Limits(fair_by="mode"))
+    Parcel.objects.filter(carrier=1).update(mode="")
+    (record,) = pause(Parcel, "fair", key="")
+
+    assert str(record) == 'tests.Parcel.fair.""'
+    assert paused() == {("fair", 1)}

@@ -415,6 +415,7 @@ class TestDeadlines:
         eventually(lambda: failure(bad), 5)
         assert fresh(bad).state_claim is not None, "it still runs"
         assert fresh(bad).state_failures == 0
+        eventually(lambda: runner.runner.status().in_flight == 1)
         released.append(True)
         eventually(lambda: fresh(bad).state_failures == 1)
 

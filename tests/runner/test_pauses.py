@@ -172,6 +172,21 @@ class TestByHand:
         assert record.until is not None
         assert 50 < (record.until - clock.now()).total_seconds() <= 61
 
+    @pytest.mark.parametrize("key", ["1", 1.0])
+    def test_a_key_is_what_rows_have_in_the_column(self, key: Any) -> None:
+        (record,) = pause(Parcel, "keyed", key=key)
+
+        assert (record.key, resume(Parcel, "keyed", key=1)) == ("1", 1)
+
+    @pytest.mark.parametrize("until", [0, timedelta(0), clock.now() - timedelta(seconds=1)])
+    def test_one_that_would_be_over_at_once_is_refused(self, until: Any) -> None:
+        with pytest.raises(ValueError, match="^until=.* is (not above zero|over); give "):
+            pause(Parcel, until=until)
+
+    def test_a_key_that_the_column_does_not_take_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="^key='dhl': “dhl” value must be an integer"):
+            pause(Parcel, key="dhl")
+
     def test_keys_need_a_state_with_keys(self) -> None:
         with pytest.raises(ValueError, match="The state plain of tests.Parcel has no keys"):
             pause(Parcel, "plain", key=1)
@@ -294,6 +309,20 @@ class TestByACheck:
         record = failure(row)
         assert record is not None
         assert "plain has no keys" in record.message
+        assert paused() == []
+
+    def test_a_key_that_no_row_can_have_is_a_failure(self, sending: Callable[..., None]) -> None:
+        def check(row: Parcel) -> str:
+            raise exceptions.Pause(60, key="dhl")
+
+        sending(check)
+        row = parcel("keyed", mode="test")
+
+        one_pass(Parcel)
+
+        record = failure(row)
+        assert record is not None
+        assert "raised Pause(key='dhl'): “dhl” value must be an integer." in record.message
         assert paused() == []
 
     @pytest.mark.parametrize("until", ["120", None, True])

@@ -14,6 +14,7 @@ from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.databases import first_line
 from django_fsmworker.management.stator_commands.registry import SUBCOMMANDS
 from django_fsmworker.management.stator_commands.subcommand import ExitCode, Subcommand
+from django_fsmworker.store.errors import is_contention
 
 
 class Command(BaseCommand):
@@ -37,8 +38,9 @@ class Command(BaseCommand):
 
     def handle(self, *, run_subcommand: Subcommand, **options: Any) -> None:
         _refuse_undecodable(options)
+        out = Output(self.stdout, as_json=options["json"])
         try:
-            code = run_subcommand.run(options, Output(self.stdout, as_json=options["json"]))
+            code = run_subcommand.run(options, out)
         except FSMWorkerError as error:
             raise CommandError(str(error)) from error
         except DataError as error:
@@ -46,11 +48,22 @@ class Command(BaseCommand):
                 f"The database cannot make sense of that: {first_line(error)}."
             ) from error
         except DatabaseError as error:
+            if is_contention(error):
+                raise CommandError(
+                    f"Somebody else's transaction is in the way ({first_line(error)}); end it, or "
+                    f"give the command again when it is over."
+                ) from error
             raise CommandError(
                 f"The database is away, or not as the code expects it ({first_line(error)}); start "
                 f"it, or run 'manage.py migrate'."
             ) from error
+        except KeyboardInterrupt:
+            self.stderr.write(
+                "Interrupted: a part of it may be done; it is safe to give the command again."
+            )
+            code = ExitCode.INTERRUPTED
         finally:
+            out.flush()
             left_out = run_subcommand.databases.left_out
             for sentence in left_out:
                 self.stderr.write(sentence)

@@ -25,11 +25,17 @@ class Databases:
 
     def __init__(self) -> None:
         self._faults: dict[str, str] = {}
+        self._tables: list[str] = []
 
     @property
     def left_out(self) -> list[str]:
-        """A sentence for each that is away, while others are not."""
-        return [f"{fault}; what is in it is left out." for fault in self._faults.values() if fault]
+        """A sentence for each that is away, while others are not, and for each such table."""
+        faults = [each for each in [*self._faults.values(), *self._tables] if each]
+        return [f"{fault}; what is in it is left out." for fault in faults]
+
+    def leave_out(self, fault: str) -> None:
+        """Tell at the end, in this clause, of a table that could not be asked."""
+        self._tables.append(fault[0].upper() + fault[1:])
 
     def places(self, options: dict[str, Any]) -> list[tuple[Any, str]]:
         """The models that ``add_labels()`` has read, each with the alias of a database.

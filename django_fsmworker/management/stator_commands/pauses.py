@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
+from django_fsmworker.diagnosis.wording import in_utc
 from django_fsmworker.exceptions import UnknownState
 from django_fsmworker.management.labels import chosen_models, databases_named
 from django_fsmworker.management.output import Output
@@ -99,7 +100,7 @@ class ListPauses(Subcommand):
         records = [record for alias in aliases for record in paused(alias)]
         out.data([_as_dict(each) for each in records])
         for each in records:
-            until = f" until {each.until:%Y-%m-%d %H:%M:%S} UTC" if each.until else ""
+            until = f" until {in_utc(each.until)}" if each.until else ""
             by = f" by {each.by}" if each.by else ""
             reason = f": {each.reason}" if each.reason else ""
             where = _where(each, records)

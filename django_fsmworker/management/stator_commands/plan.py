@@ -54,6 +54,8 @@ class PlanRows(Subcommand):
 
 def _show(plan: Plan, out: Output) -> None:
     out.line(f"{plan.model} ({plan.database}){'' if plan.changes else ': nothing to do.'}")
+    if plan.mismatch:
+        out.line(f"  none of its rows has a state yet: {plan.mismatch}")
     for state, number in plan.unknown.items():
         new = plan.renamed.get(state)
         guess = f"; was it renamed to {new}?" if new else ""

@@ -33,7 +33,7 @@ class Status(Subcommand):
     def run(self, options: dict[str, Any], out: Output) -> int:
         found = [
             each
-            for each in overview(self.databases.places(options))
+            for each in overview(self.databases.places(options), self.databases.leave_out)
             if options["empty"] or each.rows.number or each.due.number
         ]
         out.data([each.as_dict() for each in found])

@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     DONE = 0
     ERROR = 1  # what Django makes of a CommandError
     FOUND = 3  # what was asked for has an answer that somebody should act on
+    INTERRUPTED = 130  # what a shell says of a process that SIGINT has ended
 
 
 class Subcommand(ABC):

@@ -13,12 +13,14 @@ from django.core.management.base import CommandError
 from django.db import router
 
 from django_fsmworker import workers
+from django_fsmworker.management.labels import chosen_models
 from django_fsmworker.management.output import Output
 from django_fsmworker.management.stator_commands.subcommand import (
     ExitCode,
     Subcommand,
     add_action,
     add_by,
+    add_labels,
     age,
 )
 from django_fsmworker.models import Worker
@@ -49,7 +51,10 @@ class WorkersSubcommand(Subcommand):
         _add_choice(stats)
         shown = add_action(actions, "show", "everything on record about a worker")
         shown.add_argument("id", metavar="ID", help="its id")
-        add_action(actions, "health", f"end with {ExitCode.FOUND:d} if a model has no worker")
+        health = add_action(
+            actions, "health", f"end with {ExitCode.FOUND:d} if a model has no worker"
+        )
+        add_labels(health)
         for order in ORDERS:
             own = add_action(actions, order, f"tell workers to {order}")
             _add_target(own)
@@ -116,8 +121,9 @@ class WorkersSubcommand(Subcommand):
         aliases = self.databases.of_workers(options)
         working = workers.living(databases=aliases)
         served = {label for each in working if each.state == "ready" for label in each.served}
+        asked = chosen_models(options["labels"], [], None) if options["labels"] else None
         kept = dict.fromkeys(model for alias in aliases for model in _kept_in(alias, options))
-        labels = [model._meta.label for model in kept if not is_companion(model)]
+        labels = [model._meta.label for model in asked or kept if not is_companion(model)]
         unserved = [label for label in labels if label not in served]
         out.data({"living": len(working), "unserved": unserved})
         for label in unserved:

@@ -49,18 +49,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
+from django.core.exceptions import ValidationError
+
 from django_fsmworker import clock
-from django_fsmworker.exceptions import (
-    GraphError,
-    Pause,
-    Retry,
-    TryAgainLater,
-)
+from django_fsmworker.exceptions import GraphError, Pause, Retry, TryAgainLater
 from django_fsmworker.graph import State, Transition
 from django_fsmworker.graph.durations import as_seconds
 from django_fsmworker.models.fields import in_a_row
+from django_fsmworker.models.indexes import own_column
 from django_fsmworker.models.keys import key_of
-from django_fsmworker.models.limits import WHOLE_LANE
+from django_fsmworker.models.limits import WHOLE_LANE, stored_key
 from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.execution.ages import outlived
 from django_fsmworker.runner.execution.answers import refuse_type, refuse_undeclared
@@ -172,12 +170,7 @@ class OutcomeBuilder:
         return outcome
 
     def _paused(self, pause: Pause) -> Outcome:
-        key: Any = WHOLE_LANE if pause.key is ... else pause.key
-        if key is not WHOLE_LANE and self.state.limits.key is None:
-            raise ValueError(
-                f"{self.check} raised Pause(key={key!r}), and {self.state} has no keys; give it a "
-                f"limit_by, rate_by or fair_by, or leave key out."
-            )
+        key: Any = WHOLE_LANE if pause.key is ... else self._key(pause.key)
         until: Any = pause.until
         if isinstance(until, datetime):
             until = max(0.0, clock.seconds_until(until))
@@ -186,6 +179,19 @@ class OutcomeBuilder:
         if seconds > 0:
             outcome.pause = PauseRequest(seconds, key, pause.reason)
         return outcome
+
+    def _key(self, key: Any) -> Any:
+        column = self.state.limits.key
+        if column is None:
+            raise ValueError(
+                f"{self.check} raised Pause(key={key!r}), and {self.state} has no keys; give it a "
+                f"limit_by, rate_by or fair_by, or leave key out."
+            )
+        try:
+            return stored_key(own_column(type(self.row)._meta, column), key)
+        except ValidationError as error:
+            said = " ".join(error.messages)
+            raise ValueError(f"{self.check} raised Pause(key={key!r}): {said}") from error
 
     def retried(self, retry: Retry) -> Outcome:
         """The check failed, and says when to try again; if that is no time, that is on record."""
@@ -461,8 +467,15 @@ class LostConnections:
         self._rows: Counter[tuple[Any, Any]] = Counter()
 
     def explains(self, work: Work, failure: Failure) -> bool:
-        """Whether the check failed of an outage; a lock that lasts is one, too."""
-        return failure.lost or (failure.locked and self.outages.keeps_waiting(work.store.alias))
+        """Whether the check failed of an outage; a lock that lasts is one, too.
+
+        Where waits for a lock cannot be ended, a check may meet one that lasts before the runner
+        has said so. Elsewhere a query that is slow just then tells nothing of the check's lock.
+        """
+        if failure.lost or not failure.locked:
+            return failure.lost
+        tells = self.outages.is_away if work.store.interruptible else self.outages.keeps_waiting
+        return tells(work.store.alias)
 
     def is_outage(self, attempt: Attempt) -> bool:
         """Count one more loss for the row; False once it is the row's own doing."""

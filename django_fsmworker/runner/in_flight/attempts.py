@@ -352,6 +352,11 @@ class InFlight:
         """The number of rows that take up slots; those of abandoned checks do not."""
         return len(self._attempts) - len(self._aside)
 
+    @property
+    def held(self) -> int:
+        """The number of rows that are leased here, those of abandoned checks included."""
+        return len(self._attempts)
+
     def slots(self, is_async: bool) -> int:
         """The number of slots taken by rows with sync, or with async, checks."""
         return _slots(self._shares[is_async])

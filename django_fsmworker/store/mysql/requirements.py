@@ -10,7 +10,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error
 
 from django_fsmworker.conf import RunnerSettings
-from django_fsmworker.models.indexes import state_indexes
+from django_fsmworker.models.indexes import keyed_indexes, state_indexes
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.store.local_times import check_zone, refused_zone
 from django_fsmworker.store.tables import no_table
@@ -105,7 +105,8 @@ def missing_indexes(connection: Any, model: Any) -> Iterator[tuple[str, str]]:
         for index_name, column in cursor.fetchall():
             found[index_name].append(column)
     present = list(found.values())
-    for index in state_indexes(table, owner._meta.get_field("state")):
+    field = owner._meta.get_field("state")
+    for index in [*state_indexes(table, field), *keyed_indexes(owner._meta, field)]:
         columns = [owner._meta.get_field(name).column for name in index.fields]
         if not any(each[: len(columns)] == columns for each in present):
             yield (

@@ -155,15 +155,7 @@ class PostgreSQLStatistics(Statistics):
     def _indexes(self, model: Any, table: Table) -> Iterator[Finding]:
         label, wanted = model._meta.label, {index.name for index in model._meta.indexes}
         found = {name: (scans, valid) for name, scans, valid in self.fetch(INDEXES, [table.name])}
-        for name in sorted(wanted - set(found)):
-            if _is_engines(name):
-                yield Finding(
-                    "missing_index",
-                    f"{label} has no index {name} in the database {self.alias!r}: a runner reads "
-                    f"the whole table instead.",
-                    f"Run 'manage.py migrate --database {self.alias}'.",
-                    evidence={"index": name},
-                )
+        yield from self.absent_indexes(model, found)
         for name, (_, valid) in sorted(found.items()):
             if name in wanted and not valid:
                 yield Finding(
@@ -195,10 +187,6 @@ class PostgreSQLStatistics(Statistics):
         (found,) = json.loads(plan) if isinstance(plan, str) else plan
         root = found["Plan"]
         return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
-
-
-def _is_engines(name: str) -> bool:
-    return name.endswith(("_due", "_stranded", "_expiry", "_swept"))
 
 
 def _updates(

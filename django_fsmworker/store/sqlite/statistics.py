@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from django.db.models import Count, QuerySet
 
-from django_fsmworker.store.statistics import SAMPLED, Statistics
+from django_fsmworker.store.statistics import SAMPLED, Finding, Statistics
 from django_fsmworker.store.tables import table_for
 
 
@@ -29,3 +30,7 @@ class SQLiteStatistics(Statistics):
         )
         counted = rows.order_by().values_list("state").annotate(number=Count("*"))
         return {state: round(number * len(ids) / SAMPLED) for state, number in counted}, True
+
+    def examine_table(self, model: Any) -> Iterator[Finding]:
+        indexes = self.fetch(f"PRAGMA index_list({table_for(model, self.alias).name})")
+        yield from self.absent_indexes(model, [name for _, name, *_others in indexes])
