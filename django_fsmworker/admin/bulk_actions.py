@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.columns import StateColumns
 from django_fsmworker.admin.filters import ModelFilter, StateFilter
-from django_fsmworker.admin.formatting import StyledPart, change_url, model_of, reason_of
+from django_fsmworker.admin.formatting import change_url, model_of, reason_of
 from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.records import RecordAdmin, context_of
 from django_fsmworker.admin.redaction import redacted, redacted_reasons, redactor
@@ -59,7 +59,7 @@ class BulkPanel:
 
 
 @admin.register(BulkAction)
-class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
+class BulkActionAdmin(StateColumns, RecordAdmin):
     """Bulk actions, the latest first.
 
     Who may view bulk actions sees all; who may only run them (``run_bulkaction``) sees those that

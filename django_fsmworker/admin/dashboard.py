@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 
 from django_fsmworker import workers
 from django_fsmworker.admin.bulk_actions import bulk_action_url
-from django_fsmworker.admin.formatting import ago, duration, moment
+from django_fsmworker.admin.formatting import ago, duration, model_of, moment
 from django_fsmworker.admin.graph_facts import label_of
 from django_fsmworker.admin.graph_page import graph_url_name
 from django_fsmworker.admin.rates import Rates, per_minute_text
@@ -117,6 +117,12 @@ class FailureGroup:
     def seen(self) -> tuple[SafeString, SafeString]:
         """How long ago they failed first and last."""
         return ago(self.first), ago(self.last)
+
+    @property
+    def state_label(self) -> str:
+        """What people read of the state; of a model that is gone the name."""
+        graph = getattr(model_of(self.model), "state_graph", None)
+        return self.state if graph is None else label_of(graph, self.state)
 
 
 def dashboard_url(site: AdminSite) -> str:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
 from django_fsmworker.admin.formatting import (
     ModelAdmin,
+    StyledPart,
     change_url,
     may_see_tracebacks,
     model_of,
@@ -33,7 +34,7 @@ from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.keys import log_digest
 
 
-class RecordAdmin(ReadOnlyMode, BoundedPages, ModelAdmin):
+class RecordAdmin(ReadOnlyMode, BoundedPages, StyledPart, ModelAdmin):
     """Nobody adds or changes a record. To delete one takes Django's permission for it."""
 
     using: str | None = None

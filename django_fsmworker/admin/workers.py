@@ -23,7 +23,7 @@ from django_fsmworker.admin.dashboard import (
     worker_lines,
 )
 from django_fsmworker.admin.failure_verbs import FailureVerbs
-from django_fsmworker.admin.formatting import StyledPart, posted, reason_of
+from django_fsmworker.admin.formatting import posted, reason_of
 from django_fsmworker.admin.limit_lines import limit_lines
 from django_fsmworker.admin.pause_verbs import PauseVerbs
 from django_fsmworker.admin.reach import Reach
@@ -39,7 +39,7 @@ ORDERS = {"suspend": _("Suspend"), "resume": _("Resume"), "stop": _("Stop")}
 
 
 @admin.register(Worker)
-class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
+class WorkerAdmin(FailureVerbs, PauseVerbs, RecordAdmin):
     """Records of runners. The address without a filter leads to the dashboard.
 
     To see either takes the permission to view workers, to give orders that to change them.
@@ -77,6 +77,7 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
         may_see_failures = request.user.has_perm("django_fsmworker.view_failurerecord")
         parts = list(model_parts(self.admin_site, request, living, reach))
         pauses = self.shown_pauses(databases)
+        failures = self._failures(request, databases) if may_see_failures else []
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -86,8 +87,10 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
             "trouble": list(trouble(reach.away, parts, lines, pauses)),
             "workers": lines,
             "orders": ORDERS,
-            "failures": self._failures(request, databases) if may_see_failures else [],
+            "may_order": any(each.orders for each in lines),
+            "failures": failures,
             "labels": LABELS,
+            "may_act": any(each.verbs for each in failures),
             "pauses": [pause_line(each) for each in pauses],
             "may_lift": self.may_lift(request),
             "may_pause": self.may_pause(request),

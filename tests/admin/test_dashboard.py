@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from django_fsmworker.models import Worker
 from django_fsmworker.pauses import pause
 from testapp.models import Endpoint, Webhook
 from tests.admin.pages import inline_parts
-from tests.app.models import BasicModel
+from tests.app.models import BasicModel, Parcel
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
@@ -96,12 +97,31 @@ class TestPage:
         assert ">3</td>" in text
         assert "Other" not in text
 
-    def test_calls_states_by_their_labels(self, admin_client):
-        Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"), state="sent")
+    def test_calls_states_by_their_labels(self, admin_client, make_failure):
+        row = Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"), state="sent")
+        make_failure(row, state="sent")
+        make_failure(model="gone.Model", state="lost")
 
         page = admin_client.get(PAGE.replace("lives", "admin"))
 
         assert ">sent, not confirmed</a>" in section(page, "models")
+        assert ">testapp.Webhook, sent, not confirmed<br>" in section(page, "failures")
+        assert 'name="state" value="sent"' in section(page, "failures")
+        assert ">gone.Model, lost<br>" in section(page, "failures")
+
+    def test_each_line_begins_with_what_it_is_about(self, admin_client, make_failure):
+        worker()
+        make_failure(model="tests.Parcel")
+        pause(Parcel, "limited")
+        Parcel.objects.create()
+
+        page = admin_client.get(PAGE.replace("lives", "limited"))
+
+        for name in ("failures", "pauses", "workers", "models", "limits"):
+            lines = section(page, name).split("<tr")[2:]  # after that of the columns
+            assert lines
+            for line in lines:
+                assert re.match(r'[^>]*>\s*<th scope="row"', line), line
 
     def test_lists_pauses(self, admin_client):
         pause(BasicModel, by="ops", reason="<rain>")
@@ -168,6 +188,16 @@ class TestOrders:
 class TestPermissions:
     def test_who_may_not_view_workers_sees_nothing(self, visitor):
         assert visitor().get(PAGE).status_code == 403
+
+    def test_who_has_no_buttons_has_no_columns_for_them(self, visitor, admin_client, make_failure):
+        worker()
+        make_failure()
+        may_look = ("django_fsmworker.view_worker", "django_fsmworker.view_failurerecord")
+
+        for client, columns in ((admin_client, 1), (visitor(*may_look), 0)):
+            page = client.get(PAGE)
+            assert section(page, "failures").count(">actions</th>") == columns
+            assert section(page, "workers").count(">orders</th>") == columns
 
     def test_models_and_failures_are_shown_to_who_may_view_them(self, visitor, make_failure):
         make_failure()
