@@ -53,6 +53,8 @@ class Line:
     """Seconds since the first of them was due; 0 if none is."""
     per_minute: str
     """How many attempts end in a minute; empty if none do."""
+    undeclared: Number
+    """Those of the rows that are in states that the graph does not declare."""
 
     @property
     def links(self) -> dict[str, str]:
@@ -279,6 +281,7 @@ def _line(name: str, url: str, found: Sequence[StateStatus], pace: str) -> Line:
         total(each.parked for each in found),
         max(oldest, default=0.0),
         pace,
+        total(each.rows for each in found if not each.declared),
     )
 
 
