@@ -100,7 +100,10 @@ class StatorLogAdmin(RecordAdmin):
     ordering = ("-until", "-pk")
 
 
-SEEN = ("count", "deaths", "first_seen", "last_seen", "resolved", "worker")
+SEEN = (
+    "count", "deaths", "first_seen", "last_seen", "resolved", "worker", "resolved_failures",
+    "last_resolved",
+)  # fmt: skip
 
 
 class LinkedRecords(ShownRecords):
