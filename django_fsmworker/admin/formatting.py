@@ -56,6 +56,11 @@ def ago(when: datetime) -> SafeString:
     return at(gettext("%(age)s ago") % {"age": passed}, when)
 
 
+def folded(text: str) -> SafeString:
+    """A text for a column of a list, in lines where it is long."""
+    return format_html('<span class="fsmworker-long">{}</span>', text)
+
+
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     ModelAdminPart = ModelAdmin

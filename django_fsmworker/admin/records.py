@@ -17,7 +17,9 @@ from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
 from django_fsmworker.admin.formatting import (
     ModelAdmin,
     StyledPart,
+    ago,
     change_url,
+    folded,
     may_see_tracebacks,
     model_of,
     shown_as,
@@ -94,7 +96,7 @@ class ShownRecords(ChangeList):
 class StatorLogAdmin(RecordAdmin):
     """Stretches of work, the latest first."""
 
-    list_display = ("until", "model", "worker", *StatorLog.counted())
+    list_display = ("until", "model", *StatorLog.counted(), "worker")
     list_filter = (ModelFilter, "until")
     search_fields = ("worker",)
     ordering = ("-until", "-pk")
@@ -179,8 +181,10 @@ class FailureRecordAdmin(LinkedRecordAdmin):
     redacted_fields: ClassVar[dict[str, str]] = {"message": "message", "parked_reason": "reason"}
     """Fields with texts that the setting ``admin_redact`` is asked for, each with its kind."""
 
-    list_display = ("model", "linked_row", "state", "error", "count", "last_seen", "resolved")
-    list_display_links = ("error",)
+    list_display = (
+        "model", "linked_row", "state", "shown_error", "count", "shown_last_seen", "shown_resolved",
+    )  # fmt: skip
+    list_display_links = ("shown_error",)
     list_filter = (ModelFilter, ResolvedFilter)
     search_fields = ("=row", "error", "message")
     search_help_text = _("A row's primary key, or part of an error's type or message.")
@@ -206,6 +210,21 @@ class FailureRecordAdmin(LinkedRecordAdmin):
         if lookup.split("__")[0] == "traceback" and not may_see_tracebacks(request):
             return False
         return super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description=_("error"), ordering="error")
+    def shown_error(self, record: FailureRecord) -> str:
+        """The exception's type, however long, in a column that leaves room for the others."""
+        return folded(record.error)
+
+    @admin.display(description=_("last seen"), ordering="last_seen")
+    def shown_last_seen(self, record: FailureRecord) -> str:
+        """How long ago that was."""
+        return ago(record.last_seen)
+
+    @admin.display(description=_("resolved"), ordering="resolved")
+    def shown_resolved(self, record: FailureRecord) -> str | None:
+        """How long ago that was, if it was."""
+        return None if record.resolved is None else ago(record.resolved)
 
     @admin.display(description=_("traceback"))
     def shown_traceback(self, record: Any) -> str:

@@ -23,7 +23,7 @@ from django_fsmworker.admin.dashboard import (
     worker_lines,
 )
 from django_fsmworker.admin.failure_verbs import FailureVerbs
-from django_fsmworker.admin.formatting import posted, reason_of
+from django_fsmworker.admin.formatting import ago, folded, posted, reason_of
 from django_fsmworker.admin.limit_lines import limit_lines
 from django_fsmworker.admin.pause_verbs import PauseVerbs
 from django_fsmworker.admin.reach import Reach
@@ -45,11 +45,21 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, RecordAdmin):
     To see either takes the permission to view workers, to give orders that to change them.
     """
 
-    list_display = ("id", "name", "host", "pid", "status", "heartbeat", "in_flight")
+    list_display = ("shown_id", "status", "shown_heartbeat", "in_flight", "host", "pid")
     list_filter = ("status", "host")
     search_fields = ("id", "name", "host")
     redacted_fields: ClassVar[dict[str, str]] = {"order_reason": "reason", "stacks": "traceback"}
     ordering = ("-heartbeat",)
+
+    @admin.display(description=_("worker"), ordering="id")
+    def shown_id(self, worker: Worker) -> str:
+        """Its id, in lines where it is long."""
+        return folded(worker.id)
+
+    @admin.display(description=_("heartbeat"), ordering="heartbeat")
+    def shown_heartbeat(self, worker: Worker) -> str:
+        """How long ago the last sign of life was."""
+        return ago(worker.heartbeat)
 
     def get_urls(self) -> list[Any]:
         """Django's addresses, and before them the dashboard's and that of orders."""
@@ -98,7 +108,7 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, RecordAdmin):
             "bulk_actions": bulk_actions(self.admin_site, request, databases),
             **refresh_context(request),
             "order_url": self._dashboard,
-            "records_url": f"{self._records}?o=-6",
+            "records_url": f"{self._records}?o=-3",
         }
         return render(request, "django_fsmworker/admin/dashboard.html", context)
 

@@ -55,7 +55,7 @@ class TestPage:
         answer = admin_client.get(INDEX)
 
         assert answer.url == PAGE
-        assert admin_client.get(f"{INDEX}?o=-6").status_code == 200
+        assert admin_client.get(f"{INDEX}?o=-3").status_code == 200
 
     def test_says_that_nobody_runs_a_model(self, admin_client, make_row):
         make_row(state_next=clock.now() - timedelta(minutes=5))

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from django_fsmworker import clock
-from django_fsmworker.models import FailureRecord
+from django_fsmworker.bulk.starting import start
+from django_fsmworker.models import FailureRecord, StatorLog
 from django_fsmworker.pauses import pause
 from testapp.admin_demo.trouble import prepare
 from testapp.models import Endpoint, Webhook
 from tests import programs
 from tests.browser.site import DASHBOARD, NARROW, WIDE, badge, barriers, is_too_wide, section
+from tests.workers_on_record import on_record
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
@@ -109,6 +111,29 @@ def test_words_of_any_length_make_no_page_wider(operator, visits, look: str) -> 
         assert not is_too_wide(page)
         for each in page.locator(".fsmworker-scroll:has(> table), .form-row").all():
             assert each.evaluate("part => part.scrollWidth <= part.clientWidth")
+
+
+def test_lists_of_records_show_what_counts_without_being_moved(operator, visits) -> None:
+    now = clock.now()
+    worker = on_record("testapp.order+testapp.webhook.93cfca4585c0975e@vm")
+    FailureRecord.objects.create(
+        model="testapp.Webhook", row="1", state="signed", error="a" * 150, first_seen=now,
+        last_seen=now,
+    )  # fmt: skip
+    StatorLog.objects.create(model="testapp.Webhook", worker=worker.id, since=now, until=now)
+    start("retry", Webhook.objects.all(), by=operator, reason="the shop is back")
+    page = visits.by(operator)
+
+    for records, part in (
+        ("worker/?o=-3", ".field-in_flight"),
+        ("failurerecord/", ".field-shown_last_seen time"),
+        ("statorlog/", ".field-failed"),
+        ("bulkaction/", ".field-shown_progress"),
+    ):
+        page.goto(f"/admin/django_fsmworker/{records}")
+        box = page.locator(f"#result_list {part}").bounding_box()
+        shown = page.locator(".results").bounding_box()
+        assert box["x"] + box["width"] <= shown["x"] + shown["width"], records
 
 
 def test_a_phone_shows_all_numbers_of_a_model(operator, visits) -> None:
