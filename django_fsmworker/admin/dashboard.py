@@ -23,6 +23,7 @@ from django_fsmworker.admin.graph_page import graph_url_name
 from django_fsmworker.admin.rates import Rates, per_minute_text
 from django_fsmworker.admin.reach import Reach
 from django_fsmworker.admin.redaction import redacted
+from django_fsmworker.admin.refreshing import kept_rate
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
 from django_fsmworker.models.companions import is_companion
@@ -130,6 +131,11 @@ class FailureGroup:
 def dashboard_url(site: AdminSite) -> str:
     """The address of the dashboard."""
     return reverse("admin:django_fsmworker_dashboard", current_app=site.name)
+
+
+def back_url(site: AdminSite, request: HttpRequest) -> str:
+    """The address of the dashboard for who comes from there: it goes on to load itself again."""
+    return f"{dashboard_url(site)}{kept_rate(request)}"
 
 
 def shown_lives(site: AdminSite, request: HttpRequest) -> Iterator[tuple[Any, Any]]:

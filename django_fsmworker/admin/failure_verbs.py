@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import path
 from django.utils.translation import gettext
 
-from django_fsmworker.admin.dashboard import dashboard_url, open_failures
+from django_fsmworker.admin.dashboard import back_url, open_failures
 from django_fsmworker.admin.formatting import ModelAdminPart, model_of, posted, shown_as, written_in
 from django_fsmworker.admin.selection import ChosenRows, SelectionActions
 from django_fsmworker.models.failing_rows import rows_of_records
@@ -57,7 +57,7 @@ class FailureVerbs(ModelAdminPart):
         model_admin: Any = self._admin_of(label)
         group = self._group(request, model_admin, verb)
         answer: HttpResponse | None = model_admin._state_act_on(request, group, verb)
-        return answer or HttpResponseRedirect(dashboard_url(self.admin_site))
+        return answer or HttpResponseRedirect(back_url(self.admin_site, request))
 
     def _group(self, request: HttpRequest, model_admin: SelectionActions, verb: str) -> ChosenRows:
         """The rows that fail in one state of a model with one error, as far as it has them."""
@@ -69,7 +69,7 @@ class FailureVerbs(ModelAdminPart):
             rows = rows.exclude(state_next=None, state_failures__lt=0)
         said = gettext("Rows of %(model)s that fail in the state %(state)s with %(error)s.")
         return ChosenRows(
-            rows, " ".join(names.values()), [*names.items()], dashboard_url(self.admin_site),
+            rows, " ".join(names.values()), [*names.items()], back_url(self.admin_site, request),
             said % names,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker import workers
 from django_fsmworker.admin.dashboard import (
     FailureGroup,
+    back_url,
     bulk_actions,
     dashboard_url,
     failure_groups,
@@ -129,7 +130,7 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, RecordAdmin):
         else:
             said = gettext("%(worker)s has been told: %(order)s.")
             messages.success(request, said % {"worker": name, "order": ORDERS[order]})
-        return HttpResponseRedirect(self._dashboard)
+        return HttpResponseRedirect(back_url(self.admin_site, request))
 
     def _failures(self, request: HttpRequest, databases: list[str]) -> list[FailureGroup]:
         def verbs(label: str, alias: str) -> tuple[str, ...]:

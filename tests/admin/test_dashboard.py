@@ -136,6 +136,27 @@ class TestPage:
         assert 'content="15"' in admin_client.get(f"{PAGE}?refresh=15").text
         assert "http-equiv" not in admin_client.get(f"{PAGE}?refresh=<1>").text
 
+    def test_goes_on_to_refresh_itself_after_a_button(self, admin_client, make_failure):
+        worker()
+        make_failure()
+        pause(BasicModel, "slow")
+        page = admin_client.get(f"{PAGE}?refresh=15").text
+        addresses = re.findall(rf'(?:action|href)="({PAGE}[^"]+)"', page)
+
+        answers = [
+            admin_client.post(f"{PAGE}{name}/?refresh=15", posted).url
+            for name, posted in (
+                ("suspend", {"worker": "orders.17@box"}),
+                ("pauses/lift", {}),
+                ("pauses/set", {"what": "tests.BasicModel", "reason": "snow"}),
+            )
+        ]
+
+        assert len(addresses) > 6
+        assert [each for each in addresses if "refresh=15" not in each] == []
+        assert answers == [f"{PAGE}?refresh=15"] * 3
+        assert admin_client.post(f"{PAGE}suspend/?refresh=<1>").url == PAGE
+
     def test_queries_do_not_grow_with_what_it_shows(self, admin_client, make_row, make_failure):
         def asked() -> int:
             with CaptureQueriesContext(connections["default"]) as queries:
