@@ -14,7 +14,7 @@ from django.test import Client
 from django_fsmworker import clock
 from django_fsmworker.models import TransitionRecord
 from django_fsmworker.models.keys import log_digest
-from testapp.models import Endpoint, Webhook
+from testapp.models import Endpoint, TradeOrder, Webhook
 from tests.admin.pages import inline_parts
 from tests.app.forms import PayForm
 from tests.app.models import Account, BasicModel, Purchase
@@ -79,6 +79,22 @@ class TestPanel:
 
         assert found["send/freeze"]
         assert not found["send/rich"]
+
+    def test_what_the_runner_does_is_not_called_as_an_event_is(self, admin_client):
+        order = TradeOrder.objects.create(customer="mary", quantity=1, price=1)
+
+        text = admin_client.get(f"/admin/testapp/tradeorder/{order.pk}/change/").text
+
+        labels = re.findall(r'formaction="[^"]*/state/[^"]*"[^>]*>([^<]*)<', text)
+        assert labels.count("Cancel") == 1
+        assert "Cancel what runs" in labels
+
+    def test_a_form_is_asked_for_under_the_events_label(self, admin_client):
+        order = TradeOrder.objects.create(customer="mary", quantity=1, price=1)
+
+        page = admin_client.post(f"/admin/testapp/tradeorder/{order.pk}/state/send/pay/")
+
+        assert (page.context["title"], page.context["label"]) == ("Pay", "Pay")
 
     def test_a_new_row_has_none(self, admin_client):
         assert "fsmworker-row" not in admin_client.get("/lives/tests/basicmodel/add/").text

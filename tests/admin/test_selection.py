@@ -87,7 +87,7 @@ def test_to_park_takes_a_reason(admin_client, make_row):
 def test_cancel_where_nothing_runs(admin_client, make_row):
     answer = admin_client.post(URL, confirmed("cancel", make_row()), follow=True)
 
-    assert said(answer) == ["Cancel: 0 rows were written, 1 left out."]
+    assert said(answer) == ["Cancel what runs: 0 rows were written, 1 left out."]
 
 
 def test_rows_of_another_database(admin_client, make_row):
