@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import Case, Count, Max, Min, QuerySet, When
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
@@ -115,6 +115,8 @@ class FailureGroup:
     url: str
     verbs: tuple[str, ...]
     """What this user may do to the rows of the group."""
+    went_to: str
+    """The state in which their last failure has put them; empty while they are tried or parked."""
 
     @property
     def seen(self) -> tuple[SafeString, SafeString]:
@@ -124,8 +126,19 @@ class FailureGroup:
     @property
     def state_label(self) -> str:
         """What people read of the state; of a model that is gone the name."""
-        graph = getattr(model_of(self.model), "state_graph", None)
-        return self.state if graph is None else label_of(graph, self.state)
+        return _label(self.model, self.state)
+
+    @property
+    def what_became(self) -> str:
+        """Where the rows are, if they are tried no more; otherwise empty."""
+        if not self.went_to:
+            return ""
+        return gettext("They went to: %(state)s.") % {"state": _label(self.model, self.went_to)}
+
+
+def _label(model: str, state: str) -> str:
+    graph = getattr(model_of(model), "state_graph", None)
+    return state if graph is None else label_of(graph, state)
 
 
 def dashboard_url(site: AdminSite) -> str:
@@ -212,7 +225,8 @@ def failure_groups(
 ) -> list[FailureGroup]:
     """The failures that are not resolved, the most frequent first; one query for each database.
 
-    ``verbs`` says what may be done to rows of the model of a label in a database.
+    Those of rows that are not tried any more come last, and nothing can be done to them. ``verbs``
+    says what may be done to rows of the model of a label in a database.
     """
     listed = _list_of(site, FailureRecord)
     shown = site.get_model_admin(FailureRecord).get_queryset(request).db if listed else None
@@ -221,21 +235,21 @@ def failure_groups(
             **each,
             database=alias,
             url=_listing(listed, each) if alias == shown else "",
-            verbs=verbs(each["model"], alias),
+            verbs=() if each["went_to"] else verbs(each["model"], alias),
         )
         for alias in databases
         for each in _most_frequent(alias)
     ]
-    return sorted(found, key=lambda group: group.number, reverse=True)[:MOST_GROUPS]
+    return sorted(found, key=lambda group: (group.went_to != "", -group.number))[:MOST_GROUPS]
 
 
 def _most_frequent(alias: str) -> Iterable[Any]:
     return (
         open_failures(alias)
         .order_by()
-        .values("model", "state", "error")
+        .values("model", "state", "error", "went_to")
         .annotate(number=Count("pk"), first=Min("first_seen"), last=Max("last_seen"))
-        .order_by("-number")[:MOST_GROUPS]
+        .order_by(Case(When(went_to="", then=0), default=1), "-number")[:MOST_GROUPS]
     )
 
 

@@ -62,7 +62,7 @@ class FailureVerbs(ModelAdminPart):
     def _group(self, request: HttpRequest, model_admin: SelectionActions, verb: str) -> ChosenRows:
         """The rows that fail in one state of a model with one error, as far as it has them."""
         names = {name: posted(request, name) for name in ("model", "state", "error")}
-        records = open_failures(written_in(model_admin, request)).filter(**names)
+        records = open_failures(written_in(model_admin, request)).filter(**names, went_to="")
         rows = model_admin.get_queryset(request).using(records.db).filter(state=names["state"])
         rows = rows.filter(rows_of_records(rows.model, records))
         if verb == "park":  # those that somebody has parked are not parked again

@@ -191,7 +191,7 @@ class FailureRecordAdmin(LinkedRecordAdmin):
     ordering = ("-last_seen", "-pk")
     readonly_fields = ("linked_row", "shown_traceback")
     fieldsets = (
-        (None, {"fields": ("model", "linked_row", "state", "error", "message")}),
+        (None, {"fields": ("model", "linked_row", "state", "went_to", "error", "message")}),
         (_("Seen"), {"fields": SEEN}),
     )
 

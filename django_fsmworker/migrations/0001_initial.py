@@ -96,6 +96,18 @@ class Migration(migrations.Migration):
                 ("last_seen", models.DateTimeField(db_index=True, verbose_name="last seen")),
                 ("resolved", models.DateTimeField(blank=True, null=True, verbose_name="resolved")),
                 (
+                    "went_to",
+                    models.CharField(
+                        blank=True,
+                        help_text=(
+                            "The state in which the last failure has put the row; it is not tried "
+                            "again."
+                        ),
+                        max_length=100,
+                        verbose_name="went to",
+                    ),
+                ),
+                (
                     "resolved_failures",
                     models.PositiveIntegerField(
                         default=0,

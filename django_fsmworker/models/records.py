@@ -51,6 +51,12 @@ class FailureRecord(models.Model):
     first_seen = models.DateTimeField(_("first seen"))
     last_seen = models.DateTimeField(_("last seen"), db_index=True)
     resolved = models.DateTimeField(_("resolved"), null=True, blank=True)
+    went_to = models.CharField(
+        _("went to"),
+        max_length=100,
+        blank=True,
+        help_text=_("The state in which the last failure has put the row; it is not tried again."),
+    )
     resolved_failures = models.PositiveIntegerField(
         _("resolved failures"),
         default=0,
@@ -99,6 +105,7 @@ FAILED = (
     "first_seen",
     "last_seen",
     "resolved",
+    "went_to",
     "worker",
 )
 

@@ -109,6 +109,19 @@ class TestPage:
         assert 'name="state" value="sent"' in section(page, "failures")
         assert ">gone.Model, lost<br>" in section(page, "failures")
 
+    def test_rows_that_are_tried_no_more_stand_last_and_have_no_buttons(
+        self, admin_client, make_failure
+    ):
+        for key, columns in enumerate(({}, {"went_to": "sent"}, {"went_to": "sent"})):
+            make_failure(model="testapp.Webhook", row=str(key), state="signed", **columns)
+
+        page = admin_client.get(PAGE.replace("lives", "admin"))
+
+        failing, over = page.context["failures"]
+        assert (failing.number, failing.what_became, failing.verbs) == (1, "", ("retry", "park"))
+        assert (over.number, over.verbs) == (2, ())
+        assert "They went to: sent, not confirmed." in section(page, "failures")
+
     def test_each_line_begins_with_what_it_is_about(self, admin_client, make_failure):
         worker()
         make_failure(model="tests.Parcel")
@@ -210,9 +223,11 @@ class TestPermissions:
     def test_who_may_not_view_workers_sees_nothing(self, visitor):
         assert visitor().get(PAGE).status_code == 403
 
-    def test_who_has_no_buttons_has_no_columns_for_them(self, visitor, admin_client, make_failure):
+    def test_who_has_no_buttons_has_no_columns_for_them(
+        self, visitor, admin_client, make_row, make_failure
+    ):
         worker()
-        make_failure()
+        make_failure(make_row(state_failures=1))
         may_look = ("django_fsmworker.view_worker", "django_fsmworker.view_failurerecord")
 
         for client, columns in ((admin_client, 1), (visitor(*may_look), 0)):
