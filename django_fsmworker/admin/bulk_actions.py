@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker.admin.columns import StateColumns
 from django_fsmworker.admin.filters import ModelFilter, StateFilter
-from django_fsmworker.admin.formatting import StyledPart, change_url, model_of, reason_of
+from django_fsmworker.admin.formatting import ago, change_url, model_of, reason_of
 from django_fsmworker.admin.read_only import may
 from django_fsmworker.admin.records import RecordAdmin, context_of
 from django_fsmworker.admin.redaction import redacted, redacted_reasons, redactor
@@ -59,7 +59,7 @@ class BulkPanel:
 
 
 @admin.register(BulkAction)
-class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
+class BulkActionAdmin(StateColumns, RecordAdmin):
     """Bulk actions, the latest first.
 
     Who may view bulk actions sees all; who may only run them (``run_bulkaction``) sees those that
@@ -69,7 +69,9 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
     state_read_only = False
     """Whether these pages only show: no buttons, and 403 for who posts all the same."""
 
-    list_display = ("started", "verb", "subject", "model", "by", "shown_state", "shown_progress")
+    list_display = (
+        "shown_started", "verb", "subject", "shown_state", "shown_progress", "model", "by",
+    )  # fmt: skip
     list_filter = (StateFilter, ModelFilter)
     redacted_fields: ClassVar[dict[str, str]] = {"reason": "reason", "described": "context"}
     readonly_fields = ("shown_context",)
@@ -95,6 +97,11 @@ class BulkActionAdmin(StateColumns, StyledPart, RecordAdmin):
         if super().has_view_permission(request):
             return actions
         return actions.filter(by_pk=str(request.user.pk))
+
+    @admin.display(description=_("started"), ordering="started")
+    def shown_started(self, action: BulkAction) -> str:
+        """How long ago that was."""
+        return ago(action.started)
 
     @admin.display(description=_("context"))
     def shown_context(self, action: BulkAction) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import Case, Count, Max, Min, QuerySet, When
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
@@ -17,12 +17,13 @@ from django.utils.translation import gettext
 
 from django_fsmworker import workers
 from django_fsmworker.admin.bulk_actions import bulk_action_url
-from django_fsmworker.admin.formatting import ago, duration, moment
+from django_fsmworker.admin.formatting import ago, duration, model_of, moment
 from django_fsmworker.admin.graph_facts import label_of
 from django_fsmworker.admin.graph_page import graph_url_name
 from django_fsmworker.admin.rates import Rates, per_minute_text
 from django_fsmworker.admin.reach import Reach
 from django_fsmworker.admin.redaction import redacted
+from django_fsmworker.admin.refreshing import kept_rate
 from django_fsmworker.diagnosis.status import Number, StateStatus, status_of, total
 from django_fsmworker.models import BulkAction, FailureRecord, StatorModel, Worker
 from django_fsmworker.models.companions import is_companion
@@ -53,6 +54,8 @@ class Line:
     """Seconds since the first of them was due; 0 if none is."""
     per_minute: str
     """How many attempts end in a minute; empty if none do."""
+    undeclared: Number
+    """Those of the rows that are in states that the graph does not declare."""
 
     @property
     def links(self) -> dict[str, str]:
@@ -112,16 +115,40 @@ class FailureGroup:
     url: str
     verbs: tuple[str, ...]
     """What this user may do to the rows of the group."""
+    went_to: str
+    """The state in which their last failure has put them; empty while they are tried or parked."""
 
     @property
     def seen(self) -> tuple[SafeString, SafeString]:
         """How long ago they failed first and last."""
         return ago(self.first), ago(self.last)
 
+    @property
+    def state_label(self) -> str:
+        """What people read of the state; of a model that is gone the name."""
+        return _label(self.model, self.state)
+
+    @property
+    def what_became(self) -> str:
+        """Where the rows are, if they are tried no more; otherwise empty."""
+        if not self.went_to:
+            return ""
+        return gettext("They went to: %(state)s.") % {"state": _label(self.model, self.went_to)}
+
+
+def _label(model: str, state: str) -> str:
+    graph = getattr(model_of(model), "state_graph", None)
+    return state if graph is None else label_of(graph, state)
+
 
 def dashboard_url(site: AdminSite) -> str:
     """The address of the dashboard."""
     return reverse("admin:django_fsmworker_dashboard", current_app=site.name)
+
+
+def back_url(site: AdminSite, request: HttpRequest) -> str:
+    """The address of the dashboard for who comes from there: it goes on to load itself again."""
+    return f"{dashboard_url(site)}{kept_rate(request)}"
 
 
 def shown_lives(site: AdminSite, request: HttpRequest) -> Iterator[tuple[Any, Any]]:
@@ -198,7 +225,8 @@ def failure_groups(
 ) -> list[FailureGroup]:
     """The failures that are not resolved, the most frequent first; one query for each database.
 
-    ``verbs`` says what may be done to rows of the model of a label in a database.
+    Those of rows that are not tried any more come last, and nothing can be done to them. ``verbs``
+    says what may be done to rows of the model of a label in a database.
     """
     listed = _list_of(site, FailureRecord)
     shown = site.get_model_admin(FailureRecord).get_queryset(request).db if listed else None
@@ -207,21 +235,21 @@ def failure_groups(
             **each,
             database=alias,
             url=_listing(listed, each) if alias == shown else "",
-            verbs=verbs(each["model"], alias),
+            verbs=() if each["went_to"] else verbs(each["model"], alias),
         )
         for alias in databases
         for each in _most_frequent(alias)
     ]
-    return sorted(found, key=lambda group: group.number, reverse=True)[:MOST_GROUPS]
+    return sorted(found, key=lambda group: (group.went_to != "", -group.number))[:MOST_GROUPS]
 
 
 def _most_frequent(alias: str) -> Iterable[Any]:
     return (
         open_failures(alias)
         .order_by()
-        .values("model", "state", "error")
+        .values("model", "state", "error", "went_to")
         .annotate(number=Count("pk"), first=Min("first_seen"), last=Max("last_seen"))
-        .order_by("-number")[:MOST_GROUPS]
+        .order_by(Case(When(went_to="", then=0), default=1), "-number")[:MOST_GROUPS]
     )
 
 
@@ -273,6 +301,7 @@ def _line(name: str, url: str, found: Sequence[StateStatus], pace: str) -> Line:
         total(each.parked for each in found),
         max(oldest, default=0.0),
         pace,
+        total(each.rows for each in found if not each.declared),
     )
 
 

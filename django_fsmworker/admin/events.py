@@ -56,7 +56,7 @@ class EventAdmin(StateColumns, RowPagePart, RowFailureLines, LinkedRecordAdmin):
     state_read_only = True
     redacted_fields: ClassVar[dict[str, str]] = {"reason": "reason"}
     list_display = (
-        "trigger", "model", "linked_row", "shown_state", "fires_at", "shown_due", "shown_failures",
+        "trigger", "model", "linked_row", "shown_state", "shown_due", "shown_failures", "fires_at",
         "by", "reason",
     )  # fmt: skip
     list_filter = (StateFilter, EventModelFilter, TriggerFilter)

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import path
 from django.utils.translation import gettext
 
-from django_fsmworker.admin.dashboard import dashboard_url, open_failures
+from django_fsmworker.admin.dashboard import back_url, open_failures
 from django_fsmworker.admin.formatting import ModelAdminPart, model_of, posted, shown_as, written_in
 from django_fsmworker.admin.selection import ChosenRows, SelectionActions
 from django_fsmworker.models.failing_rows import rows_of_records
@@ -57,19 +57,19 @@ class FailureVerbs(ModelAdminPart):
         model_admin: Any = self._admin_of(label)
         group = self._group(request, model_admin, verb)
         answer: HttpResponse | None = model_admin._state_act_on(request, group, verb)
-        return answer or HttpResponseRedirect(dashboard_url(self.admin_site))
+        return answer or HttpResponseRedirect(back_url(self.admin_site, request))
 
     def _group(self, request: HttpRequest, model_admin: SelectionActions, verb: str) -> ChosenRows:
         """The rows that fail in one state of a model with one error, as far as it has them."""
         names = {name: posted(request, name) for name in ("model", "state", "error")}
-        records = open_failures(written_in(model_admin, request)).filter(**names)
+        records = open_failures(written_in(model_admin, request)).filter(**names, went_to="")
         rows = model_admin.get_queryset(request).using(records.db).filter(state=names["state"])
         rows = rows.filter(rows_of_records(rows.model, records))
         if verb == "park":  # those that somebody has parked are not parked again
             rows = rows.exclude(state_next=None, state_failures__lt=0)
         said = gettext("Rows of %(model)s that fail in the state %(state)s with %(error)s.")
         return ChosenRows(
-            rows, " ".join(names.values()), [*names.items()], dashboard_url(self.admin_site),
+            rows, " ".join(names.values()), [*names.items()], back_url(self.admin_site, request),
             said % names,
         )  # fmt: skip
 

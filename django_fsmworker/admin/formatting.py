@@ -12,7 +12,7 @@ from django.contrib.admin.utils import quote
 from django.forms import Media
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
-from django.utils.formats import localize
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
@@ -38,8 +38,9 @@ def duration(seconds: float) -> str:
 
 
 def moment(when: datetime) -> str:
-    """``when`` in the time zone and the format of whoever is looking."""
-    return str(localize(localtime(when)))
+    """``when`` in the time zone of whoever is looking, to the second: logs are compared with it."""
+    local = localtime(when)
+    return f"{date_format(local)}, {local:%H:%M:%S}"
 
 
 def at(words: str, when: datetime) -> SafeString:
@@ -53,6 +54,11 @@ def ago(when: datetime) -> SafeString:
     """How long ago that was, by this machine's clock."""
     passed = duration((clock.now() - when).total_seconds())
     return at(gettext("%(age)s ago") % {"age": passed}, when)
+
+
+def folded(text: str) -> SafeString:
+    """A text for a column of a list, in lines where it is long."""
+    return format_html('<span class="fsmworker-long">{}</span>', text)
 
 
 if TYPE_CHECKING:

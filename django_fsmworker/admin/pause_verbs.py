@@ -18,7 +18,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_fsmworker import clock
-from django_fsmworker.admin.dashboard import dashboard_url, shown_lives
+from django_fsmworker.admin.dashboard import back_url, shown_lives
 from django_fsmworker.admin.formatting import ModelAdminPart, duration, written_in
 from django_fsmworker.admin.reach import Reach
 from django_fsmworker.admin.read_only import may
@@ -154,7 +154,7 @@ class PauseVerbs(ModelAdminPart):
         ]
         for named in {redacted("label", str(record), record) for record in records}:
             messages.success(request, gettext("%(what)s is paused.") % {"what": named})
-        return HttpResponseRedirect(dashboard_url(self.admin_site))
+        return HttpResponseRedirect(back_url(self.admin_site, request))
 
     def shown_pauses(self, databases: Iterable[str]) -> list[Pause]:
         """The pauses in force in each of these databases."""
@@ -174,7 +174,7 @@ class PauseVerbs(ModelAdminPart):
             messages.success(request, said % {"what": redacted("label", str(found), found)})
         else:
             messages.warning(request, gettext("This pause is over."))
-        return HttpResponseRedirect(dashboard_url(self.admin_site))
+        return HttpResponseRedirect(back_url(self.admin_site, request))
 
     def databases_of(self, request: HttpRequest, model: Any = None) -> list[str]:
         """The databases with rows of ``model`` that the admin shows.
@@ -197,7 +197,7 @@ class PauseVerbs(ModelAdminPart):
             "title": gettext("Pause"),
             "media": self.media,
             "form": form,
-            "back": dashboard_url(self.admin_site),
+            "back": back_url(self.admin_site, request),
         }
         return render(request, "django_fsmworker/admin/pause.html", context)
 

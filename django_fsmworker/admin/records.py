@@ -16,7 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker.admin.filters import ModelFilter, ResolvedFilter
 from django_fsmworker.admin.formatting import (
     ModelAdmin,
+    StyledPart,
+    ago,
     change_url,
+    folded,
     may_see_tracebacks,
     model_of,
     shown_as,
@@ -33,7 +36,7 @@ from django_fsmworker.models import FailureRecord, StatorLog, TransitionRecord
 from django_fsmworker.models.keys import log_digest
 
 
-class RecordAdmin(ReadOnlyMode, BoundedPages, ModelAdmin):
+class RecordAdmin(ReadOnlyMode, BoundedPages, StyledPart, ModelAdmin):
     """Nobody adds or changes a record. To delete one takes Django's permission for it."""
 
     using: str | None = None
@@ -93,13 +96,16 @@ class ShownRecords(ChangeList):
 class StatorLogAdmin(RecordAdmin):
     """Stretches of work, the latest first."""
 
-    list_display = ("until", "model", "worker", *StatorLog.counted())
+    list_display = ("until", "model", *StatorLog.counted(), "worker")
     list_filter = (ModelFilter, "until")
     search_fields = ("worker",)
     ordering = ("-until", "-pk")
 
 
-SEEN = ("count", "deaths", "first_seen", "last_seen", "resolved", "worker")
+SEEN = (
+    "count", "deaths", "first_seen", "last_seen", "resolved", "worker", "resolved_failures",
+    "last_resolved",
+)  # fmt: skip
 
 
 class LinkedRecords(ShownRecords):
@@ -175,15 +181,17 @@ class FailureRecordAdmin(LinkedRecordAdmin):
     redacted_fields: ClassVar[dict[str, str]] = {"message": "message", "parked_reason": "reason"}
     """Fields with texts that the setting ``admin_redact`` is asked for, each with its kind."""
 
-    list_display = ("model", "linked_row", "state", "error", "count", "last_seen", "resolved")
-    list_display_links = ("error",)
+    list_display = (
+        "model", "linked_row", "state", "shown_error", "count", "shown_last_seen", "shown_resolved",
+    )  # fmt: skip
+    list_display_links = ("shown_error",)
     list_filter = (ModelFilter, ResolvedFilter)
     search_fields = ("=row", "error", "message")
     search_help_text = _("A row's primary key, or part of an error's type or message.")
     ordering = ("-last_seen", "-pk")
     readonly_fields = ("linked_row", "shown_traceback")
     fieldsets = (
-        (None, {"fields": ("model", "linked_row", "state", "error", "message")}),
+        (None, {"fields": ("model", "linked_row", "state", "went_to", "error", "message")}),
         (_("Seen"), {"fields": SEEN}),
     )
 
@@ -202,6 +210,21 @@ class FailureRecordAdmin(LinkedRecordAdmin):
         if lookup.split("__")[0] == "traceback" and not may_see_tracebacks(request):
             return False
         return super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description=_("error"), ordering="error")
+    def shown_error(self, record: FailureRecord) -> str:
+        """The exception's type, however long, in a column that leaves room for the others."""
+        return folded(record.error)
+
+    @admin.display(description=_("last seen"), ordering="last_seen")
+    def shown_last_seen(self, record: FailureRecord) -> str:
+        """How long ago that was."""
+        return ago(record.last_seen)
+
+    @admin.display(description=_("resolved"), ordering="resolved")
+    def shown_resolved(self, record: FailureRecord) -> str | None:
+        """How long ago that was, if it was."""
+        return None if record.resolved is None else ago(record.resolved)
 
     @admin.display(description=_("traceback"))
     def shown_traceback(self, record: Any) -> str:

@@ -63,7 +63,9 @@ class RowFailureLines(ModelAdminPart):
         failure = shown_failure(row)
         fieldsets: list[tuple[Any, dict[str, Any]]] = []
         if failure is not None:
-            fieldsets.append((_("Failure"), {"fields": LINES}))
+            is_open = failure.record.resolved is None
+            title = _("Failure") if is_open else _("Earlier failure")
+            fieldsets.append((title, {"fields": LINES}))
         if failure is not None and failure.traceback:
             options = {"fields": (TRACEBACK,), "classes": ("collapse",)}
             fieldsets.append((_("Traceback"), options))
@@ -118,14 +120,40 @@ def shown_failure(row: Any) -> RowFailure | None:
 
 
 def seen(record: FailureRecord) -> str:
-    """How often and when: ``3 times, from … to …; resolved …``."""
-    text = ngettext(
-        "once, %(last)s", "%(count)d times, from %(first)s to %(last)s", record.count
-    ) % {
+    """How often and when: ``3 times, from … to …; resolved …; 5 times before``."""
+    return "; ".join(filter(None, (_now(record), _resolved(record), _before(record))))
+
+
+def _now(record: FailureRecord) -> str:
+    if not record.count:
+        when = moment(record.parked or record.last_seen)
+        return gettext("no failure; parked %(when)s") % {"when": when}
+    words = ngettext("once, %(last)s", "%(count)d times, from %(first)s to %(last)s", record.count)
+    return words % {
         "count": record.count,
         "first": moment(record.first_seen),
         "last": moment(record.last_seen),
     }
+
+
+def _resolved(record: FailureRecord) -> str:
     if record.resolved is None:
-        return text
-    return gettext("%(seen)s; resolved %(when)s") % {"seen": text, "when": moment(record.resolved)}
+        return ""
+    return gettext("resolved %(when)s") % {"when": moment(record.resolved)}
+
+
+def _before(record: FailureRecord) -> str:
+    """The failures before; where the record is resolved, those before its own."""
+    count = record.resolved_failures - (record.count if record.resolved else 0)
+    if count <= 0:
+        return ""
+    if record.resolved or record.last_resolved is None:
+        words, when = ngettext("%(count)d time before", "%(count)d times before", count), ""
+    else:
+        when = moment(record.last_resolved)
+        words = ngettext(
+            "%(count)d time before, resolved %(when)s",
+            "%(count)d times before, resolved last %(when)s",
+            count,
+        )
+    return words % {"count": count, "when": when}

@@ -106,9 +106,10 @@ class RowPagePart(StyledPart):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        form = self._state_form(request, row, verb, subject)
-        if form is not None and not form.is_valid():
-            return self._state_ask(request, row, subject, form)
+        offer = self._state_offer(request, row, subject) if verb == "send" else None
+        form: Any = None if offer is None else event_form(offer.form, request)
+        if offer is not None and not form.is_valid():
+            return self._state_ask(request, row, str(offer.label), form)
         self._state_do(request, row, verb, subject, form.cleaned_data if form else None)
         return HttpResponseRedirect(self._state_page(row))
 
@@ -154,25 +155,23 @@ class RowPagePart(StyledPart):
         told = f"{type(error).__name__}: {redacted('message', str(error), row)}"
         messages.error(request, said % {"what": what, "error": told})
 
-    def _state_form(self, request: HttpRequest, row: Any, verb: str, subject: str) -> Any:
-        """The event's form, filled in if it was shown before; None where it has none."""
-        if verb != "send":
-            return None
+    def _state_offer(self, request: HttpRequest, row: Any, trigger: str) -> Any:
+        """What the row offers of an event that has a form; None of one without."""
         for offer in row.state_events(request.user):
-            if offer.trigger == subject and offer.form is not None:
-                return event_form(offer.form, request)
+            if offer.trigger == trigger and offer.form is not None:
+                return offer
         return None
 
-    def _state_ask(self, request: HttpRequest, row: Any, subject: str, form: Any) -> HttpResponse:
+    def _state_ask(self, request: HttpRequest, row: Any, label: str, form: Any) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "media": media_with(self.media, form),
-            "title": subject,
+            "title": label,
             "subtitle": redacted("label", str(row), row),
-            "question": gettext("What %(event)s needs:") % {"event": subject},
+            "question": gettext("Fill in what it needs:"),
             "form": form,
-            "label": subject,
+            "label": label,
             "reason": request.POST.get("reason", ""),
             "back": self._state_page(row),
         }

@@ -8,9 +8,11 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -104,6 +106,17 @@ class SelectionActions(RowPagePart):
         if not self.state_read_only:
             offer_bulk_actions(model)
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list; who posts one of these actions without its permission gets 403.
+
+        Django answers as if no action had been chosen.
+        """
+        asked = request.POST.getlist("action")
+        verbs = [verb for verb in LABELS if f"state_{verb}_rows" in asked]
+        if not all(self.has_state_permission(request, verb) for verb in verbs):
+            raise PermissionDenied
+        return super().changelist_view(request, extra_context)
+
     def has_bulk_action_permission(self, request: HttpRequest) -> bool:
         """Whether this user may have runners act on more rows than one request does."""
         return may(request, RUN)
@@ -159,11 +172,7 @@ class SelectionActions(RowPagePart):
             self._state_say(request, name, tally.done, tally.left_out)
             return None
         if not self.has_bulk_action_permission(request):
-            said = gettext(
-                "More than %(limit)d rows match, which is more than one request does, and you "
-                "have not the permission to start bulk actions. Choose fewer with the filters."
-            )
-            messages.error(request, said % {"limit": most})
+            messages.error(request, self._state_too_many)
             return None
         action = start(
             name,
@@ -177,6 +186,14 @@ class SelectionActions(RowPagePart):
         messages.success(request, gettext("The runners do it: %(action)s.") % {"action": action})
         page = bulk_action_url(self.admin_site, request, action)
         return HttpResponseRedirect(page) if page else None
+
+    @property
+    def _state_too_many(self) -> str:
+        said = gettext(
+            "More than %(limit)d rows match, which is more than one request does, and you "
+            "have not the permission to start bulk actions. Choose fewer with the filters."
+        )
+        return said % {"limit": self.state_action_limit}
 
     def _state_described(self, request: HttpRequest) -> str:
         """What people read of the rows that were chosen."""
@@ -210,13 +227,15 @@ class SelectionActions(RowPagePart):
         self, request: HttpRequest, chosen: ChosenRows, name: str, verb: BulkVerb, form: Any
     ) -> HttpResponse:
         seen = preview(chosen.rows, verb)
-        warning = self._state_warning(chosen.rows, seen)
+        warning = self._state_warning(request, chosen.rows, seen)
         return self._state_ask_rows(request, chosen, name, seen, form, warning=warning)
 
-    def _state_warning(self, rows: QuerySet[Any], seen: Preview) -> Any:
+    def _state_warning(self, request: HttpRequest, rows: QuerySet[Any], seen: Preview) -> Any:
         """A warning that nobody would do it; empty if this request or a living runner does."""
         if seen.looked_at <= self.state_action_limit:
             return ""
+        if not self.has_bulk_action_permission(request):
+            return self._state_too_many
         served = bulk_actions_of(self.model)._meta.label
         if workers.serving(served, databases=[write_database(rows)]):
             return ""
@@ -237,13 +256,15 @@ class SelectionActions(RowPagePart):
         kept, subject = [*chosen.kept], request.POST.get("subject", "")
         if not choices and subject:
             kept.append(("subject", subject))
-        label = f"{LABELS[name]}: {subject}" if subject else LABELS[name]
+        about = dict(subjects(self.model, name)).get(subject, subject)
+        label = f"{LABELS[name]}: {about}" if subject else LABELS[name]
         question = seen.sentence if seen else gettext("Which one?")
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "media": media_with(self.media, form),
             "title": label,
+            "subtitle": capfirst(self.opts.verbose_name_plural),
             "question": f"{chosen.sentence} {question}".lstrip(),
             "lines": seen.lines if seen else (),
             "choices": choices,

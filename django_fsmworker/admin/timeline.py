@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from django_fsmworker.admin.formatting import duration, moment
+from django_fsmworker.admin.formatting import moment
+from django_fsmworker.admin.graph_facts import label_of, stay_text
 from django_fsmworker.admin.redaction import Redact, redactor
 from django_fsmworker.models.fields import StateHistoryField
 from django_fsmworker.models.transition_log import logs_transitions
@@ -33,14 +34,22 @@ class Step:
     """How many attempts in a row it took, the last one included."""
     cause: str = ""
     trigger: str = ""
+    labels: tuple[str, str] = ("", "")
+    """What people read of the source and of the target."""
 
 
 def timeline(row: Any) -> list[Step]:
     """The latest moves of ``row``, the last one first; a query only where there is a log."""
     if logs_transitions(type(row)):
         redact = redactor()
-        return [_logged(entry, redact) for entry in row.state_log.order_by("-pk")[:LONGEST]]
-    return list(_remembered(row))[: -LONGEST - 1 : -1]
+        steps = [_logged(entry, redact) for entry in row.state_log.order_by("-pk")[:LONGEST]]
+    else:
+        steps = list(_remembered(row))[: -LONGEST - 1 : -1]
+    graph = row.state_graph
+    return [
+        replace(each, labels=(label_of(graph, each.source), label_of(graph, each.target)))
+        for each in steps
+    ]
 
 
 def _logged(entry: Any, redact: Redact) -> Step:
@@ -49,7 +58,7 @@ def _logged(entry: Any, redact: Redact) -> Step:
         at=moment(entry.at),
         source=entry.source,
         target=entry.target,
-        after="" if entry.duration is None else duration(entry.duration.total_seconds()),
+        after=stay_text(None if entry.duration is None else entry.duration.total_seconds()),
         why=f"{why}: {redact('reason', entry.reason, entry)}" if entry.reason else why,
         by=entry.by,
         worker=entry.worker,
@@ -71,5 +80,5 @@ def _remembered(row: Any) -> Iterator[Step]:
             at=moment(left),
             source=source,
             target=target,
-            after=duration((left - entered).total_seconds()),
+            after=stay_text((left - entered).total_seconds()),
         )

@@ -28,6 +28,17 @@ def trouble(
         if not part.served and part.total.due.number:
             said = gettext("Nobody runs %(model)s; rows that are due: %(count)s.")
             yield said % {"model": part.label, "count": part.total.due}
+    for part in parts:
+        undeclared = part.total.undeclared
+        if undeclared.number:
+            said = ngettext(
+                "%(count)s row of %(model)s is in a state that its graph does not declare: nobody "
+                "runs it.",
+                "%(count)s rows of %(model)s are in states that its graph does not declare: nobody "
+                "runs them.",
+                undeclared.number,
+            )
+            yield said % {"count": undeclared, "model": part.label}
     lost = sum(each.worker.state == "lost" for each in workers)
     if lost:
         yield ngettext("%(count)d worker is lost.", "%(count)d workers are lost.", lost) % {

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django_fsmworker import workers
 from django_fsmworker.admin.dashboard import (
     FailureGroup,
+    back_url,
     bulk_actions,
     dashboard_url,
     failure_groups,
@@ -23,7 +24,7 @@ from django_fsmworker.admin.dashboard import (
     worker_lines,
 )
 from django_fsmworker.admin.failure_verbs import FailureVerbs
-from django_fsmworker.admin.formatting import StyledPart, posted, reason_of
+from django_fsmworker.admin.formatting import ago, folded, posted, reason_of
 from django_fsmworker.admin.limit_lines import limit_lines
 from django_fsmworker.admin.pause_verbs import PauseVerbs
 from django_fsmworker.admin.reach import Reach
@@ -39,17 +40,27 @@ ORDERS = {"suspend": _("Suspend"), "resume": _("Resume"), "stop": _("Stop")}
 
 
 @admin.register(Worker)
-class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
+class WorkerAdmin(FailureVerbs, PauseVerbs, RecordAdmin):
     """Records of runners. The address without a filter leads to the dashboard.
 
     To see either takes the permission to view workers, to give orders that to change them.
     """
 
-    list_display = ("id", "name", "host", "pid", "status", "heartbeat", "in_flight")
+    list_display = ("shown_id", "status", "shown_heartbeat", "in_flight", "host", "pid")
     list_filter = ("status", "host")
     search_fields = ("id", "name", "host")
     redacted_fields: ClassVar[dict[str, str]] = {"order_reason": "reason", "stacks": "traceback"}
     ordering = ("-heartbeat",)
+
+    @admin.display(description=_("worker"), ordering="id")
+    def shown_id(self, worker: Worker) -> str:
+        """Its id, in lines where it is long."""
+        return folded(worker.id)
+
+    @admin.display(description=_("heartbeat"), ordering="heartbeat")
+    def shown_heartbeat(self, worker: Worker) -> str:
+        """How long ago the last sign of life was."""
+        return ago(worker.heartbeat)
 
     def get_urls(self) -> list[Any]:
         """Django's addresses, and before them the dashboard's and that of orders."""
@@ -77,6 +88,7 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
         may_see_failures = request.user.has_perm("django_fsmworker.view_failurerecord")
         parts = list(model_parts(self.admin_site, request, living, reach))
         pauses = self.shown_pauses(databases)
+        failures = self._failures(request, databases) if may_see_failures else []
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -86,8 +98,10 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
             "trouble": list(trouble(reach.away, parts, lines, pauses)),
             "workers": lines,
             "orders": ORDERS,
-            "failures": self._failures(request, databases) if may_see_failures else [],
+            "may_order": any(each.orders for each in lines),
+            "failures": failures,
             "labels": LABELS,
+            "may_act": any(each.verbs for each in failures),
             "pauses": [pause_line(each) for each in pauses],
             "may_lift": self.may_lift(request),
             "may_pause": self.may_pause(request),
@@ -95,7 +109,7 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
             "bulk_actions": bulk_actions(self.admin_site, request, databases),
             **refresh_context(request),
             "order_url": self._dashboard,
-            "records_url": f"{self._records}?o=-6",
+            "records_url": f"{self._records}?o=-3",
         }
         return render(request, "django_fsmworker/admin/dashboard.html", context)
 
@@ -116,7 +130,7 @@ class WorkerAdmin(FailureVerbs, PauseVerbs, StyledPart, RecordAdmin):
         else:
             said = gettext("%(worker)s has been told: %(order)s.")
             messages.success(request, said % {"worker": name, "order": ORDERS[order]})
-        return HttpResponseRedirect(self._dashboard)
+        return HttpResponseRedirect(back_url(self.admin_site, request))
 
     def _failures(self, request: HttpRequest, databases: list[str]) -> list[FailureGroup]:
         def verbs(label: str, alias: str) -> tuple[str, ...]:

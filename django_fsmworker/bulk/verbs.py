@@ -228,7 +228,7 @@ LABELS = {
     "retry": _("Retry now"),
     "park": _("Park"),
     "unpark": _("Unpark"),
-    "cancel": _("Cancel"),
+    "cancel": _("Cancel what runs"),  # and not the order, which an event of that name may cancel
     "send": _("Send an event"),
     "move": _("Move to a state"),
     "force": _("Force into a state"),

@@ -101,8 +101,7 @@ def parked(of: Situation) -> Iterator[Reason]:
     else:
         yield Reason(
             "parked",
-            f"It failed {_times(failures_of(of.row))} in a row and is not tried again"
-            f"{_last_error(of)}.",
+            f"It failed {_in_a_row(failures_of(of.row))} and is not tried again{_last_error(of)}.",
             f"Mend the cause, then make it due again with {unpark}.",
             _evidence_of_failure(of),
         )
@@ -337,7 +336,7 @@ def failing(of: Situation) -> Iterator[Reason]:
     elif of.row.state_failures > 0 and of.state and (of.is_due or of.is_held):
         yield Reason(
             "failing",
-            f"It has failed {_times(failures_of(of.row))} in a row{_last_error(of)}.",
+            f"It has failed {_in_a_row(failures_of(of.row))}{_last_error(of)}.",
             "",
             _evidence_of_failure(of),
             blocks=False,
@@ -385,6 +384,10 @@ def _is(of: Situation, after: float) -> bool:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
+
+
+def _in_a_row(number: int) -> str:
+    return "once" if number == 1 else f"{number} times in a row"
 
 
 def _last_error(of: Situation) -> str:

@@ -230,8 +230,8 @@ def _looked_at(rows: QuerySet[Any]) -> dict[str, Any]:
 def _failing(model: Any, alias: str) -> dict[str, int]:
     """By state, the failures on record that are not resolved; up to some number."""
     records: QuerySet[FailureRecord] = QuerySet(FailureRecord, using=alias)
-    some = records.filter(model=model._meta.label, resolved=None, count__gt=0).order_by()
-    states = some.values_list("state", flat=True)[:WALKED]
+    some = records.filter(model=model._meta.label, resolved=None, count__gt=0, went_to="")
+    states = some.order_by().values_list("state", flat=True)[:WALKED]
     found: dict[str, int] = {}
     for state in states:
         found[state] = found.get(state, 0) + 1

@@ -450,7 +450,12 @@ class Delivery:
             )
         if self._fails:
             noted = [(event.pk, PENDING, failure) for event, _, _, failure in self._fails]
-            record(self._alias, Event, noted, self._worker)
+            gone = {
+                event.pk: FAILED
+                for event, failures, *_ in self._fails
+                if failures >= event.max_attempts
+            }
+            record(self._alias, Event, noted, self._worker, gone)
             survived(self._alias, Event, [event.pk for event, *_ in self._fails])
 
     def _announce(self) -> None:

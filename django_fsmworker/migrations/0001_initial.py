@@ -95,6 +95,35 @@ class Migration(migrations.Migration):
                 ("first_seen", models.DateTimeField(verbose_name="first seen")),
                 ("last_seen", models.DateTimeField(db_index=True, verbose_name="last seen")),
                 ("resolved", models.DateTimeField(blank=True, null=True, verbose_name="resolved")),
+                (
+                    "went_to",
+                    models.CharField(
+                        blank=True,
+                        help_text=(
+                            "The state in which the last failure has put the row; it is not tried "
+                            "again."
+                        ),
+                        max_length=100,
+                        verbose_name="went to",
+                    ),
+                ),
+                (
+                    "resolved_failures",
+                    models.PositiveIntegerField(
+                        default=0,
+                        help_text="How many failures were resolved, the last ones included.",
+                        verbose_name="resolved failures",
+                    ),
+                ),
+                (
+                    "last_resolved",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When the row recovered last.",
+                        null=True,
+                        verbose_name="last resolved",
+                    ),
+                ),
                 ("worker", models.CharField(blank=True, max_length=200, verbose_name="worker")),
                 (
                     "parked",

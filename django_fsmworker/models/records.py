@@ -31,7 +31,8 @@ class RowDigestField(models.CharField):  # type: ignore[type-arg]
 class FailureRecord(models.Model):
     """Why a row is failing, or parked: one record for each such row, in the row's own database.
 
-    When the row recovers, the record stays, with the time in ``resolved``, until it is purged.
+    When the row recovers, the record stays, with the time in ``resolved``, until it is purged. If
+    it fails again before that, the record begins anew, and knows how often it has failed before.
     """
 
     model = models.CharField(_("model"), max_length=200)
@@ -50,6 +51,20 @@ class FailureRecord(models.Model):
     first_seen = models.DateTimeField(_("first seen"))
     last_seen = models.DateTimeField(_("last seen"), db_index=True)
     resolved = models.DateTimeField(_("resolved"), null=True, blank=True)
+    went_to = models.CharField(
+        _("went to"),
+        max_length=100,
+        blank=True,
+        help_text=_("The state in which the last failure has put the row; it is not tried again."),
+    )
+    resolved_failures = models.PositiveIntegerField(
+        _("resolved failures"),
+        default=0,
+        help_text=_("How many failures were resolved, the last ones included."),
+    )
+    last_resolved = models.DateTimeField(
+        _("last resolved"), null=True, blank=True, help_text=_("When the row recovered last.")
+    )
     worker = models.CharField(_("worker"), max_length=200, blank=True)
     parked = models.DateTimeField(
         _("parked"), null=True, blank=True, help_text=_("When somebody parked the row last.")
@@ -90,6 +105,7 @@ FAILED = (
     "first_seen",
     "last_seen",
     "resolved",
+    "went_to",
     "worker",
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import F, Model, QuerySet
 
 from django_fsmworker import clock
 from django_fsmworker.models.keys import MOST_KEYS, portions, records_of, row_key
@@ -25,9 +25,16 @@ def unresolved(model: type[Model], keys: list[Any], using: str) -> QuerySet[Fail
 
 
 def resolve_failures(model: type[Model], keys: list[Any], using: str) -> None:
-    """Mark the failure records of these rows of ``model`` resolved, and forget their deaths."""
+    """Mark the failure records of these rows of ``model`` resolved, and forget their deaths.
+
+    How many failures that were is added up, for the next time that the row fails.
+    """
+    failures = F("resolved_failures") + F("count")
     for some in portions(keys, MOST_KEYS):
-        unresolved(model, some, using).update(resolved=clock.now(), deaths=0)
+        now = clock.now()
+        unresolved(model, some, using).update(
+            resolved=now, deaths=0, resolved_failures=failures, last_resolved=now
+        )
 
 
 def resolve_many(model: type[Model], keys: list[Any], using: str) -> None:

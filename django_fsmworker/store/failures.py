@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -83,8 +83,17 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], worker: str) -> None:
-    """Note a failure for each ``(pk, state, failure)``; a row that recovered starts a new count."""
+def record(
+    alias: str,
+    model: Any,
+    failed: Sequence[tuple[Any, str, Failure]],
+    worker: str,
+    went_to: Mapping[Any, str] | None = None,
+) -> None:
+    """Note a failure for each ``(pk, state, failure)``; a row that recovered starts a new count.
+
+    ``went_to`` names the states of those that it has moved on, as by ``fails_to``.
+    """
     now = clock.now()
     known = {entry.row: entry for entry in _records(alias, model, [pk for pk, _, _ in failed])}
     new: list[FailureRecord] = []
@@ -97,6 +106,7 @@ def record(alias: str, model: Any, failed: Sequence[tuple[Any, str, Failure]], w
             entry.first_seen, entry.count, entry.deaths, entry.resolved = now, 0, 0, None
         entry.count += not failure.noted or not entry.count
         entry.state, entry.last_seen, entry.worker = state, now, worker[:200]
+        entry.went_to = went_to.get(pk, "") if went_to else ""
         entry.error, entry.message, entry.traceback = (
             failure.error,
             failure.message,

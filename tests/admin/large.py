@@ -39,12 +39,12 @@ ROWS = """
     FROM generate_series(1, {number}) AS n"""
 FAILURES = """
     INSERT INTO django_fsmworker_failurerecord (model, row, digest, state, error, message,
-        traceback, count, deaths, first_seen, last_seen, resolved, worker, parked_by,
-        parked_reason)
+        traceback, count, deaths, first_seen, last_seen, resolved,
+        went_to, resolved_failures, worker, parked_by, parked_reason)
     SELECT 'tests.Account', pk::text, encode(sha256(pk::text::bytea), 'hex'), 'checking',
         (ARRAY['TimeoutError', 'KeyError', 'ValueError'])[1 + n % 3], 'no answer',
         repeat('File "checks.py", line 1', 40), 3, 0, now() - interval '1 hour',
-        now() - n * interval '1 millisecond', NULL, 'host:1', '', ''
+        now() - n * interval '1 millisecond', NULL, '', 0, 'host:1', '', ''
     FROM generate_series(1, {number} / 100) AS n,
         LATERAL (SELECT (SELECT min(id) FROM tests_account) - 1 + 100 * n AS pk) AS failing"""
 TRANSITIONS = """

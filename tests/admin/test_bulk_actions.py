@@ -18,6 +18,7 @@ from django_fsmworker.bulk import running
 from django_fsmworker.bulk.starting import start, stop
 from django_fsmworker.models import BulkAction, Event
 from django_fsmworker.testing import step
+from testapp.models import Endpoint, Webhook
 from tests.admin.pages import inline_parts
 from tests.admin.test_selection import URL, chosen, confirmed, said
 from tests.app.models import Account, BasicModel, Purchase
@@ -97,8 +98,10 @@ class TestStarting:
     def test_it_takes_a_permission_of_its_own(self, visitor, parked, few):
         client = visitor(*MAY)
 
+        asked = client.post(URL, chosen("retry", *parked))
         answer = client.post(URL, confirmed("retry", *parked), follow=True)
 
+        assert asked.context["warning"] == said(answer)[0]
         assert said(answer)[0].startswith("More than 1 rows match, which is more than one request")
         assert not BulkAction.objects.exists()
 
@@ -154,6 +157,15 @@ class TestStarting:
 
 @pytest.mark.once
 class TestVerbs:
+    def test_what_is_asked_names_the_state_and_the_model(self, admin_client):
+        row = Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"))
+
+        page = admin_client.post("/admin/testapp/webhook/", chosen("force", row, subject="sent"))
+
+        shown = (page.context["title"], page.context["subtitle"], page.context["label"])
+        label = "Force into a state: sent, not confirmed"
+        assert shown == (label, "Webhooks", label)
+
     def test_which_event_is_asked_first(self, admin_client):
         account = Account.objects.create()
         page = admin_client.post("/lives/tests/account/", chosen("send", account))
@@ -217,10 +229,10 @@ class TestVerbs:
         row = make_row(state="done", state_next=None)
         client = visitor("tests.change_basicmodel", "django_fsmworker.move_row")
 
-        client.post(URL, confirmed("force", row, subject="new", reason="again"))
+        answer = client.post(URL, confirmed("force", row, subject="new", reason="again"))
 
         row.refresh_from_db()
-        assert row.state == "done"
+        assert (answer.status_code, row.state) == (403, "done")
         assert "state_force_rows" not in client.get(URL).text
 
     def test_a_row_has_no_button_to_force_it(self, admin_client, make_row):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from django_fsmworker.models import Worker
 from django_fsmworker.pauses import pause
 from testapp.models import Endpoint, Webhook
 from tests.admin.pages import inline_parts
-from tests.app.models import BasicModel
+from tests.app.models import BasicModel, Parcel
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases=["default", "other"])]
 
@@ -54,7 +55,7 @@ class TestPage:
         answer = admin_client.get(INDEX)
 
         assert answer.url == PAGE
-        assert admin_client.get(f"{INDEX}?o=-6").status_code == 200
+        assert admin_client.get(f"{INDEX}?o=-3").status_code == 200
 
     def test_says_that_nobody_runs_a_model(self, admin_client, make_row):
         make_row(state_next=clock.now() - timedelta(minutes=5))
@@ -96,12 +97,44 @@ class TestPage:
         assert ">3</td>" in text
         assert "Other" not in text
 
-    def test_calls_states_by_their_labels(self, admin_client):
-        Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"), state="sent")
+    def test_calls_states_by_their_labels(self, admin_client, make_failure):
+        row = Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"), state="sent")
+        make_failure(row, state="sent")
+        make_failure(model="gone.Model", state="lost")
 
         page = admin_client.get(PAGE.replace("lives", "admin"))
 
         assert ">sent, not confirmed</a>" in section(page, "models")
+        assert ">testapp.Webhook, sent, not confirmed<br>" in section(page, "failures")
+        assert 'name="state" value="sent"' in section(page, "failures")
+        assert ">gone.Model, lost<br>" in section(page, "failures")
+
+    def test_rows_that_are_tried_no_more_stand_last_and_have_no_buttons(
+        self, admin_client, make_failure
+    ):
+        for key, columns in enumerate(({}, {"went_to": "sent"}, {"went_to": "sent"})):
+            make_failure(model="testapp.Webhook", row=str(key), state="signed", **columns)
+
+        page = admin_client.get(PAGE.replace("lives", "admin"))
+
+        failing, over = page.context["failures"]
+        assert (failing.number, failing.what_became, failing.verbs) == (1, "", ("retry", "park"))
+        assert (over.number, over.verbs) == (2, ())
+        assert "They went to: sent, not confirmed." in section(page, "failures")
+
+    def test_each_line_begins_with_what_it_is_about(self, admin_client, make_failure):
+        worker()
+        make_failure(model="tests.Parcel")
+        pause(Parcel, "limited")
+        Parcel.objects.create()
+
+        page = admin_client.get(PAGE.replace("lives", "limited"))
+
+        for name in ("failures", "pauses", "workers", "models", "limits"):
+            lines = section(page, name).split("<tr")[2:]  # after that of the columns
+            assert lines
+            for line in lines:
+                assert re.match(r'[^>]*>\s*<th scope="row"', line), line
 
     def test_lists_pauses(self, admin_client):
         pause(BasicModel, by="ops", reason="<rain>")
@@ -115,6 +148,27 @@ class TestPage:
         assert "http-equiv" not in admin_client.get(PAGE).text
         assert 'content="15"' in admin_client.get(f"{PAGE}?refresh=15").text
         assert "http-equiv" not in admin_client.get(f"{PAGE}?refresh=<1>").text
+
+    def test_goes_on_to_refresh_itself_after_a_button(self, admin_client, make_failure):
+        worker()
+        make_failure()
+        pause(BasicModel, "slow")
+        page = admin_client.get(f"{PAGE}?refresh=15").text
+        addresses = re.findall(rf'(?:action|href)="({PAGE}[^"]+)"', page)
+
+        answers = [
+            admin_client.post(f"{PAGE}{name}/?refresh=15", posted).url
+            for name, posted in (
+                ("suspend", {"worker": "orders.17@box"}),
+                ("pauses/lift", {}),
+                ("pauses/set", {"what": "tests.BasicModel", "reason": "snow"}),
+            )
+        ]
+
+        assert len(addresses) > 6
+        assert [each for each in addresses if "refresh=15" not in each] == []
+        assert answers == [f"{PAGE}?refresh=15"] * 3
+        assert admin_client.post(f"{PAGE}suspend/?refresh=<1>").url == PAGE
 
     def test_queries_do_not_grow_with_what_it_shows(self, admin_client, make_row, make_failure):
         def asked() -> int:
@@ -168,6 +222,18 @@ class TestOrders:
 class TestPermissions:
     def test_who_may_not_view_workers_sees_nothing(self, visitor):
         assert visitor().get(PAGE).status_code == 403
+
+    def test_who_has_no_buttons_has_no_columns_for_them(
+        self, visitor, admin_client, make_row, make_failure
+    ):
+        worker()
+        make_failure(make_row(state_failures=1))
+        may_look = ("django_fsmworker.view_worker", "django_fsmworker.view_failurerecord")
+
+        for client, columns in ((admin_client, 1), (visitor(*may_look), 0)):
+            page = client.get(PAGE)
+            assert section(page, "failures").count(">actions</th>") == columns
+            assert section(page, "workers").count(">orders</th>") == columns
 
     def test_models_and_failures_are_shown_to_who_may_view_them(self, visitor, make_failure):
         make_failure()

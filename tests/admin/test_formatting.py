@@ -37,7 +37,7 @@ def test_a_duration_is_told_in_its_largest_unit(seconds, words):
 def test_at_shows_the_moment_in_the_local_time_zone():
     with override("Europe/Berlin"):
         assert at("<then>", NOW) == (
-            '<time datetime="2026-05-04T12:00:00+00:00" title="May 4, 2026, 2 p.m.">'
+            '<time datetime="2026-05-04T12:00:00+00:00" title="May 4, 2026, 14:00:00">'
             "&lt;then&gt;</time>"
         )
 

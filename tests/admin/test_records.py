@@ -32,9 +32,10 @@ class TestFailureList:
         assert cells(page, "model") == ["tests.BasicModel"]
         assert cells(page, "linked_row") == [str(row.pk)]
         assert f'<a href="/lives/tests/basicmodel/{row.pk}/change/">' in page.text
-        assert cells(page, "error") == ["builtins.ValueError"]
+        assert cells(page, "shown_error") == ["builtins.ValueError"]
         assert cells(page, "count") == ["3"]
-        assert cells(page, "resolved") == ["-"]
+        assert cells(page, "shown_last_seen") == ["0 s ago"]
+        assert cells(page, "shown_resolved") == ["-"]
 
     @pytest.mark.parametrize("model", ["tests.Noop", "testapp.Gone", "gone.Model", "nonsense"])
     def test_a_row_without_a_page_is_not_linked(self, admin_client, make_failure, model):
@@ -77,7 +78,7 @@ class TestFailureList:
         with django_assert_num_queries(4) as queries:
             page = admin_client.get(FAILURES)
 
-        assert len(cells(page, "error")) == records
+        assert len(cells(page, "shown_error")) == records
         assert "traceback" not in queries.captured_queries[-1]["sql"]
 
     def test_a_viewer_takes_two_queries_more(

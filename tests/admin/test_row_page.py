@@ -6,6 +6,7 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 
 from django_fsmworker import clock
+from django_fsmworker.admin.formatting import moment
 from testapp.models import Order
 from tests.admin.pages import inline_parts
 from tests.admin.sites import lives
@@ -115,6 +116,29 @@ class TestFailure:
 
         assert "once, " in page.text
         assert "; resolved " in page.text
+        assert "before" not in page.text
+        assert [fieldset.name for fieldset in page.context["adminform"]][2] == "Earlier failure"
+
+    def test_how_often_it_failed_before(self, admin_client, make_row, make_failure):
+        row, now = make_row(state_failures=2), clock.now()
+        record = make_failure(row, count=2, resolved_failures=5, last_resolved=now)
+
+        failing = admin_client.get(page_of(row))
+        record.resolved, record.resolved_failures = now, 7
+        record.save()
+        resolved = admin_client.get(page_of(row))
+
+        assert f"; 5 times before, resolved last {moment(now)}</div>" in failing.text
+        assert f"; resolved {moment(now)}; 5 times before</div>" in resolved.text
+
+    def test_of_a_row_that_was_parked_it_says_no_failure(self, admin_client, make_row):
+        row = make_row()
+        BasicModel.objects.filter(pk=row.pk).park("until Monday")
+
+        text = admin_client.get(page_of(row)).text
+
+        assert ">no failure; parked " in text
+        assert "until Monday" in text
 
     def test_no_record_no_fieldset(self, admin_client, make_row):
         page = admin_client.get(page_of(make_row()))

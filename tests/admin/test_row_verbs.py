@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django import forms
@@ -14,6 +14,7 @@ from django.test import Client
 from django_fsmworker import clock
 from django_fsmworker.models import TransitionRecord
 from django_fsmworker.models.keys import log_digest
+from testapp.models import Endpoint, TradeOrder, Webhook
 from tests.admin.pages import inline_parts
 from tests.app.forms import PayForm
 from tests.app.models import Account, BasicModel, Purchase
@@ -79,6 +80,22 @@ class TestPanel:
         assert found["send/freeze"]
         assert not found["send/rich"]
 
+    def test_what_the_runner_does_is_not_called_as_an_event_is(self, admin_client):
+        order = TradeOrder.objects.create(customer="mary", quantity=1, price=1)
+
+        text = admin_client.get(f"/admin/testapp/tradeorder/{order.pk}/change/").text
+
+        labels = re.findall(r'formaction="[^"]*/state/[^"]*"[^>]*>([^<]*)<', text)
+        assert labels.count("Cancel") == 1
+        assert "Cancel what runs" in labels
+
+    def test_a_form_is_asked_for_under_the_events_label(self, admin_client):
+        order = TradeOrder.objects.create(customer="mary", quantity=1, price=1)
+
+        page = admin_client.post(f"/admin/testapp/tradeorder/{order.pk}/state/send/pay/")
+
+        assert (page.context["title"], page.context["label"]) == ("Pay", "Pay")
+
     def test_a_new_row_has_none(self, admin_client):
         assert "fsmworker-row" not in admin_client.get("/lives/tests/basicmodel/add/").text
 
@@ -92,7 +109,20 @@ class TestTimeline:
 
         assert "<td>open</td><td>frozen</td>" in text
         assert "event freeze: &lt;too&gt; odd" in text
-        assert "<td>Mary</td>" in text
+        assert ">Mary</td>" in text
+
+    def test_it_calls_states_by_their_labels_and_is_exact_to_the_second(self, admin_client):
+        row = Webhook.objects.create(endpoint=Endpoint.objects.create(name="a"))
+        at = datetime(2026, 11, 30, 3, 4, 5, tzinfo=UTC)
+        TransitionRecord.objects.create(
+            model="testapp.Webhook", row=str(row.pk), digest=log_digest(str(row.pk)), at=at,
+            source="signed", target="sent", duration=timedelta(seconds=0.25),
+        )  # fmt: skip
+
+        text = admin_client.get(f"/admin/testapp/webhook/{row.pk}/change/").text
+
+        assert "<td>Nov. 30, 2026, 03:04:05</td><td>signed</td><td>sent, not confirmed</td>" in text
+        assert "<td>250 ms</td>" in text
 
     def test_it_says_how_many_attempts_a_move_took(self, admin_client):
         row = Account.objects.create()
@@ -101,7 +131,7 @@ class TestTimeline:
             target="checking", cause="check", worker="host:1", attempt=7, at=clock.now(),
         )  # fmt: skip
 
-        assert "<td>host:1</td><td>7</td>" in admin_client.get(page_of(row)).text
+        assert ">host:1</td><td>7</td>" in admin_client.get(page_of(row)).text
 
     def test_else_from_the_history(self, admin_client):
         row = Purchase.objects.create()

@@ -87,7 +87,7 @@ def test_to_park_takes_a_reason(admin_client, make_row):
 def test_cancel_where_nothing_runs(admin_client, make_row):
     answer = admin_client.post(URL, confirmed("cancel", make_row()), follow=True)
 
-    assert said(answer) == ["Cancel: 0 rows were written, 1 left out."]
+    assert said(answer) == ["Cancel what runs: 0 rows were written, 1 left out."]
 
 
 def test_rows_of_another_database(admin_client, make_row):
@@ -108,13 +108,13 @@ def test_rows_of_another_database(admin_client, make_row):
 def test_it_takes_both_permissions(visitor, parked, permissions):
     client = visitor(*permissions)
 
-    client.post(URL, confirmed("retry", *parked))
-
+    assert client.post(URL, confirmed("retry", *parked)).status_code == 403
     assert "state_retry_rows" not in client.get(URL).text
     assert number_parked() == 2
 
 
 def test_pages_that_only_show(admin_client, parked):
-    admin_client.post("/shown/tests/basicmodel/", confirmed("retry", *parked))
+    answer = admin_client.post("/shown/tests/basicmodel/", confirmed("retry", *parked))
 
+    assert answer.status_code == 403
     assert number_parked() == 2

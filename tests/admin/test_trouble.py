@@ -73,6 +73,26 @@ def test_everything_at_once(admin_client, make_row):
     ]
 
 
+def test_rows_in_states_that_the_graph_does_not_declare(admin_client, make_row):
+    worker()
+    make_row(state="done", state_next=None)
+    make_row(state="<old>", state_next=None)
+    alone = said(admin_client.get(PAGE))
+    make_row(state="older", state_next=None)
+
+    page = admin_client.get(PAGE)
+
+    [one] = alone
+    assert one == (
+        "1 row of tests.BasicModel is in a state that its graph does not declare: nobody runs it."
+    )
+    assert said(page) == [
+        "2 rows of tests.BasicModel are in states that its graph does not declare: nobody runs "
+        "them."
+    ]
+    assert page.text.count(">not declared</strong>") == 2
+
+
 @pytest.fixture
 def away(monkeypatch):
     """A database that nobody has started, with the rows of an admin."""

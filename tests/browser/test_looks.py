@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
-from django_fsmworker.models import FailureRecord
+from django_fsmworker import clock
+from django_fsmworker.bulk.starting import start
+from django_fsmworker.models import FailureRecord, StatorLog
+from django_fsmworker.pauses import pause
 from testapp.admin_demo.trouble import prepare
-from testapp.models import Webhook
+from testapp.models import Endpoint, Webhook
 from tests import programs
 from tests.browser.site import DASHBOARD, NARROW, WIDE, badge, barriers, is_too_wide, section
+from tests.workers_on_record import on_record
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
@@ -83,6 +87,68 @@ def test_nothing_keeps_anybody_from_using_the_pages(
     found += barriers(page, script, **RULES[look])
 
     assert found == []
+
+
+@pytest.mark.parametrize("look", ["light", "narrow"])
+def test_words_of_any_length_make_no_page_wider(operator, visits, look: str) -> None:
+    endless, now = "a" * 150, clock.now()
+    row = Webhook.objects.create(endpoint=Endpoint.objects.create(name="tea.example"))
+    Webhook.objects.filter(pk=row.pk).park(endless, by=endless)
+    record = FailureRecord.objects.get()
+    FailureRecord.objects.update(
+        count=3, error=endless, message=endless, traceback=endless, first_seen=now, last_seen=now
+    )
+    pause(Webhook, by=endless, reason=endless)
+    page = visits.by(operator, **LOOKS[look])
+
+    for address in (
+        DASHBOARD,
+        f"/admin/testapp/webhook/{row.pk}/change/",
+        f"/admin/django_fsmworker/failurerecord/{record.pk}/change/",
+    ):
+        page.goto(address)
+        # Neither the page nor a part of it: buttons would be out of sight, or a message cut off.
+        assert not is_too_wide(page)
+        for each in page.locator(".fsmworker-scroll:has(> table), .form-row").all():
+            assert each.evaluate("part => part.scrollWidth <= part.clientWidth")
+
+
+def test_lists_of_records_show_what_counts_without_being_moved(operator, visits) -> None:
+    now = clock.now()
+    worker = on_record("testapp.order+testapp.webhook.93cfca4585c0975e@vm")
+    FailureRecord.objects.create(
+        model="testapp.Webhook", row="1", state="signed", error="a" * 150, first_seen=now,
+        last_seen=now,
+    )  # fmt: skip
+    StatorLog.objects.create(model="testapp.Webhook", worker=worker.id, since=now, until=now)
+    start("retry", Webhook.objects.all(), by=operator, reason="the shop is back")
+    page = visits.by(operator)
+
+    for records, part in (
+        ("worker/?o=-3", ".field-in_flight"),
+        ("failurerecord/", ".field-shown_last_seen time"),
+        ("statorlog/", ".field-failed"),
+        ("bulkaction/", ".field-shown_progress"),
+    ):
+        page.goto(f"/admin/django_fsmworker/{records}")
+        box = page.locator(f"#result_list {part}").bounding_box()
+        shown = page.locator(".results").bounding_box()
+        assert box["x"] + box["width"] <= shown["x"] + shown["width"], records
+
+
+def test_a_phone_shows_all_numbers_of_a_model(operator, visits) -> None:
+    endpoint = Endpoint.objects.create(name="tea.example")
+    row = Webhook.objects.create(endpoint=endpoint)
+    Webhook.objects.filter(pk=row.pk).park("until the kettle is mended")
+    page = visits.by(operator, **LOOKS["narrow"])
+    page.goto(DASHBOARD)
+
+    line = section(page, "models").locator("tr", has_text="queued")
+
+    assert line.inner_text().split() == ["queued", "1", "1"]
+    parked = line.locator("td[data-label=parked]")
+    assert parked.bounding_box()["x"] + parked.bounding_box()["width"] <= NARROW["width"]
+    assert not line.locator("td[data-label=due]").is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

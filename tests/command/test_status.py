@@ -69,6 +69,15 @@ def test_each_number(way: str) -> None:
     assert found.oldest_due is not None and 3590 < found.oldest_due < 3700
 
 
+def test_rows_that_went_on_to_their_failure_state_fail_no_more(way: str) -> None:
+    fill()
+    row = Trouble.objects.create(state="failed")
+    given_up = (row.pk, "new", Failure("ValueError", "no"))
+    record("default", Trouble, [given_up], "me", {row.pk: "failed"})
+
+    assert of_state("new").failing.number == 2
+
+
 def test_rows_are_counted_up_to_a_number_of_them() -> None:
     fill()
 

@@ -299,7 +299,7 @@ class TestFailures:
         event = the_event(trigger="call")
         assert (event.state, event.reason) == ("failed", "ValueError: broken")
         assert event.failure is not None
-        assert event.failure.count == 3
+        assert (event.failure.count, event.failure.went_to) == (3, "failed")
         assert numbers(row) == [1, 2]
         assert numbers(other) == [3]
 

@@ -335,6 +335,15 @@ class TestReasons:
 
         assert found == ["The check that runs has failed already: ValueError: the moon."] * told
 
+    def test_of_one_failure_it_does_not_say_in_a_row(self) -> None:
+        failing = failed(Trouble.objects.create(), state_failures=1)
+        parked = failed(Trouble.objects.create(), state_next=None, state_failures=1)
+
+        assert reason(failing, "failing").sentence == "It has failed once: ValueError: the moon."
+        assert reason(parked, "parked").sentence == (
+            "It failed once and is not tried again: ValueError: the moon."
+        )
+
 
 class TestExplanation:
     def test_is_read_by_people(self) -> None:

@@ -101,6 +101,21 @@ class TestRecord:
         assert (entry.count, entry.deaths, entry.resolved) == (1, 0, None)
         assert entry.first_seen == entry.last_seen
 
+    def test_what_was_resolved_is_added_up(self):
+        row = Order.objects.create()
+        for number in (2, 3):
+            for _ in range(number):
+                note(row)
+            resolve_failures(Order, [row.pk], "default")
+            resolve_failures(Order, [row.pk], "default")  # nothing is resolved twice
+        last = only_record().resolved
+
+        note(row)
+
+        entry = only_record()
+        assert (entry.count, entry.resolved_failures) == (1, 5)
+        assert entry.last_resolved == last
+
     def test_many_rows_are_recorded_at_once(self):
         rows = [Order.objects.create() for _ in range(3)]
         note(rows[1])

@@ -40,6 +40,9 @@ class TestCounting:
         assert seen == [("new", 1), ("new", 2), ("failed", 0), ("failed", 0)]
         assert path(row) == ["new", "failed"]
         assert reason(row) == "RuntimeError: the moon is in the wrong house"
+        record = failure(row)
+        assert record is not None
+        assert (record.count, record.state, record.went_to) == (3, "new", "failed")
 
     def test_only_the_failure_that_is_the_last_is_an_error(
         self, travel: Travel, caplog: pytest.LogCaptureFixture
@@ -71,6 +74,7 @@ class TestCounting:
         record = failure(row)
         assert record is not None
         assert (record.count, record.state, record.resolved) == (2, "new", None)
+        assert record.went_to == ""
         assert record.first_seen < record.last_seen
         assert 'raise RuntimeError("the moon is in the wrong house")' in record.traceback
         assert record.worker

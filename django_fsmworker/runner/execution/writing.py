@@ -107,7 +107,8 @@ def _write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) -
         keys = store.settle(model, outcomes, worker)
         noted = [(each.pk, each.source, each.failure) for each in failing if each.pk in keys]
         if noted:
-            record(store.alias, model, noted, worker)  # type: ignore[arg-type]
+            went_to = {each.pk: each.target for each in failing if each.moved}
+            record(store.alias, model, noted, worker, went_to)  # type: ignore[arg-type]
         _pause(store.alias, model, [each for each in pausing if each.pk in keys], worker)
         resolve_failures(model, [each.pk for each in recovered if each.pk in keys], store.alias)
         lived = [each.pk for each in failing if each.pk in keys and taken_over(each.token)]
