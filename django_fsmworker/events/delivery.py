@@ -336,7 +336,7 @@ class Delivery:
         failures, failure = event.state_failures + 1, Failure.of(error)
         if failures >= event.max_attempts:
             self._fails.append((event, failures, 0.0, failure))
-            self._end(line, event, FAILED, f"{failure.error}: {failure.message}")
+            self._end(line, event, FAILED, failure.sentence)
             return
         wait = EventStates.pending.retry_delay(failures)
         if isinstance(error, Retry):
@@ -438,7 +438,7 @@ class Delivery:
     def _write_failures(self) -> None:
         for event, failures, wait, failure in self._fails:
             for_good = failures >= event.max_attempts
-            if not for_good and not fail(self._alias, event.pk, failures, wait):
+            if not for_good and not fail(self._alias, event.pk, failures, wait, failure.sentence):
                 raise _Changed
             self._answers[event.pk] = Settled(
                 Ending.FAILED,

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from django.db import Error, connections
 from django.db.transaction import TransactionManagementError
 
-from django_fsmworker.store.session_watch import changes_transaction
+from django_fsmworker.logs import shown
+from django_fsmworker.store.session_watch import changes_transaction, ends_transaction
 
 Result = TypeVar("Result")
 
@@ -58,6 +59,8 @@ class UserCode:
         return result
 
     def _execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not self._opening:
+            self._refuse_end(sql)
         if not (self.sent or self._opening):
             self._open()
         if not (self.changed or self._opening):
@@ -79,6 +82,15 @@ class UserCode:
     def _raise_engine_error(self) -> None:
         if self._engine_error is not None:
             raise self._engine_error
+
+    def _refuse_end(self, sql: Any) -> None:
+        """Refuse a statement before it commits what others have done, without their ends."""
+        if ends_transaction(self._connection, sql):
+            raise TransactionManagementError(
+                f"An action, or the condition before it, would have ended the transaction that it "
+                f"shares with other events by {shown(sql)}; leave that to a check, or to "
+                f"transaction.on_commit()."
+            )
 
     def _refuse_rollback(self) -> None:
         if self._connection.needs_rollback:

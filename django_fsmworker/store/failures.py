@@ -63,6 +63,11 @@ class Failure:
             exception=error,
         )
 
+    @property
+    def sentence(self) -> str:
+        """What went wrong, in one line; the rest of the message may show the row's data."""
+        return f"{self.error}: {self.message.partition(chr(10))[0]}"
+
     def told(self) -> None:
         """Let go of the exception: its traceback holds frames, and one of them this failure."""
         object.__setattr__(self, "exception", None)

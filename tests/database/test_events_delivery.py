@@ -210,6 +210,51 @@ class TestInOneTransaction:
         assert the_event().state == "pending"
         assert "went on" in FailureRecord.objects.get().message
 
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "COMMIT",
+            "-- undo it\n rollback",
+            pytest.param("ABORT", marks=pytest.mark.postgresql),
+            pytest.param("CREATE TABLE made (id int)", marks=pytest.mark.mysql),
+        ],
+    )
+    def test_an_action_that_ends_the_transaction_fails_and_harms_no_other(
+        self, action: Callable[[Action], None], statement: str
+    ) -> None:
+        """What the others have done would stand, or be gone, without the end of their events."""
+
+        def end(row: Any, event: EventInfo) -> None:
+            Entry.objects.create(account=row, number=2)
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+
+        action(end)
+        rows = [Account.objects.create() for _ in range(3)]
+        book(rows[0], 1)
+        call(rows[1])
+        book(rows[2], 3)
+        run()
+
+        assert [numbers(row) for row in rows] == [[1], [], [3]]
+        assert [state for _, state in ends()] == ["delivered", "pending", "delivered"]
+        assert "would have ended the transaction" in the_event(trigger="call").reason
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("end", [connection.commit, connection.rollback])
+    def test_so_does_one_that_asks_django_to(
+        self, action: Callable[[Action], None], end: Callable[[], None]
+    ) -> None:
+        action(lambda row, event: end())
+        rows = [Account.objects.create() for _ in range(2)]
+        book(rows[0], 1)
+        call(rows[1])
+        run()
+
+        assert numbers(rows[0]) == [1]
+        assert [state for _, state in ends()] == ["delivered", "pending"]
+
     @pytest.mark.parametrize(
         "act",
         [
@@ -276,6 +321,22 @@ class TestFailures:
         assert event.failure is not None
         assert (event.failure.error, event.failure.message) == ("ValueError", "broken")
         assert (event.failure.model, event.failure.row) == ("django_fsmworker.Event", str(key))
+
+    def test_its_reason_is_no_longer_the_one_for_which_it_waited(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            raise ValueError("broken\nwith a secret")
+
+        action(fail)
+        put(row, state="frozen")
+        call(row)
+        run()
+        assert the_event().reason == "It is not taken in the state frozen."
+        fresh(row).state_send("melt")
+        run()
+
+        assert the_event().reason == "ValueError: broken"
 
     def test_the_row_s_later_events_wait_for_it(self, row: Account, failing: None) -> None:
         call(row)
