@@ -133,7 +133,7 @@ class Delivery:
             self._store.connection.close()
 
     def _begin(self) -> None:
-        self._user_code = UserCode(self._alias, self._flush)
+        self._user_code = UserCode(self._alias, self._model, self._flush)
         self._answers: dict[int, Any] = {}
         self._ends: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
         self._fails: list[tuple[Event, int, float, Failure]] = []
@@ -153,6 +153,7 @@ class Delivery:
         is_over = False  # one event is tried at least
         while going and not is_over:
             for line in going:
+                self._refresh([line])
                 event = line.next()
                 if event is not None:
                     self._try(line, event)
@@ -162,7 +163,7 @@ class Delivery:
                     break
             self._flush()
             going = [line for line in going if not line.finished]
-            self._refresh([line for line in going if line.stale])
+            self._refresh(going)
         for line in lines:
             if line.hold_for is not None:
                 wait = Wait(line.hold_for)
@@ -224,6 +225,8 @@ class Delivery:
 
     def _refresh(self, lines: Sequence[Line]) -> None:
         """Read rows again that may have changed; one that is gone takes no further events."""
+        writes = self._user_code.writes
+        lines = [line for line in lines if line.stale or line.writes != writes]
         if not lines:
             return
         rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
@@ -231,7 +234,7 @@ class Delivery:
         found = {key_of(row): row for row in rows.filter(with_keys(self._model, keys))}
         for line, key in zip(lines, keys, strict=True):
             if key in found:
-                line.row, line.stale = found[key], False
+                line.read_again(found[key], writes)
             else:
                 line.stop()
 
@@ -247,7 +250,8 @@ class Delivery:
         try:
             if fault := self._faults.get(event.pk) or self._overrun.fault_of(self._alias, event.pk):
                 raise fault
-            taken = self._user_code.call(partial(self._around, line.row, event, self._take))
+            call = partial(self._around, line.row, event, self._take)
+            taken = self._user_code.call(call, line.key)
         except Exception as error:
             if isinstance(error, _Changed) or self._is_lost(error):
                 raise
@@ -327,6 +331,7 @@ class Delivery:
 
     def _failed(self, line: Line, event: Event, raised: Exception) -> None:
         error = answer_in(raised)
+        line.stale = True  # what the action has assigned
         if isinstance(error, TryAgainLater):
             delay = EventStates.pending.retry_after if error.delay is None else error.delay
             line.hold_for = as_seconds(delay, "delay")

@@ -41,6 +41,9 @@ HARMLESS = frozenset(
 # What follows ROLLBACK where it does not end its transaction.
 TO_SAVEPOINT = re.compile(r"\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b", re.IGNORECASE)
 
+# Statements that write no rows, of any database.
+READING = frozenset({"SELECT", "VALUES", "SHOW", "SAVEPOINT", "RELEASE", "ROLLBACK"})
+
 # What may leave something behind within a harmless one: settings, locks, variables, a second one.
 LASTING = re.compile(
     r"set_config|setseed|advisory_(?:un)?lock|dblink_|get_lock|load_extension|:=|\binto\s+(?:@|temp)"
@@ -81,6 +84,11 @@ class Driver:
         """Whether it may leave something for the rest of its transaction, or in its session."""
         found = BEGINNING.match(sql)
         return found is None or found[1].upper() == "SET" or self.changes_session(sql)
+
+    def may_write(self, sql: str) -> bool:
+        """Whether a statement may write rows; what a function does inside is not seen."""
+        found = BEGINNING.match(sql)
+        return found is None or found[1].upper() not in READING
 
     def ends_transaction(self, sql: str) -> bool:
         """Whether a statement ends the transaction in which it is sent.

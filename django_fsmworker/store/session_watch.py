@@ -55,6 +55,11 @@ def ends_transaction(wrapper: Any, sql: Any) -> bool:
     return bool(_ends_transaction(driver_of(wrapper))(_text(sql, wrapper)))
 
 
+def may_write(wrapper: Any, sql: Any) -> bool:
+    """Whether a statement may write rows."""
+    return bool(_may_write(driver_of(wrapper))(_text(sql, wrapper)))
+
+
 @lru_cache
 def _changes_session(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.changes_session)
@@ -63,6 +68,11 @@ def _changes_session(driver: Any) -> Any:
 @lru_cache
 def _changes_transaction(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.changes_transaction)
+
+
+@lru_cache
+def _may_write(driver: Any) -> Any:
+    return lru_cache(KNOWN_STATEMENTS)(driver.may_write)
 
 
 @lru_cache

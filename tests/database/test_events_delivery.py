@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock
 from django_fsmworker.events import Submission, cancel_event, submit_event, submit_events
@@ -303,6 +305,74 @@ class TestInOneTransaction:
         assert (fresh(purchase).state, fresh(purchase).note) == ("done", "shipped")
 
 
+class TestActionsThatWriteOtherRows:
+    """Rows whose events are delivered in the same transaction, and were read before."""
+
+    @pytest.fixture
+    def rows(self) -> list[Account]:
+        return [Account.objects.create() for _ in range(3)]
+
+    def test_what_they_wrote_is_not_overwritten(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        def pay(row: Any, event: EventInfo) -> None:
+            row.balance -= 100
+            Account.objects.exclude(pk=row.pk).update(balance=F("balance") + 50)
+
+        action(pay)
+        for row in rows:
+            book(row, 1)
+        call(rows[1])
+        for row in rows:
+            book(row, 2)
+        run()
+
+        assert [fresh(row).balance for row in rows] == [52, -98, 52]
+        assert [numbers(row) for row in rows] == [[1, 2]] * 3
+
+    def test_the_state_to_which_they_moved_it_counts(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: rows[2].state_send("freeze"))
+        submit_event(rows[2], "melt")
+        call(rows[1])
+        submit_event(rows[2], "melt")
+        book(rows[2], 1)
+        run()
+
+        # The first "melt" was stepped over, and has not been overtaken by the second.
+        waiting, taken = Event.objects.filter(trigger="melt").order_by("pk")
+        assert (waiting.state, taken.state) == ("delivered", "pending")
+        assert numbers(rows[2]) == [1]
+
+    def test_one_that_they_deleted_takes_no_more(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: Account.objects.get(pk=rows[2].pk).delete())
+        call(rows[1])
+        submit_event(rows[2], "freeze", max_attempts=1)
+        run()
+
+        event = the_event(trigger="freeze")
+        assert (event.state, event.reason) == ("discarded", "Its row is gone.")
+
+    def test_a_row_that_others_write_nothing_of_is_not_read_again(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        def pay(row: Any, event: EventInfo) -> None:
+            row.balance += Account.objects.count()
+
+        action(pay)
+        for row in rows:
+            call(row)
+        with CaptureQueriesContext(connection) as sent:
+            run()
+
+        reads = [each["sql"] for each in sent if each["sql"].startswith("SELECT")]
+        reads = [sql for sql in reads if "balance" in sql.partition("FROM")[0]]
+        assert len(reads) <= 2  # of all rows, as they are locked and after their turn
+
+
 class TestFailures:
     @pytest.fixture
     def failing(self, action: Callable[[Action], None]) -> None:
@@ -337,6 +407,33 @@ class TestFailures:
         run()
 
         assert the_event().reason == "ValueError: broken"
+
+    @pytest.mark.parametrize("error", [ValueError, TryAgainLater])
+    @pytest.mark.parametrize(("order", "attempts"), [("none", 5), ("row", 1)])
+    def test_the_next_one_does_not_find_what_it_assigned(
+        self,
+        row: Account,
+        action: Callable[[Action], None],
+        monkeypatch: pytest.MonkeyPatch,
+        order: str,
+        attempts: int,
+        error: type[Exception],
+    ) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            row.balance = 1000
+            raise error
+
+        action(fail)
+        monkeypatch.setattr(Account.state_graph, "event_order", order)
+        call(row, max_attempts=attempts)
+        book(row, 1)
+        with travel(seconds=0) as further:
+            run()
+            monkeypatch.setitem(ACTIONS, "it", lambda row, event: None)
+            further(seconds=400)
+            run()
+
+        assert (numbers(row), fresh(row).balance) == ([1], 1)
 
     def test_the_row_s_later_events_wait_for_it(self, row: Account, failing: None) -> None:
         call(row)
