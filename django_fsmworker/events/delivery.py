@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from django_fsmworker.events.endings import Wait, end, fail, pending, postpone, wake_rows
 from django_fsmworker.events.line import ASKED_FOR_LATER, Line, has_failed
+from django_fsmworker.events.meddling import refuse_meddling
 from django_fsmworker.events.overrun import Overrun
 from django_fsmworker.events.reading import read_fired
 from django_fsmworker.events.refusing import SENTENCES
@@ -45,7 +46,7 @@ from django_fsmworker.models.telling import send_state_changed
 from django_fsmworker.models.transition_log import by_hand, logs_transitions
 from django_fsmworker.store import Ending, Settled, Store
 from django_fsmworker.store.errors import is_outage, tells_of
-from django_fsmworker.store.failures import Failure, record, survived
+from django_fsmworker.store.failures import DROPPED, Failure, record, survived
 from django_fsmworker.store.session_watch import session_changed
 
 PENDING, DELIVERED, DISCARDED, FAILED = (
@@ -69,14 +70,14 @@ Move = tuple[Any, Event]  # a row, by its key, and what moves it
 
 
 class _Changed(Exception):
-    """Something is not as it was read; what was done is rolled back, and begun anew.
+    """Something is not as it was read; what was done is rolled back, and begun anew, with care.
 
-    ``faults`` are events, by their keys, that fail then without being tried.
+    ``lasting`` is what has gone wrong if it is so each time.
     """
 
-    def __init__(self, faults: dict[int, Exception] | None = None) -> None:
+    def __init__(self, lasting: Exception | None = None) -> None:
         super().__init__()
-        self.faults = faults or {}
+        self.lasting = lasting
 
 
 class Delivery:
@@ -100,7 +101,6 @@ class Delivery:
         # Such an event comes alone.
         self._alone = next((event.pk for event in claimed if has_failed(event)), None)
         self._worker, self._overrun, self._latest = worker, overrun, until
-        self._faults: dict[int, Exception] = {}
         self._careful = False
         self._begin()
 
@@ -111,6 +111,7 @@ class Delivery:
 
     def run(self) -> dict[int, Any]:
         """Deliver; the answers of the check by key, without those of events that had no turn."""
+        lasting: Exception | None = None
         for _ in range(MOST_TRIES):
             self._begin()
             try:
@@ -119,9 +120,11 @@ class Delivery:
                 self._overrun.forget(self._alias, [event.pk for event, *_ in self._fails])
                 return self._answered()
             except _Changed as changed:
-                self._faults |= changed.faults
+                lasting = changed.lasting
                 self._careful = True
             self.leave_session()
+        if lasting is not None:
+            raise lasting
         return {}
 
     def leave_session(self) -> None:
@@ -248,10 +251,9 @@ class Delivery:
             self._end(line, event, DISCARDED, "It has expired.")
             return
         try:
-            if fault := self._faults.get(event.pk) or self._overrun.fault_of(self._alias, event.pk):
+            if fault := self._overrun.fault_of(self._alias, event.pk):
                 raise fault
-            call = partial(self._around, line.row, event, self._take)
-            taken = self._user_code.call(call, line.key)
+            taken = self._user_code.call(partial(self._called, line, event), line.key)
         except Exception as error:
             if isinstance(error, _Changed) or self._is_lost(error):
                 raise
@@ -268,6 +270,12 @@ class Delivery:
             line.stop()
         else:
             self._refused(line, event, taken)
+
+    def _called(self, line: Line, event: Event) -> EventTransition | Refusal:
+        taken = self._around(line.row, event, self._take)
+        if self._careful and isinstance(taken, EventTransition):
+            refuse_meddling(self._alias, self._model, line.key, event, taken)
+        return taken  # type: ignore[no-any-return]
 
     def _take(self, row: Any, event: Event) -> EventTransition | Refusal:
         by, user = self._senders[event.pk]
@@ -373,7 +381,7 @@ class Delivery:
                 **entering(self._model, self._graph.states[target], trace=partial(str, trace))
             )
             if written != len(keys):
-                raise _Changed(self._moved_by_actions(source, some))
+                raise _Changed(RuntimeError(DROPPED.format(target)))
             resolve_failures(self._model, keys, self._alias)
         if self._revoked:
             claim = {"state_lease": lease_after_move(None), "state_claim": claim_after_move(None)}
@@ -391,23 +399,6 @@ class Delivery:
             entered = self._entered[event.pk]
             entries.append(logging(key, source=source, entered=entered, worker=self._worker))
         engine().log_moves(self._model, entries, self._alias)
-
-    def _moved_by_actions(
-        self, source: str, moves: Iterable[tuple[Any, Event]]
-    ) -> dict[int, Exception]:
-        """The events whose rows are not where they were: they are locked, so it was an action."""
-        rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
-        moves = list(moves)
-        found = rows.filter(with_keys(self._model, [key for key, _ in moves]), state=source)
-        still = set(found.values_list("pk", flat=True))
-        return {
-            event.pk: ValueError(
-                f"The action of {event.trigger} moved or deleted {self._label} {key} itself; "
-                f"declare with to= where it leads."
-            )
-            for key, event in moves
-            if key not in still
-        }
 
     def _write_ends(self) -> None:
         for (state, reason), events in self._ends.items():

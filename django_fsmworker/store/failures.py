@@ -26,6 +26,10 @@ from django_fsmworker.store.errors import is_contention, is_outage, tells_of
 
 KEEP_UNKNOWN = timedelta(days=7)
 MOST_LISTED = 500
+DROPPED = (
+    "The database dropped the write to the state {} without an error: a trigger or a rule of the "
+    "table keeps it from the row."
+)
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 
 

@@ -270,13 +270,37 @@ class TestInOneTransaction:
     ) -> None:
         action(act)
         submit_event(row, "close", {"mode": "it"})
-        other = Account.objects.create()
-        other.state_submit("freeze")
+        others = [Account.objects.create() for _ in range(2)]
+        others[0].state_submit("freeze")
+        others[1].state_submit("close")
         run()
 
         assert fresh(row).state == "open"
-        assert fresh(other).state == "frozen"
+        assert [fresh(other).state for other in others] == ["frozen", "closed"]
         assert f"moved or deleted tests.Account {row.pk} " in FailureRecord.objects.get().message
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda row, event: cancel_event(event.id),
+            lambda row, event: Event.objects.filter(row=row.pk).delete(),
+        ],
+        ids=["cancels", "deletes"],
+    )
+    def test_so_does_one_that_ends_its_own_event(
+        self, row: Account, action: Callable[[Action], None], act: Action
+    ) -> None:
+        """It was tried again and again, and what came with it was not delivered."""
+        action(act)
+        call(row, max_attempts=1)
+        other = Account.objects.create()
+        book(other, 1)
+        run()
+
+        event = the_event(trigger="call")
+        assert event.state == "failed"
+        assert event.reason.startswith("ValueError: The action of call ended its own event itself")
+        assert numbers(other) == [1]
 
     def test_an_action_may_delete_its_row(
         self, row: Account, action: Callable[[Action], None]

@@ -73,7 +73,7 @@ from django_fsmworker.runner.in_flight.attempts import (
     Result,
     Work,
 )
-from django_fsmworker.store.failures import Failure
+from django_fsmworker.store.failures import DROPPED, Failure
 from django_fsmworker.store.fence import Ending, Outcome, Settled
 from django_fsmworker.store.pauses import PauseRequest
 
@@ -332,8 +332,7 @@ def swallowed_outcome(outcome: Outcome) -> Outcome:
         outcome,
         Failure(
             "django_fsmworker.exceptions.WriteDropped",
-            f"The database dropped the write to the state {outcome.target} without an error: a "
-            f"trigger or a rule of the table keeps it from the row.",
+            DROPPED.format(outcome.target),
         ),
     )
 
