@@ -145,6 +145,7 @@ class Delivery:
         self._entered: dict[int, datetime] = {}
         self._moved: list[tuple[Any, Event, EventTransition]] = []
         self._revoked: list[Any] = []
+        self._recovered: list[int] = []
         self._senders: dict[int, Sender] = {}
         self._revokes = False
         self._locked_at: float | None = None
@@ -325,7 +326,9 @@ class Delivery:
         unhandled = self._graph.unhandled_of(event.trigger)
         sentence = SENTENCES[reason].format(state=line.row.__dict__["state"])
         if unhandled == "retry":
-            self._waits[event.pk] = Wait(self._wait_of(event), sentence)
+            self._waits[event.pk] = Wait(self._wait_of(event), sentence, refused=True)
+            if event.state_failures:
+                self._recovered.append(event.pk)
             line.step_over(event)
             return
         self._end(line, event, DISCARDED if unhandled == "discard" else FAILED, sentence)
@@ -407,7 +410,7 @@ class Delivery:
                 raise _Changed  # one of them was cancelled a moment ago
             outcome = Settled(Ending.MOVED, state)
             self._answers |= dict.fromkeys(keys, outcome)
-        recovered = [
+        recovered = self._recovered + [
             event.pk
             for (state, _), events in self._ends.items()
             for event in events

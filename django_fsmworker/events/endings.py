@@ -63,23 +63,28 @@ class Wait:
     """For how many seconds an event is left alone, and what it waits for.
 
     An event with a ``reason`` of its own is stepped over meanwhile. One without has been held up by
-    those before it, and keeps its place.
+    those before it, and keeps its place. ``refused``: its row does not take it. That is no failure,
+    and those before are past: they are not in a row any more, and nothing has to wait for it.
     """
 
     seconds: float
     reason: str = ""
+    refused: bool = False
 
 
 def postpone(alias: str, waits: Mapping[int, Wait]) -> None:
-    """Look at pending events again later, by their keys; nothing is counted."""
+    """Look at pending events again later, by their keys; no failure is counted."""
     by_wait: defaultdict[Wait, list[int]] = defaultdict(list)
     for key, wait in waits.items():
         by_wait[wait].append(key)
     for wait, keys in by_wait.items():
-        due = DatabaseNow() + timedelta(seconds=wait.seconds)
+        columns = {
+            "state_next": DatabaseNow() + timedelta(seconds=wait.seconds),
+            "reason": wait.reason[:LONGEST_REASON],
+            **({"state_failures": 0} if wait.refused else {}),
+        }
         for some in portions(keys, MOST_KEYS):
-            events = pending(alias).filter(pk__in=some)
-            events.update(state_next=due, reason=wait.reason[:LONGEST_REASON], **FREE)
+            pending(alias).filter(pk__in=some).update(**columns, **FREE)
 
 
 def release(alias: str, events: Sequence[Event]) -> None:

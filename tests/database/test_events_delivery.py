@@ -507,6 +507,25 @@ class TestFailures:
         assert FailureRecord.objects.get().resolved is not None
         assert len(tries) == 2
 
+    def test_one_that_is_not_taken_any_more_keeps_no_other_waiting(
+        self, row: Account, failing: None
+    ) -> None:
+        """Among the others is the one that leads to the state in which it is taken again."""
+        call(row)
+        run()
+        fresh(row).state_send("freeze")
+        submit_event(row, "melt")
+        with travel(seconds=0) as further:
+            further(seconds=400)
+            run()
+
+            assert fresh(row).state == "open"
+            assert the_event(trigger="melt").state == "delivered"
+            # It is tried at once, and begins to count anew.
+            event = the_event(trigger="call")
+            assert (event.state_failures, event.reason) == (1, "ValueError: broken")
+        assert FailureRecord.objects.get().count == 1
+
     def test_retry_says_when(self, row: Account, action: Callable[[Action], None]) -> None:
         def fail(row: Any, event: EventInfo) -> None:
             raise Retry(1000)
