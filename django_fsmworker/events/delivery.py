@@ -46,7 +46,7 @@ from django_fsmworker.models.telling import send_state_changed
 from django_fsmworker.models.transition_log import by_hand, logs_transitions
 from django_fsmworker.store import Ending, Settled, Store
 from django_fsmworker.store.errors import is_outage, tells_of
-from django_fsmworker.store.failures import DROPPED, Failure, record, survived
+from django_fsmworker.store.failures import Failure, dropped, record, survived
 from django_fsmworker.store.session_watch import session_changed
 
 PENDING, DELIVERED, DISCARDED, FAILED = (
@@ -384,7 +384,7 @@ class Delivery:
                 **entering(self._model, self._graph.states[target], trace=partial(str, trace))
             )
             if written != len(keys):
-                raise _Changed(RuntimeError(DROPPED.format(target)))
+                raise _Changed(RuntimeError(dropped(target).message))
             resolve_failures(self._model, keys, self._alias)
         if self._revoked:
             claim = {"state_lease": lease_after_move(None), "state_claim": claim_after_move(None)}

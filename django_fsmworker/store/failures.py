@@ -26,10 +26,6 @@ from django_fsmworker.store.errors import is_contention, is_outage, tells_of
 
 KEEP_UNKNOWN = timedelta(days=7)
 MOST_LISTED = 500
-DROPPED = (
-    "The database dropped the write to the state {} without an error: a trigger or a rule of the "
-    "table keeps it from the row."
-)
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 20_000
 
 
@@ -75,6 +71,15 @@ class Failure:
     def told(self) -> None:
         """Let go of the exception: its traceback holds frames, and one of them this failure."""
         object.__setattr__(self, "exception", None)
+
+
+def dropped(target: str) -> Failure:
+    """What is put on record of a move to ``target`` that the database drops without an error."""
+    return Failure(
+        "django_fsmworker.exceptions.WriteDropped",
+        f"The database dropped the write to the state {target} without an error: a trigger or a "
+        f"rule of the table keeps it from the row.",
+    )
 
 
 Deaths = dict[Any, int]

@@ -73,7 +73,7 @@ from django_fsmworker.runner.in_flight.attempts import (
     Result,
     Work,
 )
-from django_fsmworker.store.failures import DROPPED, Failure
+from django_fsmworker.store.failures import Failure, dropped
 from django_fsmworker.store.fence import Ending, Outcome, Settled
 from django_fsmworker.store.pauses import PauseRequest
 
@@ -328,13 +328,7 @@ def died_outcome(attempt: Attempt, deaths: int) -> Outcome:
 
 def swallowed_outcome(outcome: Outcome) -> Outcome:
     """What takes the place of an outcome that the database drops without an error."""
-    return _in_place_of(
-        outcome,
-        Failure(
-            "django_fsmworker.exceptions.WriteDropped",
-            DROPPED.format(outcome.target),
-        ),
-    )
+    return _in_place_of(outcome, dropped(outcome.target))
 
 
 def refused_outcome(outcome: Outcome, error: Exception) -> Outcome:
