@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from django_fsmworker.events.endings import Wait, end, fail, pending, postpone, wake_rows
 from django_fsmworker.events.line import ASKED_FOR_LATER, Line, has_failed
+from django_fsmworker.events.meddling import refuse_meddling
 from django_fsmworker.events.overrun import Overrun
 from django_fsmworker.events.reading import read_fired
 from django_fsmworker.events.refusing import SENTENCES
@@ -45,7 +46,7 @@ from django_fsmworker.models.telling import send_state_changed
 from django_fsmworker.models.transition_log import by_hand, logs_transitions
 from django_fsmworker.store import Ending, Settled, Store
 from django_fsmworker.store.errors import is_outage, tells_of
-from django_fsmworker.store.failures import Failure, record, survived
+from django_fsmworker.store.failures import Failure, dropped, record, survived
 from django_fsmworker.store.session_watch import session_changed
 
 PENDING, DELIVERED, DISCARDED, FAILED = (
@@ -69,14 +70,14 @@ Move = tuple[Any, Event]  # a row, by its key, and what moves it
 
 
 class _Changed(Exception):
-    """Something is not as it was read; what was done is rolled back, and begun anew.
+    """Something is not as it was read; what was done is rolled back, and begun anew, with care.
 
-    ``faults`` are events, by their keys, that fail then without being tried.
+    ``lasting`` is what has gone wrong if it is so each time.
     """
 
-    def __init__(self, faults: dict[int, Exception] | None = None) -> None:
+    def __init__(self, lasting: Exception | None = None) -> None:
         super().__init__()
-        self.faults = faults or {}
+        self.lasting = lasting
 
 
 class Delivery:
@@ -100,7 +101,6 @@ class Delivery:
         # Such an event comes alone.
         self._alone = next((event.pk for event in claimed if has_failed(event)), None)
         self._worker, self._overrun, self._latest = worker, overrun, until
-        self._faults: dict[int, Exception] = {}
         self._careful = False
         self._begin()
 
@@ -111,6 +111,7 @@ class Delivery:
 
     def run(self) -> dict[int, Any]:
         """Deliver; the answers of the check by key, without those of events that had no turn."""
+        lasting: Exception | None = None
         for _ in range(MOST_TRIES):
             self._begin()
             try:
@@ -119,9 +120,11 @@ class Delivery:
                 self._overrun.forget(self._alias, [event.pk for event, *_ in self._fails])
                 return self._answered()
             except _Changed as changed:
-                self._faults |= changed.faults
+                lasting = changed.lasting
                 self._careful = True
             self.leave_session()
+        if lasting is not None:
+            raise lasting
         return {}
 
     def leave_session(self) -> None:
@@ -133,7 +136,7 @@ class Delivery:
             self._store.connection.close()
 
     def _begin(self) -> None:
-        self._user_code = UserCode(self._alias, self._flush)
+        self._user_code = UserCode(self._alias, self._model, self._flush)
         self._answers: dict[int, Any] = {}
         self._ends: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
         self._fails: list[tuple[Event, int, float, Failure]] = []
@@ -142,6 +145,7 @@ class Delivery:
         self._entered: dict[int, datetime] = {}
         self._moved: list[tuple[Any, Event, EventTransition]] = []
         self._revoked: list[Any] = []
+        self._recovered: list[int] = []
         self._senders: dict[int, Sender] = {}
         self._revokes = False
         self._locked_at: float | None = None
@@ -153,6 +157,7 @@ class Delivery:
         is_over = False  # one event is tried at least
         while going and not is_over:
             for line in going:
+                self._refresh([line])
                 event = line.next()
                 if event is not None:
                     self._try(line, event)
@@ -162,7 +167,7 @@ class Delivery:
                     break
             self._flush()
             going = [line for line in going if not line.finished]
-            self._refresh([line for line in going if line.stale])
+            self._refresh(going)
         for line in lines:
             if line.hold_for is not None:
                 wait = Wait(line.hold_for)
@@ -224,6 +229,8 @@ class Delivery:
 
     def _refresh(self, lines: Sequence[Line]) -> None:
         """Read rows again that may have changed; one that is gone takes no further events."""
+        writes = self._user_code.writes
+        lines = [line for line in lines if line.stale or line.writes != writes]
         if not lines:
             return
         rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
@@ -231,7 +238,7 @@ class Delivery:
         found = {key_of(row): row for row in rows.filter(with_keys(self._model, keys))}
         for line, key in zip(lines, keys, strict=True):
             if key in found:
-                line.row, line.stale = found[key], False
+                line.read_again(found[key], writes)
             else:
                 line.stop()
 
@@ -245,9 +252,9 @@ class Delivery:
             self._end(line, event, DISCARDED, "It has expired.")
             return
         try:
-            if fault := self._faults.get(event.pk) or self._overrun.fault_of(self._alias, event.pk):
+            if fault := self._overrun.fault_of(self._alias, event.pk):
                 raise fault
-            taken = self._user_code.call(partial(self._around, line.row, event, self._take))
+            taken = self._user_code.call(partial(self._called, line, event), line.key)
         except Exception as error:
             if isinstance(error, _Changed) or self._is_lost(error):
                 raise
@@ -264,6 +271,12 @@ class Delivery:
             line.stop()
         else:
             self._refused(line, event, taken)
+
+    def _called(self, line: Line, event: Event) -> EventTransition | Refusal:
+        taken = self._around(line.row, event, self._take)
+        if self._careful and isinstance(taken, EventTransition):
+            refuse_meddling(self._alias, self._model, line.key, event, taken)
+        return taken  # type: ignore[no-any-return]
 
     def _take(self, row: Any, event: Event) -> EventTransition | Refusal:
         by, user = self._senders[event.pk]
@@ -313,7 +326,9 @@ class Delivery:
         unhandled = self._graph.unhandled_of(event.trigger)
         sentence = SENTENCES[reason].format(state=line.row.__dict__["state"])
         if unhandled == "retry":
-            self._waits[event.pk] = Wait(self._wait_of(event), sentence)
+            self._waits[event.pk] = Wait(self._wait_of(event), sentence, refused=True)
+            if event.state_failures:
+                self._recovered.append(event.pk)
             line.step_over(event)
             return
         self._end(line, event, DISCARDED if unhandled == "discard" else FAILED, sentence)
@@ -327,6 +342,7 @@ class Delivery:
 
     def _failed(self, line: Line, event: Event, raised: Exception) -> None:
         error = answer_in(raised)
+        line.stale = True  # what the action has assigned
         if isinstance(error, TryAgainLater):
             delay = EventStates.pending.retry_after if error.delay is None else error.delay
             line.hold_for = as_seconds(delay, "delay")
@@ -336,7 +352,7 @@ class Delivery:
         failures, failure = event.state_failures + 1, Failure.of(error)
         if failures >= event.max_attempts:
             self._fails.append((event, failures, 0.0, failure))
-            self._end(line, event, FAILED, f"{failure.error}: {failure.message}")
+            self._end(line, event, FAILED, failure.sentence)
             return
         wait = EventStates.pending.retry_delay(failures)
         if isinstance(error, Retry):
@@ -368,7 +384,7 @@ class Delivery:
                 **entering(self._model, self._graph.states[target], trace=partial(str, trace))
             )
             if written != len(keys):
-                raise _Changed(self._moved_by_actions(source, some))
+                raise _Changed(RuntimeError(dropped(target).message))
             resolve_failures(self._model, keys, self._alias)
         if self._revoked:
             claim = {"state_lease": lease_after_move(None), "state_claim": claim_after_move(None)}
@@ -387,23 +403,6 @@ class Delivery:
             entries.append(logging(key, source=source, entered=entered, worker=self._worker))
         engine().log_moves(self._model, entries, self._alias)
 
-    def _moved_by_actions(
-        self, source: str, moves: Iterable[tuple[Any, Event]]
-    ) -> dict[int, Exception]:
-        """The events whose rows are not where they were: they are locked, so it was an action."""
-        rows: QuerySet[Any] = QuerySet(self._model, using=self._alias)
-        moves = list(moves)
-        found = rows.filter(with_keys(self._model, [key for key, _ in moves]), state=source)
-        still = set(found.values_list("pk", flat=True))
-        return {
-            event.pk: ValueError(
-                f"The action of {event.trigger} moved or deleted {self._label} {key} itself; "
-                f"declare with to= where it leads."
-            )
-            for key, event in moves
-            if key not in still
-        }
-
     def _write_ends(self) -> None:
         for (state, reason), events in self._ends.items():
             keys = [event.pk for event in events]
@@ -411,7 +410,7 @@ class Delivery:
                 raise _Changed  # one of them was cancelled a moment ago
             outcome = Settled(Ending.MOVED, state)
             self._answers |= dict.fromkeys(keys, outcome)
-        recovered = [
+        recovered = self._recovered + [
             event.pk
             for (state, _), events in self._ends.items()
             for event in events
@@ -438,7 +437,7 @@ class Delivery:
     def _write_failures(self) -> None:
         for event, failures, wait, failure in self._fails:
             for_good = failures >= event.max_attempts
-            if not for_good and not fail(self._alias, event.pk, failures, wait):
+            if not for_good and not fail(self._alias, event.pk, failures, wait, failure.sentence):
                 raise _Changed
             self._answers[event.pk] = Settled(
                 Ending.FAILED,

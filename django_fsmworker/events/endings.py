@@ -7,7 +7,7 @@ itself is dropped with the same write, whoever has it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -63,23 +63,28 @@ class Wait:
     """For how many seconds an event is left alone, and what it waits for.
 
     An event with a ``reason`` of its own is stepped over meanwhile. One without has been held up by
-    those before it, and keeps its place.
+    those before it, and keeps its place. ``refused``: its row does not take it. That is no failure,
+    and those before are past: they are not in a row any more, and nothing has to wait for it.
     """
 
     seconds: float
     reason: str = ""
+    refused: bool = False
 
 
 def postpone(alias: str, waits: Mapping[int, Wait]) -> None:
-    """Look at pending events again later, by their keys; nothing is counted."""
+    """Look at pending events again later, by their keys; no failure is counted."""
     by_wait: defaultdict[Wait, list[int]] = defaultdict(list)
     for key, wait in waits.items():
         by_wait[wait].append(key)
     for wait, keys in by_wait.items():
-        due = DatabaseNow() + timedelta(seconds=wait.seconds)
+        columns = {
+            "state_next": DatabaseNow() + timedelta(seconds=wait.seconds),
+            "reason": wait.reason[:LONGEST_REASON],
+            **({"state_failures": 0} if wait.refused else {}),
+        }
         for some in portions(keys, MOST_KEYS):
-            events = pending(alias).filter(pk__in=some)
-            events.update(state_next=due, reason=wait.reason[:LONGEST_REASON], **FREE)
+            pending(alias).filter(pk__in=some).update(**columns, **FREE)
 
 
 def release(alias: str, events: Sequence[Event]) -> None:
@@ -95,11 +100,25 @@ def release(alias: str, events: Sequence[Event]) -> None:
         claimed.update(state_next=Least("state_next", DatabaseNow()), **FREE)
 
 
-def fail(alias: str, key: int, failures: int, wait: float) -> int:
+def fail(alias: str, key: int, failures: int, wait: float, reason: str) -> int:
     """Count a failure of a pending event, which is tried again after ``wait`` seconds."""
-    due = DatabaseNow() + timedelta(seconds=wait)
-    counted = min(failures, MOST_FAILURES)
-    return pending(alias).filter(pk=key).update(state_next=due, state_failures=counted, **FREE)
+    columns = {
+        "state_next": DatabaseNow() + timedelta(seconds=wait),
+        "state_failures": min(failures, MOST_FAILURES),
+        "reason": reason[:LONGEST_REASON],
+    }
+    return pending(alias).filter(pk=key).update(**columns, **FREE)
+
+
+def note_failures(alias: str, failures: Iterable[tuple[int, str]]) -> None:
+    """Give events, which a runner has settled as failed, the reason why; by their keys."""
+    by_reason: defaultdict[str, list[int]] = defaultdict(list)
+    for key, reason in failures:
+        by_reason[reason[:LONGEST_REASON]].append(key)
+    events: QuerySet[Event] = QuerySet(Event, using=alias)
+    for reason, keys in by_reason.items():
+        for some in portions(keys, MOST_KEYS):
+            events.filter(pk__in=some).update(reason=reason)
 
 
 def wake_rows(alias: str, label: str, hashes: Sequence[int]) -> int:

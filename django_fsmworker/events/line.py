@@ -22,7 +22,8 @@ class Line:
 
     ``claimed`` are those that this process has claimed, by their keys, also of other rows. An event
     that has failed is tried ``alone``, so that it spoils no other; the row's other events wait
-    meanwhile, if they are ``ordered``. ``stale``: the row may have changed since it was read.
+    meanwhile, if they are ``ordered``. ``stale``: the row may have changed since it was read, as it
+    may if others have written more rows in its transaction than the ``writes`` until then.
     ``partial``: the row has more events, which may have to come first once it has moved.
     """
 
@@ -41,6 +42,7 @@ class Line:
         self.events = list(events)
         self.partial = partial
         self.stale = self.moved = self.finished = False
+        self.writes = 0
         self._claimed = claimed
         self._now = now
         self._ordered = ordered
@@ -69,11 +71,23 @@ class Line:
         self._ended.add(event.pk)
         self._at += 1
         if moved:
-            self.moved = True
-        if moved and self._waiting:
+            self._has_moved()
+        if event.pk == self._alone:
+            self.finished = True
+
+    def read_again(self, row: Any, writes: int) -> None:
+        """Go on with the row as it is now; an action may have moved it, also that of another."""
+        before, self.row = self.row, row
+        self.stale, self.writes = False, writes
+        if row.__dict__["state"] != before.__dict__["state"]:
+            self._has_moved()
+
+    def _has_moved(self) -> None:
+        self.moved = True
+        if self._waiting:
             self._at = min(at for at, each in enumerate(self.events) if each.pk in self._waiting)
             self._waiting.clear()
-        if event.pk == self._alone or (moved and self.partial):
+        if self.partial:
             self.finished = True
 
     def step_over(self, event: Event) -> None:

@@ -201,10 +201,16 @@ def _as_key(model: Any, key: Any) -> Any:
     fields = getattr(model._meta.pk, "fields", None)
     try:
         if fields is None:
-            return model._meta.pk.to_python(key)
-        return tuple(each.to_python(part) for each, part in zip(fields, key, strict=True))
+            return _as_part(model._meta.pk, key)
+        return tuple(_as_part(each, part) for each, part in zip(fields, key, strict=True))
     except (TypeError, ValueError, ValidationError) as error:
         raise ValueError(f"{key!r} is no primary key of {model._meta.label}.") from error
+
+
+def _as_part(field: Any, value: Any) -> Any:
+    if value is None:  # that of a row which is not saved yet
+        raise ValueError
+    return field.to_python(value)
 
 
 def _refuse_unpermitted(submission: Submission, model: Any, row: Any) -> None:

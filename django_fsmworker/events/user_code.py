@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from django.db import Error, connections
 from django.db.transaction import TransactionManagementError
 
-from django_fsmworker.store.session_watch import changes_transaction
+from django_fsmworker.logs import shown
+from django_fsmworker.store.session_watch import changes_transaction, ends_transaction, may_write
 
 Result = TypeVar("Result")
 
@@ -20,27 +21,33 @@ Surrounding = Callable[[Any, Any, Callable[[Any, Any], Any]], Any]
 
 
 class UserCode:
-    """Calls user code in the open transaction of one database.
+    """Calls user code for rows of ``model`` in the open transaction of one database.
 
     ``before`` is called once before the first statement of each call, to write what the engine has
     put off, so that the call sees the database as it is to be.
     """
 
-    def __init__(self, alias: str, before: Callable[[], None]) -> None:
+    def __init__(self, alias: str, model: Any, before: Callable[[], None]) -> None:
         self._connection: Any = connections[alias]
+        self._model = model
+        self._key: Any = None
         self._before = before
         self._savepoint: str | None = None
         self._opening = False
         self._engine_error: BaseException | None = None
         self.sent = False
         self.changed = False
+        self.writes = 0
 
-    def call(self, function: Callable[[], Result]) -> Result:
+    def call(self, function: Callable[[], Result], key: Any) -> Result:
         """The result of ``function``; if it raises an exception, nothing that it did is left.
 
-        Afterwards ``sent`` tells whether it has sent a statement, and ``changed`` whether one of
-        all calls has set something that others would find in the transaction, or the session.
+        ``key`` is that of the row for which it is called.
+        Afterwards ``sent`` tells whether it has sent a statement, ``changed`` whether one of all
+        calls has set something that others would find in the transaction, or the session, and
+        ``writes`` counts those of all calls that may have written another row than its own.
         """
+        self._key = key
         connection = self._connection
         callbacks = len(connection.run_on_commit)
         self._forget()
@@ -58,11 +65,25 @@ class UserCode:
         return result
 
     def _execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not (self.sent or self._opening):
+        if self._opening:
+            return execute(sql, params, many, context)
+        self._refuse_end(sql)
+        if not self.sent:
             self._open()
-        if not (self.changed or self._opening):
+        if not self.changed:
             self.changed = changes_transaction(self._connection, sql)
+        self.writes += may_write(self._connection, sql) and not self._is_own(sql, params)
         return execute(sql, params, many, context)
+
+    def _is_own(self, sql: Any, params: Any) -> bool:
+        """Whether this is the ORM's statement that saves the row itself."""
+        meta, quote = self._model._meta, self._connection.ops.quote_name
+        table, column = quote(meta.db_table), quote(meta.pk.column or "")
+        begins = str(sql).startswith(f"UPDATE {table} SET ")
+        if not begins or not str(sql).endswith(f" WHERE {table}.{column} = %s"):
+            return False
+        own: Any = meta.pk.get_db_prep_value(self._key, self._connection)
+        return isinstance(params, list | tuple) and params[-1] == own
 
     def _open(self) -> None:
         self._opening = True
@@ -79,6 +100,15 @@ class UserCode:
     def _raise_engine_error(self) -> None:
         if self._engine_error is not None:
             raise self._engine_error
+
+    def _refuse_end(self, sql: Any) -> None:
+        """Refuse a statement before it commits what others have done, without their ends."""
+        if ends_transaction(self._connection, sql):
+            raise TransactionManagementError(
+                f"An action, or the condition before it, would have ended the transaction that it "
+                f"shares with other events by {shown(sql)}; leave that to a check, or to "
+                f"transaction.on_commit()."
+            )
 
     def _refuse_rollback(self) -> None:
         if self._connection.needs_rollback:

@@ -23,6 +23,21 @@ def is_generator_function(check: Any) -> bool:
     return any(test(each) for test in tests for each in _callables(check))
 
 
+def refuse_awaitable(of: str, result: Any, remedy: str) -> None:
+    """Raise ``TypeError`` if a call returned what has to be awaited, and so did not run.
+
+    ``of`` is what was called. Closed, a coroutine does not complain once more.
+    """
+    if not inspect.isawaitable(result):
+        return
+    if inspect.iscoroutine(result):
+        result.close()
+    raise TypeError(
+        f"{of} is no async def, but returned an awaitable ({type(result).__name__}), which was not "
+        f"run; {remedy}."
+    )
+
+
 def _callables(check: Any) -> tuple[Any, Any]:
     call = getattr(check, "__func__", check)
     return call, type(call).__call__

@@ -8,7 +8,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from django_fsmworker.graph import EventInfo, EventTransition
-from django_fsmworker.graph.callables import is_coroutine_function
+from django_fsmworker.graph.callables import is_coroutine_function, refuse_awaitable
 from django_fsmworker.graph.events import resolve
 from django_fsmworker.models import unsaved
 from django_fsmworker.models.fields import changes
@@ -21,7 +21,8 @@ def act(row: Any, edge: EventTransition, event: EventInfo) -> None:
     asks of the database, it asks on this connection. Fields that it assigned and did not save are
     saved with ``update_fields``. Whatever it raises is raised here.
 
-    Raises ``ValueError`` if it assigned the state, which is the transition's to write.
+    Raises ``ValueError`` if it assigned the state, which is the transition's to write, and
+    ``TypeError`` if it has to be awaited and does not say so.
     """
     if edge.action is None:
         return
@@ -30,7 +31,10 @@ def act(row: Any, edge: EventTransition, event: EventInfo) -> None:
     if _is_async(getattr(action, "__func__", action)):
         async_to_sync(action)(row, event)
     else:
-        action(row, event)
+        result = action(row, event)
+        if result is not None:
+            of = f"The action of on({edge.trigger!r}) of {edge.source!r}"
+            refuse_awaitable(of, result, "write it, and what decorates it, as async def")
     if "state" in changes(row):
         raise ValueError(
             f"The action of on({edge.trigger!r}) of {edge.source!r} assigned the state of "

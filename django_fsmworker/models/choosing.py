@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 
 from django_fsmworker.exceptions import Refusal
 from django_fsmworker.graph import EventInfo, EventTransition
+from django_fsmworker.graph.callables import refuse_awaitable
 from django_fsmworker.graph.events import is_codename, is_condition, resolve
 from django_fsmworker.models.keys import declaring_model, key_of
 
@@ -60,7 +61,7 @@ def is_permitted(edge: EventTransition, row: Any, user: Any) -> bool:
     if user is None or permission is None:
         return True
     if not is_codename(permission):
-        return bool(resolve(row.state_graph, permission)(row, user))
+        return _is_true(resolve(row.state_graph, permission)(row, user), "permission", edge)
     if not hasattr(user, "has_perm"):
         raise TypeError(
             f"on({edge.trigger!r}) of {edge.source!r} asks for the permission {permission}, and "
@@ -75,7 +76,15 @@ def is_fulfilled(edge: EventTransition, row: Any, event: EventInfo) -> bool:
         return True
     if is_condition(edge.when):
         return matching(row, edge.when).exists()
-    return bool(resolve(row.state_graph, edge.when)(row, event))
+    return _is_true(resolve(row.state_graph, edge.when)(row, event), "condition", edge)
+
+
+def _is_true(answer: Any, asked: str, edge: EventTransition) -> bool:
+    """Whether a method of the graph said yes; a coroutine, which is true, has said nothing."""
+    if not isinstance(answer, bool):
+        of = f"The {asked} of on({edge.trigger!r}) of {edge.source!r}"
+        refuse_awaitable(of, answer, "write it, and what decorates it, with def")
+    return bool(answer)
 
 
 def matching(row: Any, condition: Any) -> QuerySet[Any]:

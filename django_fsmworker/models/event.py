@@ -65,8 +65,8 @@ class EventStates(StateGraph):
 class Event(StatorModel):
     """A durable event of one row, from ``submit_event()`` to its end.
 
-    ``reason`` says why it was discarded, failed or cancelled; ``failure`` has what an action
-    raised.
+    ``reason`` says why it was discarded, failed or cancelled, what it waits for, or what its last
+    attempt failed with; ``failure`` has all that is known of that.
     """
 
     state = StateField(EventStates)

@@ -38,6 +38,12 @@ HARMLESS = frozenset(
     ]
 )
 
+# What follows ROLLBACK where it does not end its transaction.
+TO_SAVEPOINT = re.compile(r"\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b", re.IGNORECASE)
+
+# Statements that write no rows, of any database.
+READING = frozenset({"SELECT", "VALUES", "SHOW", "SAVEPOINT", "RELEASE", "ROLLBACK"})
+
 # What may leave something behind within a harmless one: settings, locks, variables, a second one.
 LASTING = re.compile(
     r"set_config|setseed|advisory_(?:un)?lock|dblink_|get_lock|load_extension|:=|\binto\s+(?:@|temp)"
@@ -52,6 +58,9 @@ class Driver:
     # Further words with which harmless statements begin, and words that make a SET harmless.
     harmless: ClassVar[frozenset[str]] = frozenset()
     harmless_set: ClassVar[frozenset[str]] = frozenset({"TRANSACTION"})
+
+    # Words with which statements begin that end the transaction in which they are sent.
+    ending: ClassVar[frozenset[str]] = frozenset({"COMMIT"})
 
     # Whether connecting may take longer than a runner can wait, unless it is told not to.
     connects_to_server = False
@@ -75,6 +84,23 @@ class Driver:
         """Whether it may leave something for the rest of its transaction, or in its session."""
         found = BEGINNING.match(sql)
         return found is None or found[1].upper() == "SET" or self.changes_session(sql)
+
+    def may_write(self, sql: str) -> bool:
+        """Whether a statement may write rows; what a function does inside is not seen."""
+        found = BEGINNING.match(sql)
+        return found is None or found[1].upper() not in READING
+
+    def ends_transaction(self, sql: str) -> bool:
+        """Whether a statement ends the transaction in which it is sent.
+
+        A second one in the same text, and what a procedure does inside, are not seen.
+        """
+        found = BEGINNING.match(sql)
+        if found is None:
+            return False
+        if found[1].upper() == "ROLLBACK":
+            return TO_SAVEPOINT.match(sql, found.end(1)) is None
+        return found[1].upper() in self.ending
 
     def limit_connecting(self, wrapper: Any, seconds: float) -> None:
         """Let this connection, before it is opened, give up opening after so many ``seconds``."""

@@ -63,9 +63,23 @@ class Failure:
             exception=error,
         )
 
+    @property
+    def sentence(self) -> str:
+        """What went wrong, in one line; the rest of the message may show the row's data."""
+        return f"{self.error}: {self.message.partition(chr(10))[0]}"
+
     def told(self) -> None:
         """Let go of the exception: its traceback holds frames, and one of them this failure."""
         object.__setattr__(self, "exception", None)
+
+
+def dropped(target: str) -> Failure:
+    """What is put on record of a move to ``target`` that the database drops without an error."""
+    return Failure(
+        "django_fsmworker.exceptions.WriteDropped",
+        f"The database dropped the write to the state {target} without an error: a trigger or a "
+        f"rule of the table keeps it from the row.",
+    )
 
 
 Deaths = dict[Any, int]

@@ -50,6 +50,16 @@ def changes_transaction(wrapper: Any, sql: Any) -> bool:
     return bool(_changes_transaction(driver_of(wrapper))(_text(sql, wrapper)))
 
 
+def ends_transaction(wrapper: Any, sql: Any) -> bool:
+    """Whether a statement ends the transaction in which it is sent."""
+    return bool(_ends_transaction(driver_of(wrapper))(_text(sql, wrapper)))
+
+
+def may_write(wrapper: Any, sql: Any) -> bool:
+    """Whether a statement may write rows."""
+    return bool(_may_write(driver_of(wrapper))(_text(sql, wrapper)))
+
+
 @lru_cache
 def _changes_session(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.changes_session)
@@ -58,6 +68,16 @@ def _changes_session(driver: Any) -> Any:
 @lru_cache
 def _changes_transaction(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.changes_transaction)
+
+
+@lru_cache
+def _may_write(driver: Any) -> Any:
+    return lru_cache(KNOWN_STATEMENTS)(driver.may_write)
+
+
+@lru_cache
+def _ends_transaction(driver: Any) -> Any:
+    return lru_cache(KNOWN_STATEMENTS)(driver.ends_transaction)
 
 
 def _text(sql: Any, wrapper: Any) -> str:

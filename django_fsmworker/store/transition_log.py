@@ -47,11 +47,9 @@ def settled(outcome: Outcome, worker: str) -> LoggedMove:
 
 
 def reason_of(outcome: Outcome) -> str:
-    """What it failed with, if it did; the rest of the message may show the row's data."""
+    """What it failed with, if it did."""
     failure = outcome.failure
-    if failure is None:
-        return ""
-    return storable(f"{failure.error}: {failure.message.partition(chr(10))[0]}", LONGEST_REASON)
+    return "" if failure is None else storable(failure.sentence, LONGEST_REASON)
 
 
 def attempt_of(outcome: Outcome) -> int | None:

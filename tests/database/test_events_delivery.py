@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from django_fsmworker import clock
 from django_fsmworker.events import Submission, cancel_event, submit_event, submit_events
@@ -210,6 +212,51 @@ class TestInOneTransaction:
         assert the_event().state == "pending"
         assert "went on" in FailureRecord.objects.get().message
 
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "COMMIT",
+            "-- undo it\n rollback",
+            pytest.param("ABORT", marks=pytest.mark.postgresql),
+            pytest.param("CREATE TABLE made (id int)", marks=pytest.mark.mysql),
+        ],
+    )
+    def test_an_action_that_ends_the_transaction_fails_and_harms_no_other(
+        self, action: Callable[[Action], None], statement: str
+    ) -> None:
+        """What the others have done would stand, or be gone, without the end of their events."""
+
+        def end(row: Any, event: EventInfo) -> None:
+            Entry.objects.create(account=row, number=2)
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+
+        action(end)
+        rows = [Account.objects.create() for _ in range(3)]
+        book(rows[0], 1)
+        call(rows[1])
+        book(rows[2], 3)
+        run()
+
+        assert [numbers(row) for row in rows] == [[1], [], [3]]
+        assert [state for _, state in ends()] == ["delivered", "pending", "delivered"]
+        assert "would have ended the transaction" in the_event(trigger="call").reason
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("end", [connection.commit, connection.rollback])
+    def test_so_does_one_that_asks_django_to(
+        self, action: Callable[[Action], None], end: Callable[[], None]
+    ) -> None:
+        action(lambda row, event: end())
+        rows = [Account.objects.create() for _ in range(2)]
+        book(rows[0], 1)
+        call(rows[1])
+        run()
+
+        assert numbers(rows[0]) == [1]
+        assert [state for _, state in ends()] == ["delivered", "pending"]
+
     @pytest.mark.parametrize(
         "act",
         [
@@ -223,13 +270,37 @@ class TestInOneTransaction:
     ) -> None:
         action(act)
         submit_event(row, "close", {"mode": "it"})
-        other = Account.objects.create()
-        other.state_submit("freeze")
+        others = [Account.objects.create() for _ in range(2)]
+        others[0].state_submit("freeze")
+        others[1].state_submit("close")
         run()
 
         assert fresh(row).state == "open"
-        assert fresh(other).state == "frozen"
+        assert [fresh(other).state for other in others] == ["frozen", "closed"]
         assert f"moved or deleted tests.Account {row.pk} " in FailureRecord.objects.get().message
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda row, event: cancel_event(event.id),
+            lambda row, event: Event.objects.filter(row=row.pk).delete(),
+        ],
+        ids=["cancels", "deletes"],
+    )
+    def test_so_does_one_that_ends_its_own_event(
+        self, row: Account, action: Callable[[Action], None], act: Action
+    ) -> None:
+        """It was tried again and again, and what came with it was not delivered."""
+        action(act)
+        call(row, max_attempts=1)
+        other = Account.objects.create()
+        book(other, 1)
+        run()
+
+        event = the_event(trigger="call")
+        assert event.state == "failed"
+        assert event.reason.startswith("ValueError: The action of call ended its own event itself")
+        assert numbers(other) == [1]
 
     def test_an_action_may_delete_its_row(
         self, row: Account, action: Callable[[Action], None]
@@ -258,6 +329,74 @@ class TestInOneTransaction:
         assert (fresh(purchase).state, fresh(purchase).note) == ("done", "shipped")
 
 
+class TestActionsThatWriteOtherRows:
+    """Rows whose events are delivered in the same transaction, and were read before."""
+
+    @pytest.fixture
+    def rows(self) -> list[Account]:
+        return [Account.objects.create() for _ in range(3)]
+
+    def test_what_they_wrote_is_not_overwritten(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        def pay(row: Any, event: EventInfo) -> None:
+            row.balance -= 100
+            Account.objects.exclude(pk=row.pk).update(balance=F("balance") + 50)
+
+        action(pay)
+        for row in rows:
+            book(row, 1)
+        call(rows[1])
+        for row in rows:
+            book(row, 2)
+        run()
+
+        assert [fresh(row).balance for row in rows] == [52, -98, 52]
+        assert [numbers(row) for row in rows] == [[1, 2]] * 3
+
+    def test_the_state_to_which_they_moved_it_counts(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: rows[2].state_send("freeze"))
+        submit_event(rows[2], "melt")
+        call(rows[1])
+        submit_event(rows[2], "melt")
+        book(rows[2], 1)
+        run()
+
+        # The first "melt" was stepped over, and has not been overtaken by the second.
+        waiting, taken = Event.objects.filter(trigger="melt").order_by("pk")
+        assert (waiting.state, taken.state) == ("delivered", "pending")
+        assert numbers(rows[2]) == [1]
+
+    def test_one_that_they_deleted_takes_no_more(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        action(lambda row, event: Account.objects.get(pk=rows[2].pk).delete())
+        call(rows[1])
+        submit_event(rows[2], "freeze", max_attempts=1)
+        run()
+
+        event = the_event(trigger="freeze")
+        assert (event.state, event.reason) == ("discarded", "Its row is gone.")
+
+    def test_a_row_that_others_write_nothing_of_is_not_read_again(
+        self, rows: list[Account], action: Callable[[Action], None]
+    ) -> None:
+        def pay(row: Any, event: EventInfo) -> None:
+            row.balance += Account.objects.count()
+
+        action(pay)
+        for row in rows:
+            call(row)
+        with CaptureQueriesContext(connection) as sent:
+            run()
+
+        reads = [each["sql"] for each in sent if each["sql"].startswith("SELECT")]
+        reads = [sql for sql in reads if "balance" in sql.partition("FROM")[0]]
+        assert len(reads) <= 2  # of all rows, as they are locked and after their turn
+
+
 class TestFailures:
     @pytest.fixture
     def failing(self, action: Callable[[Action], None]) -> None:
@@ -276,6 +415,49 @@ class TestFailures:
         assert event.failure is not None
         assert (event.failure.error, event.failure.message) == ("ValueError", "broken")
         assert (event.failure.model, event.failure.row) == ("django_fsmworker.Event", str(key))
+
+    def test_its_reason_is_no_longer_the_one_for_which_it_waited(
+        self, row: Account, action: Callable[[Action], None]
+    ) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            raise ValueError("broken\nwith a secret")
+
+        action(fail)
+        put(row, state="frozen")
+        call(row)
+        run()
+        assert the_event().reason == "It is not taken in the state frozen."
+        fresh(row).state_send("melt")
+        run()
+
+        assert the_event().reason == "ValueError: broken"
+
+    @pytest.mark.parametrize("error", [ValueError, TryAgainLater])
+    @pytest.mark.parametrize(("order", "attempts"), [("none", 5), ("row", 1)])
+    def test_the_next_one_does_not_find_what_it_assigned(
+        self,
+        row: Account,
+        action: Callable[[Action], None],
+        monkeypatch: pytest.MonkeyPatch,
+        order: str,
+        attempts: int,
+        error: type[Exception],
+    ) -> None:
+        def fail(row: Any, event: EventInfo) -> None:
+            row.balance = 1000
+            raise error
+
+        action(fail)
+        monkeypatch.setattr(Account.state_graph, "event_order", order)
+        call(row, max_attempts=attempts)
+        book(row, 1)
+        with travel(seconds=0) as further:
+            run()
+            monkeypatch.setitem(ACTIONS, "it", lambda row, event: None)
+            further(seconds=400)
+            run()
+
+        assert (numbers(row), fresh(row).balance) == ([1], 1)
 
     def test_the_row_s_later_events_wait_for_it(self, row: Account, failing: None) -> None:
         call(row)
@@ -324,6 +506,25 @@ class TestFailures:
         assert ends() == [("call", "delivered"), ("book", "delivered")]
         assert FailureRecord.objects.get().resolved is not None
         assert len(tries) == 2
+
+    def test_one_that_is_not_taken_any_more_keeps_no_other_waiting(
+        self, row: Account, failing: None
+    ) -> None:
+        """Among the others is the one that leads to the state in which it is taken again."""
+        call(row)
+        run()
+        fresh(row).state_send("freeze")
+        submit_event(row, "melt")
+        with travel(seconds=0) as further:
+            further(seconds=400)
+            run()
+
+            assert fresh(row).state == "open"
+            assert the_event(trigger="melt").state == "delivered"
+            # It is tried at once, and begins to count anew.
+            event = the_event(trigger="call")
+            assert (event.state_failures, event.reason) == (1, "ValueError: broken")
+        assert FailureRecord.objects.get().count == 1
 
     def test_retry_says_when(self, row: Account, action: Callable[[Action], None]) -> None:
         def fail(row: Any, event: EventInfo) -> None:

@@ -270,7 +270,7 @@ class TestRefusals:
                 submit_event((label, 1), "nothing")
         with pytest.raises(TypeError, match=r"is no Submission; give Submission\(target, trigger"):
             submit_events([(row, "nothing")])  # type: ignore[list-item]
-        nameless: list[Any] = [Account(), (Account, "x")]
+        nameless: list[Any] = [Account(), (Account, "x"), (Account, None)]
         for target in nameless:
             with pytest.raises(ValueError, match="primary key"):
                 submit_event(target, "nothing")

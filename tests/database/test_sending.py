@@ -37,6 +37,15 @@ def refusal(row: Any, trigger: str, **sent: Any) -> NotAllowed:
     return caught.value
 
 
+async def coroutine(*args: object) -> bool:
+    return False
+
+
+def hidden_coroutine(*args: object) -> object:
+    """As what decorates an async method may hide that it is one."""
+    return coroutine(*args)
+
+
 class Plain:
     """A user as Django's ``AbstractBaseUser`` has it: without ``has_perm()``."""
 
@@ -144,6 +153,16 @@ class TestSending:
         assert async_to_sync(row.astate_send)("ship") is PurchaseStates.done
 
         assert (row.note, stored(row).note) == ("shipped", "shipped")
+
+    def test_an_action_that_turns_out_to_be_async(self, monkeypatch):
+        """It has done nothing, so the event has not, either."""
+        monkeypatch.setattr(PurchaseStates, "do", hidden_coroutine)
+        row = Purchase.objects.create(state="approved")
+
+        with pytest.raises(TypeError, match=r"^The action of on\('act'\) of .* as async def\.$"):
+            row.state_send("act")
+
+        assert stored(row).state == "approved"
 
     def test_failures_are_past(self):
         row = Purchase.objects.create()
@@ -290,6 +309,15 @@ class TestRefused:
             f"is not true: is_enough."
         )
 
+    def test_a_condition_that_turns_out_to_be_async(self, monkeypatch):
+        monkeypatch.setattr(PurchaseStates, "is_enough", hidden_coroutine)
+        row = Purchase.objects.create(state="held", amount=5)
+
+        with pytest.raises(TypeError, match=r"^The condition of on\('pay'\) of .* with def\.$"):
+            row.state_send("pay", amount=0)
+
+        assert stored(row).state == "held"
+
     def test_a_condition_of_the_database(self):
         assert refusal(Purchase.objects.create(state="approved"), "ship").reason == "condition"
 
@@ -387,6 +415,25 @@ class TestPermissions:
         row = Purchase.objects.create(state="held", amount=1000)
 
         assert refusal(row, "approve", by=boss).reason == "condition"
+
+    def test_one_that_turns_out_to_be_async_permits_nothing(self, user, monkeypatch):
+        """A decorator has hidden that from the validation; a coroutine is always true."""
+        monkeypatch.setattr(PurchaseStates, "is_owner", hidden_coroutine)
+        row = Purchase.objects.create(state="held", amount=1000)
+
+        for ask in (
+            lambda: row.state_send("approve", by=user),
+            lambda: row.state_submit("approve", by=user),
+            lambda: row.state_events(user),
+        ):
+            with pytest.raises(TypeError) as caught:
+                ask()
+            assert str(caught.value) == (
+                "The permission of on('approve') of <State PurchaseStates.held> is no async def, "
+                "but returned an awaitable (coroutine), which was not run; write it, and what "
+                "decorates it, with def."
+            )
+        assert stored(row).state == "held"
 
     def test_permissions_for_objects(self):
         class Sender:

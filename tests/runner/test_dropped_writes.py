@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tests.app.models import Trouble
-from tests.runner.embedded import Embedded
+from django_fsmworker.models import Event
+from tests.app.models import Account, Trouble
+from tests.runner.embedded import Embedded, one_pass
 from tests.runner.rows import failure, fresh
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,11 +20,11 @@ Eventually = Callable[..., Any]
 
 
 @pytest.fixture
-def dropping(vendor: str) -> Iterator[Callable[[str], None]]:
+def dropping(vendor: str) -> Iterator[Callable[..., None]]:
     """``dropping(condition)``: such updates of a row of Trouble do not come about."""
 
-    def create(condition: str) -> None:
-        trigger = "CREATE TRIGGER dropping BEFORE UPDATE ON tests_trouble FOR EACH ROW"
+    def create(condition: str, table: str = "tests_trouble") -> None:
+        trigger = f"CREATE TRIGGER dropping BEFORE UPDATE ON {table} FOR EACH ROW"
         statements = [f"{trigger} WHEN {condition} BEGIN SELECT RAISE(IGNORE); END"]
         if vendor == "postgresql":
             statements = [
@@ -62,6 +63,22 @@ def test_the_row_fails_of_it(
     assert fresh(bad).state == "new"
     eventually(lambda: fresh(good).state == "done")
     eventually(lambda: runner.total("failed") == 1)
+
+
+@pytest.mark.postgresql
+@pytest.mark.sqlite  # MariaDB has no way to drop a write without an error
+def test_so_does_an_event_that_moves_it(dropping: Callable[..., None]) -> None:
+    dropping("NEW.state = 'closed' AND NEW.mode = 'bad'", "tests_account")
+    bad, good = Account.objects.create(mode="bad"), Account.objects.create()
+    for row in (bad, good):
+        row.state_submit("close", max_attempts=1)
+
+    one_pass(Account)
+
+    failed, delivered = Event.objects.order_by("pk")
+    assert (fresh(good).state, delivered.state) == ("closed", "delivered")
+    assert (fresh(bad).state, failed.state) == ("open", "failed")
+    assert "The database dropped the write to the state closed" in failed.reason
 
 
 @pytest.mark.postgresql

@@ -19,15 +19,16 @@ from django_fsmworker.deadline import DEADLINE
 from django_fsmworker.events import Submission, submit_event, submit_events
 from django_fsmworker.exceptions import ConfigurationError, TryAgainLater
 from django_fsmworker.management.labels import chosen_models
-from django_fsmworker.models import Event, StatorLog
+from django_fsmworker.models import Event, FailureRecord, StatorLog
 from django_fsmworker.models.event import events_of
 from django_fsmworker.runner import StatorRunner, preflight
 from django_fsmworker.store import stores_for
+from django_fsmworker.store.failures import count_deaths
 from tests.app.models import Account, Loose, Noop, Purchase
 from tests.app.models.accounts import ACTIONS, CHECKS
 from tests.database.rows import claim
 from tests.runner.embedded import Embedded, one_pass
-from tests.runner.rows import fresh, path
+from tests.runner.rows import fresh, lapse, path
 
 Start = Callable[..., Embedded]
 Eventually = Callable[..., Any]
@@ -267,6 +268,23 @@ class TestTrouble:
         start_runner(Account, deadline=0.3)
 
         eventually(lambda: ended("failed") == 1 and ended("delivered") == 1, 20)
+        assert " did not end within " in the_event(state="failed").reason
+
+    def test_one_that_kills_its_processes_says_so(self) -> None:
+        row = Account.objects.create()
+        key = submit_event(row, "book", {"number": 1})
+        event = the_event(pk=key)
+        lapse([event], times=6)
+        count_deaths("default", Event, "pending", [key], "a worker")
+        FailureRecord.objects.update(deaths=5)
+
+        one_pass(Account)
+
+        event = the_event(pk=key)
+        assert (event.state, row.entries.count()) == ("failed", 0)
+        assert event.failure is not None
+        assert event.reason == f"{event.failure.error}: {event.failure.message}"
+        assert "The process that ran this row ended 5 times" in event.reason
 
     def test_slow_actions_come_in_several_transactions(
         self, start_runner: Start, eventually: Eventually, action: Any, monkeypatch: Any

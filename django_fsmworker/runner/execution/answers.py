@@ -11,12 +11,15 @@ from django.db.models import Model
 
 from django_fsmworker.exceptions import UndeclaredTransition
 from django_fsmworker.graph import State
+from django_fsmworker.graph.callables import refuse_awaitable
 from django_fsmworker.store import Settled
 
 WANTED = (
     "the check of a batch returns an answer for each row, a mapping from rows or their primary "
     "keys to answers, or one state, name or None for all."
 )
+
+AS_ASYNC_DEF = "write it, and what decorates it, as async def"
 
 
 def answers(check: str, result: Any, rows: Sequence[Any], keys: Sequence[Any]) -> list[Any]:
@@ -29,7 +32,7 @@ def answers(check: str, result: Any, rows: Sequence[Any], keys: Sequence[Any]) -
     if isinstance(result, Mapping):
         return _mapped(check, result, rows, keys)
     if not isinstance(result, Sequence) or isinstance(result, bytes | bytearray | memoryview):
-        refuse_awaitable(check, result)
+        refuse_awaitable(check, result, AS_ASYNC_DEF)
         raise TypeError(f"{check} returned {reprlib.repr(result)}; {WANTED}")
     if len(result) != len(rows):
         _close(result)
@@ -74,7 +77,7 @@ def _primary_key(key: Any, rows: Sequence[Any]) -> Any:
 
 def refuse_type(check: str, answer: Any) -> NoReturn:
     """Raise ``TypeError`` for what the check of one row returned."""
-    refuse_awaitable(check, answer)
+    refuse_awaitable(check, answer, AS_ASYNC_DEF)
     raise TypeError(
         f"{check} returned {answer!r}; a check returns a state, the name of one, or None."
     )
@@ -96,17 +99,6 @@ def refuse_undeclared(check: str, state: State, answer: State | str) -> NoReturn
     raise UndeclaredTransition(
         f"{check} returned {target}, which is not declared; "
         f"declare {state}.transitions_to({target})."
-    )
-
-
-def refuse_awaitable(check: str, result: Any) -> None:
-    """What is not awaited did not run; closed, it does not complain once more."""
-    if not inspect.isawaitable(result):
-        return
-    _close([result])
-    raise TypeError(
-        f"{check} is no async def, but returned an awaitable ({type(result).__name__}), "
-        f"which was not run; write it, and what decorates it, as async def."
     )
 
 

@@ -71,7 +71,7 @@ from django_fsmworker.runner.in_flight.attempts import (
     Result,
     Work,
 )
-from django_fsmworker.store.failures import Failure
+from django_fsmworker.store.failures import Failure, dropped
 from django_fsmworker.store.fence import Ending, Outcome, Settled
 from django_fsmworker.store.pauses import PauseRequest
 
@@ -334,14 +334,7 @@ def died_outcome(attempt: Attempt, deaths: int) -> Outcome:
 
 def swallowed_outcome(outcome: Outcome) -> Outcome:
     """What takes the place of an outcome that the database drops without an error."""
-    return _in_place_of(
-        outcome,
-        Failure(
-            "django_fsmworker.exceptions.WriteDropped",
-            f"The database dropped the write to the state {outcome.target} without an error: a "
-            f"trigger or a rule of the table keeps it from the row.",
-        ),
-    )
+    return _in_place_of(outcome, dropped(outcome.target))
 
 
 def refused_outcome(outcome: Outcome, error: Exception) -> Outcome:

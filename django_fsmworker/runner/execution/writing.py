@@ -9,7 +9,9 @@ from typing import Any
 
 from django.db import DatabaseError, Error, transaction
 
+from django_fsmworker.events.endings import note_failures
 from django_fsmworker.logs import logger_for
+from django_fsmworker.models.event import is_event
 from django_fsmworker.models.hints import hint_paused
 from django_fsmworker.models.keys import declaring_model
 from django_fsmworker.models.limits import Pause, key_digest
@@ -105,10 +107,16 @@ def _write(store: Store, model: Any, outcomes: Sequence[Outcome], worker: str) -
         return store.settle(model, outcomes, worker)
     with store.transaction():
         keys = store.settle(model, outcomes, worker)
-        noted = [(each.pk, each.source, each.failure) for each in failing if each.pk in keys]
+        noted = [
+            (each.pk, each.source, failure)
+            for each in failing
+            if (failure := each.failure) is not None and each.pk in keys
+        ]
         if noted:
             went_to = {each.pk: each.target for each in failing if each.moved}
-            record(store.alias, model, noted, worker, went_to)  # type: ignore[arg-type]
+            record(store.alias, model, noted, worker, went_to)
+            if is_event(model):
+                note_failures(store.alias, [(pk, failure.sentence) for pk, _, failure in noted])
         _pause(store.alias, model, [each for each in pausing if each.pk in keys], worker)
         resolve_failures(model, [each.pk for each in recovered if each.pk in keys], store.alias)
         lived = [each.pk for each in failing if each.pk in keys and taken_over(each.token)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -15,6 +16,9 @@ from django_fsmworker.thread_starter import prepare_to_start_threads, start_else
 # What the server says with each answer; PyMySQL keeps it.
 SERVER_STATUS_IN_TRANS = 1
 
+# What makes and drops tables without a commit.
+TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE)
+
 # Seconds in which a thread that waits for its connection notices an exception.
 LONGEST_DEAFNESS = 0.1
 
@@ -24,6 +28,25 @@ class MySQLDriver(Driver):
 
     connects_to_server = True
     harmless = frozenset({"REPLACE", "TRUNCATE"})
+    # With what commits by the way (MySQL's manual, "Statements That Cause an Implicit Commit").
+    ending = frozenset(
+        [
+            "COMMIT",
+            "BEGIN",
+            "START",
+            "ALTER",
+            "CREATE",
+            "DROP",
+            "RENAME",
+            "TRUNCATE",
+            "GRANT",
+            "REVOKE",
+            "LOCK",
+        ]
+    )
+
+    def ends_transaction(self, sql: str) -> bool:
+        return TEMPORARY.match(sql) is None and super().ends_transaction(sql)
 
     def limit_connecting(self, wrapper: Any, seconds: float) -> None:
         wrapper.settings_dict["OPTIONS"].setdefault("connect_timeout", seconds)

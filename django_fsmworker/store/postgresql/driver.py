@@ -49,6 +49,7 @@ class PostgreSQLDriver(Driver):
         ]
     )
     harmless_set = frozenset({"LOCAL", "TRANSACTION", "CONSTRAINTS"})
+    ending = frozenset({"COMMIT", "END", "ABORT"})
 
     def __init__(self) -> None:
         self._without_options: set[tuple[str, Any, Any]] = set()

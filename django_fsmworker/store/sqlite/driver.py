@@ -11,6 +11,7 @@ class SQLiteDriver(Driver):
     """A connection is a file: it is open at once, and there is no server to lose."""
 
     harmless = frozenset({"REPLACE"})
+    ending = frozenset({"COMMIT", "END"})
 
     def is_in_transaction(self, wrapper: Any) -> bool:
         try:
