@@ -99,6 +99,10 @@ class Driver:
         """Whether a transaction is open, also one begun behind Django's back."""
         return False
 
+    def is_closed(self, wrapper: Any) -> bool:
+        """Whether a connection was closed behind Django's back, or is known to have ended."""
+        return False
+
     def cancel(self, wrapper: Any) -> None:
         """End the statement that another thread waits for, if the driver has a way to."""
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import re
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
+from django.db.transaction import TransactionManagementError
+
+from django_fsmworker.store.driver import BEGINNING
 from django_fsmworker.store.drivers import driver_of
 
 # The texts of the ORM's statements come again and again.
 KNOWN_STATEMENTS = 2000
+
+# What ends a transaction behind Django's back, unless it goes back to a savepoint only.
+ENDS = {"COMMIT", "ROLLBACK", "END", "ABORT"}
+TO_SAVEPOINT = re.compile(r"\s+(?:WORK\s+|TRANSACTION\s+)?TO\b", re.IGNORECASE)
 
 
 class SessionWatch:
     """Looks at the statements of one connection; an ``execute_wrapper`` of Django's.
 
     What is sent while a connection opens, also by receivers of ``connection_created``, makes the
-    session what everybody expects, and is not counted.
+    session what everybody expects, and is not counted. Wrappers that such receivers install stay;
+    those that other code leaves behind are taken off by ``restore()``.
     """
 
     def __init__(self, wrapper: Any) -> None:
@@ -24,17 +34,46 @@ class SessionWatch:
         self._changes = _changes_session(driver_of(wrapper))
         self._connect = wrapper.connect
         wrapper.connect = self._open
-        others = [each for each in wrapper.execute_wrappers if not isinstance(each, SessionWatch)]
-        wrapper.execute_wrappers = [*others, self]
+        wrapper.make_cursor = partial(self._watched, wrapper.make_cursor)
+        wrapper.make_debug_cursor = partial(self._watched, wrapper.make_debug_cursor)
+        self._others = [each for each in wrapper.execute_wrappers if not _is_watch(each)]
+        wrapper.session_watch = self
+        self.restore()
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        text = _text(sql, self._wrapper)
+        if self._wrapper.in_atomic_block and (word := _ends_transaction(text)):
+            raise TransactionManagementError(
+                f"{word} was sent inside of transaction.atomic(), which would end it unnoticed; "
+                f"raise an exception, or call transaction.set_rollback(True)."
+            )
         if not self.changed:
-            self.changed = self._changes(_text(sql, self._wrapper))
+            self.changed = self._changes(text)
         return execute(sql, params, many, context)
 
+    def restore(self) -> None:
+        """Take off what user code has put around statements, and did not take off itself."""
+        self._wrapper.execute_wrappers = [*self._others, self]
+
     def _open(self) -> None:
+        before = list(self._wrapper.execute_wrappers)
         self._connect()
+        self._others += [each for each in self._wrapper.execute_wrappers if each not in before]
         self.changed = False
+
+    def _watched(self, make: Callable[[Any], Any], raw: Any) -> Any:
+        """Django's cursor around the driver's: no wrapper of Django's sees its ``callproc()``."""
+        cursor = make(raw)
+        cursor.callproc = partial(self._call, cursor.callproc)
+        return cursor
+
+    def _call(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.changed = True  # what it does inside is not seen
+        return call(*args, **kwargs)
+
+
+def _is_watch(execute_wrapper: Any) -> bool:
+    return isinstance(execute_wrapper, SessionWatch)
 
 
 def session_changed(wrapper: Any) -> bool:
@@ -42,7 +81,14 @@ def session_changed(wrapper: Any) -> bool:
 
     False where nothing watches it, as in a test, whose connection is its own.
     """
-    return any(isinstance(each, SessionWatch) and each.changed for each in wrapper.execute_wrappers)
+    watch: SessionWatch | None = getattr(wrapper, "session_watch", None)
+    return watch is not None and watch.changed
+
+
+def restore_wrappers(wrapper: Any) -> None:
+    """Leave around the statements of a connection what was there before user code had it."""
+    if hasattr(wrapper, "session_watch"):
+        wrapper.session_watch.restore()
 
 
 def changes_transaction(wrapper: Any, sql: Any) -> bool:
@@ -58,6 +104,16 @@ def _changes_session(driver: Any) -> Any:
 @lru_cache
 def _changes_transaction(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.changes_transaction)
+
+
+@lru_cache(KNOWN_STATEMENTS)
+def _ends_transaction(sql: str) -> str | None:
+    """The word by which a statement ends its transaction; None if it does not."""
+    found = BEGINNING.match(sql)
+    word = "" if found is None else found[1].upper()
+    if found is None or word not in ENDS or TO_SAVEPOINT.match(sql, found.end(1)):
+        return None
+    return word
 
 
 def _text(sql: Any, wrapper: Any) -> str:

@@ -47,6 +47,9 @@ class MySQLDriver(Driver):
     def is_in_transaction(self, wrapper: Any) -> bool:
         return bool(getattr(wrapper.connection, "server_status", 0) & SERVER_STATUS_IN_TRANS)
 
+    def is_closed(self, wrapper: Any) -> bool:
+        return not wrapper.connection.open
+
     def cancel(self, wrapper: Any) -> None:
         thread = wrapper.connection.thread_id()
         parameters = {**wrapper.get_connection_params(), "connect_timeout": 1, "read_timeout": 1}
