@@ -757,6 +757,19 @@ class TestFixtures:
         )
         assert columns(row).items() >= before.items()
 
+    def test_a_dump_has_no_claim(self):
+        row = Order.objects.create()
+        lease = clock.now() + timedelta(hours=1)
+        Order.objects.filter(pk=row.pk).update(state_claim=4, state_lease=lease)
+        dump = serializers.serialize("json", Order.objects.all())
+        row.delete()
+
+        for each in serializers.deserialize("json", dump):
+            each.save()
+
+        assert Order.objects.due().count() == 1
+        assert "state_claim" not in dump
+
     def test_loaded_over_a_row_it_says_what_the_row_is(self, tmp_path):
         row = Order.objects.create(payment_id="p1")
         file = tmp_path / "orders.json"
