@@ -372,6 +372,15 @@ class TestPlainSaves:
 
 
 class TestReloading:
+    def test_takes_its_arguments_in_djangos_order(self):
+        """As libraries pass them that have a ``refresh_from_db()`` of their own."""
+        row = Order.objects.create()
+        Order.objects.filter(pk=row.pk).update(payment_id="p1")
+
+        row.refresh_from_db("default", ["payment_id"], Order.objects.all())
+
+        assert row.payment_id == "p1"
+
     def test_refresh_from_db_forgets_an_assignment(self):
         row = moved_meanwhile()
         row.state = "paid"
