@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import Signal
@@ -339,6 +339,28 @@ class TestSessions:
         one_pass(Trouble)
 
         assert states([row]) == ["done"]
+
+    def test_of_a_database_that_a_check_has_added(self, mode: Mode) -> None:
+        added = []
+
+        def check(row: Trouble) -> str:
+            connections.databases["added"] = connection.settings_dict
+            own = connections["added"]
+            added.append(own.connection)
+            own.connect()
+            own.set_autocommit(False)
+            return "done"
+
+        mode("add", check)
+        rows = troubles(3, "add")
+
+        try:
+            one_pass(Trouble, concurrency=1)
+        finally:
+            del connections.databases["added"]
+
+        assert set(states(rows)) == {"done"}
+        assert added == [None] * 3
 
     def test_what_the_orm_sends_keeps_the_connection(self, mode: Mode) -> None:
         sessions = []

@@ -127,6 +127,8 @@ class ThreadConnections:
         """
         if self._retired and not keep:
             self._close_retired()
+        if len(connections.databases) > len(self._all):
+            self._close_others()
         for wrapper in tuple(self._all):
             restore_wrappers(wrapper)
             if wrapper.connection is None:
@@ -169,6 +171,12 @@ class ThreadConnections:
         new = _own(wrapper, self._beside_pool, True, self._shared, self._limits)
         self._all[self._all.index(wrapper)] = connections[wrapper.alias] = new
         self._retired.append(wrapper)
+
+    def _close_others(self) -> None:
+        """Close those to databases that user code has added to ``connections.databases``."""
+        for wrapper in connections.all(initialized_only=True):
+            if wrapper not in self._all:
+                discard(wrapper)
 
     def _close_retired(self) -> None:
         while self._retired:
