@@ -87,6 +87,32 @@ class TestCounting:
         record = failure(row)
         assert record is not None and record.resolved is not None
 
+    @pytest.mark.parametrize("spoil", ["assign", "clear"])
+    def test_what_a_check_makes_of_its_instance_does_not_count(
+        self, mode: Callable[..., Any], travel: Travel, spoil: str
+    ) -> None:
+        """Its record is resolved, and the rows that are written with it are written."""
+
+        def check(row: Trouble) -> str:
+            if spoil == "assign":
+                row.state_failures = 0
+            else:
+                vars(row).clear()
+            return "done"
+
+        mode("spoil", check)
+        row = Trouble.objects.create(mode="raise")
+        one_pass(Trouble)
+        Trouble.objects.filter(pk=row.pk).update(mode="spoil")
+        others = [Trouble.objects.create() for _ in range(4)]
+        travel(61)
+
+        one_pass(Trouble)
+
+        assert {fresh(each).state for each in [row, *others]} == {"done"}
+        record = failure(row)
+        assert record is not None and record.resolved is not None
+
     def test_a_row_that_fails_anew_has_a_new_count_in_its_record(self, travel: Travel) -> None:
         row = Trouble.objects.create(mode="raise")
         for mode in ("raise", "stay", "raise"):
