@@ -110,7 +110,7 @@ class TestRefusals:
         ],
     )
     def test_a_mode_that_changes_what_statements_mean(self, store, mode, named):
-        if not connection.mysql_is_mariadb:
+        if connection.display_name != "MariaDB":
             pytest.skip("MySQL has none of these")
         with session(f"sql_mode = CONCAT(@@sql_mode, ',{mode}')"):
             assert store.refusals(Noop) == [

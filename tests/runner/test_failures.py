@@ -296,6 +296,26 @@ class TestRefusedText:
         assert reason(row) == "ValueError: nul \ufffd and a lone ? surrogate"
 
 
+def test_a_handler_of_the_log_that_raises_ends_no_runner(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Away(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ConnectionError(f"nobody takes {record.getMessage()!r}")
+
+    failing, fine = Trouble.objects.create(mode="raise"), Trouble.objects.create()
+    logger, handler = logging.getLogger("django_fsmworker"), Away()
+    logger.addHandler(handler)
+    try:
+        one_pass(Trouble)
+    finally:
+        logger.removeHandler(handler)
+
+    assert (fresh(failing).state_failures, fresh(fine).state) == (1, "done")
+    said = capsys.readouterr().err
+    assert f"nobody takes 'tests.Trouble {failing.pk} failed in the state" in said
+
+
 def test_what_checks_come_to_may_have_a_logger_of_its_own(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
