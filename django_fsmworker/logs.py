@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 # The extra fields whose values come from the data.
 FROM_DATA = ("pk", "state", "tenant", "error")
@@ -12,11 +14,26 @@ FROM_DATA = ("pk", "state", "tenant", "error")
 def logger_for(name: str) -> logging.Logger:
     """The logger of that name, whose messages stay on one line.
 
-    A traceback follows its line indented, so that none of its lines looks like another event.
+    A traceback follows its line indented, so that none of its lines looks like another event. What
+    a handler raises goes to the standard error, and does not reach the code that logs.
     """
     logger = logging.getLogger(name)
     logger.addFilter(_escape)  # added once, however often
+    vars(logger).setdefault("handle", partial(_handle, logger.handle))
     return logger
+
+
+def _handle(handle: Callable[[logging.LogRecord], None], record: logging.LogRecord) -> None:
+    """Give a record to the handlers, which are the project's.
+
+    Those of the standard library report what goes wrong in them, and go on; one that writes to a
+    database, or to a service, may raise when that is away, on a thread that the runner needs.
+    """
+    try:
+        handle(record)
+    except Exception:
+        if logging.raiseExceptions:  # as logging itself does
+            traceback.print_exc()
 
 
 def shown(value: object) -> object:

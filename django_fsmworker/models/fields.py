@@ -122,6 +122,7 @@ class _EngineColumn:
     def deconstruct(self) -> Any:
         field: Any = super()
         name, _, args, kwargs = field.deconstruct()
+        kwargs.pop("serialize", None)
         if kwargs.get("default", True) is None:
             del kwargs["default"]
         return name, f"django.db.models.{self.plain.__name__}", args, kwargs
@@ -309,8 +310,8 @@ class StateLeaseField(_Moment, NullableDateTimeField):
     """
 
     plain = models.DateTimeField
-    # A default, so that factories which fill optional columns leave it empty.
-    options = {"null": True, "blank": True, "default": None}
+    # A default, so that factories which fill optional columns leave it empty; and in no dump.
+    options = {"null": True, "blank": True, "default": None, "serialize": False}
 
 
 class StateClaimField(_EngineColumn, BigIntegerField):
@@ -320,8 +321,7 @@ class StateClaimField(_EngineColumn, BigIntegerField):
     """
 
     plain = models.BigIntegerField
-    # A default, so that factories which fill optional columns leave it empty.
-    options = {"null": True, "blank": True, "default": None}
+    options = {"null": True, "blank": True, "default": None, "serialize": False}
 
 
 class StateFailuresField(_EngineColumn, SmallIntegerField):

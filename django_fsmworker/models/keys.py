@@ -6,7 +6,7 @@ Both may be a parent's (a proxy, a multi-table child), and a key may have severa
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from functools import cache, reduce
 from hashlib import blake2b, sha256
 from operator import or_
@@ -159,6 +159,14 @@ def with_keys(model: type[Model], keys: list[Any]) -> Q:
     if not is_composite(model):
         return Q(pk__in=keys)
     return reduce(or_, (Q(pk__in=some) for some in portions(keys, MOST_TUPLES)), Q(pk__in=[]))
+
+
+def in_order(keys: Collection[Any]) -> list[Any]:
+    """``keys`` in an order that is the same everywhere, also such as Python cannot compare."""
+    try:
+        return sorted(keys)
+    except TypeError:
+        return sorted(keys, key=row_key)
 
 
 def portions(keys: list[Any], size: int) -> Iterator[list[Any]]:

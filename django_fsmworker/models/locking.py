@@ -13,7 +13,14 @@ from django.db.models import QuerySet
 
 from django_fsmworker.models.engine import engine
 from django_fsmworker.models.functions import known_dialect
-from django_fsmworker.models.keys import MOST_KEYS, declaring_model, key_name, portions, with_keys
+from django_fsmworker.models.keys import (
+    MOST_KEYS,
+    declaring_model,
+    in_order,
+    key_name,
+    portions,
+    with_keys,
+)
 
 # Seconds before each further try at a transaction that the database ended as a deadlock.
 WAITS = (0.01, 0.05, 0.2, 0.5)
@@ -119,7 +126,7 @@ def lockable(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
         yield rows
         return
     name = rows.model._meta.pk.name if query.combinator else "pk"
-    keys = sorted(set(rows.values_list(name, flat=True)))
+    keys = in_order(set(rows.values_list(name, flat=True)))
     whole = QuerySet(rows.model, using=rows.db) if derived else rows.all()
     whole.query.clear_limits()
     for some in portions(keys, most_locked or MOST_KEYS):

@@ -16,6 +16,7 @@ from django_fsmworker.logs import logger_for
 from django_fsmworker.models import unsaved
 from django_fsmworker.models.fields import ENGINE_COLUMNS, LIFE_ENDS, loading
 from django_fsmworker.models.functions import unleased
+from django_fsmworker.models.keys import key_fields
 from django_fsmworker.models.patience import Patience
 from django_fsmworker.models.refusals import not_allowed
 from django_fsmworker.models.transition import StateChange
@@ -180,7 +181,10 @@ def _settable(model: Any, name: str) -> Any:
         field = None
     if not getattr(field, "concrete", False) or field.many_to_many:
         raise ValueError(f"state_move() cannot set {name}: {model._meta.label} has no such column.")
-    if field.attname in set(ENGINE_COLUMNS) - {LIFE_ENDS} or field.primary_key:
+    if field.generated:
+        raise ValueError(f"state_move() cannot set {name}: the database works it out.")
+    is_key = field.primary_key or field in key_fields(model)
+    if is_key or field.attname in set(ENGINE_COLUMNS) - {LIFE_ENDS}:
         raise ValueError(
             f"state_move() cannot set {name}: it is the row's key or a column of the engine. "
             f"Leave it out of set."

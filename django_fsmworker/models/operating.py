@@ -38,6 +38,7 @@ from django_fsmworker.models.functions import DatabaseNow, leased, unleased
 from django_fsmworker.models.hints import hint_due, hint_entered, hint_revoked
 from django_fsmworker.models.keys import (
     declaring_model,
+    in_order,
     key_name,
     key_of,
     portions,
@@ -348,7 +349,9 @@ def left_as_they_are(operation: Operation, rows: QuerySet[Any]) -> dict[Any, str
     why = {}
     asked = rows.annotate(fsm_why_=why_not(operation.eligible(), *operation.reasons()))
     found = asked.values_list(key_name(rows.model), "state", "fsm_why_")
-    for key, state, code in sorted(each for each in found if each[-1]):
+    reasons = {key: (state, code) for key, state, code in found if code}
+    for key in in_order(reasons):
+        state, code = reasons[key]
         name = f"{operation.model._meta.label} {row_key(key)}"
         try:
             operation.refuse(name, state)

@@ -149,15 +149,18 @@ class StatorModel(EventedModel):
         if unsaved.SEEN in data:  # asked here: a save pays for nothing else that only DEBUG needs
             unsaved.saved(self, options["update_fields"])
 
-    def refresh_from_db(  # type: ignore[override]
-        self, using: str | None = None, fields: Iterable[str] | None = None, **kwargs: Any
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: models.QuerySet[Self] | None = None,
     ) -> None:
         """Load the row again as Django does; a state that this build does not know is taken too.
 
         What was assigned and not saved is forgotten, of all ``fields`` or of those named.
         """
         with loading(self):
-            super().refresh_from_db(using=using, fields=fields, **kwargs)
+            super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
         forget_changes(self, None if fields is None else set(fields))
 
     @property

@@ -102,6 +102,10 @@ class Driver:
             return TO_SAVEPOINT.match(sql, found.end(1)) is None
         return found[1].upper() in self.ending
 
+    def commits_by_the_way(self, sql: str) -> bool:
+        """Whether a statement that does something else ends the transaction first."""
+        return False
+
     def limit_connecting(self, wrapper: Any, seconds: float) -> None:
         """Let this connection, before it is opened, give up opening after so many ``seconds``."""
 
@@ -123,6 +127,10 @@ class Driver:
 
     def is_in_transaction(self, wrapper: Any) -> bool:
         """Whether a transaction is open, also one begun behind Django's back."""
+        return False
+
+    def is_closed(self, wrapper: Any) -> bool:
+        """Whether a connection was closed behind Django's back, or is known to have ended."""
         return False
 
     def cancel(self, wrapper: Any) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Hashable
+from functools import cache, lru_cache, partial
 from typing import Any
 
+from django.db.transaction import TransactionManagementError
+
+from django_fsmworker.logs import shown
 from django_fsmworker.store.drivers import driver_of
 
 # The texts of the ORM's statements come again and again.
@@ -15,26 +19,69 @@ class SessionWatch:
     """Looks at the statements of one connection; an ``execute_wrapper`` of Django's.
 
     What is sent while a connection opens, also by receivers of ``connection_created``, makes the
-    session what everybody expects, and is not counted.
+    session what everybody expects, and is not counted. Wrappers that such receivers install stay;
+    those that other code leaves behind are taken off by ``restore()``.
     """
 
     def __init__(self, wrapper: Any) -> None:
         self.changed = False
         self._wrapper = wrapper
         self._changes = _changes_session(driver_of(wrapper))
+        self._ends = _ends_transaction(driver_of(wrapper))
         self._connect = wrapper.connect
         wrapper.connect = self._open
-        others = [each for each in wrapper.execute_wrappers if not isinstance(each, SessionWatch)]
-        wrapper.execute_wrappers = [*others, self]
+        wrapper.make_cursor = partial(self._watched, wrapper.make_cursor)
+        wrapper.make_debug_cursor = partial(self._watched, wrapper.make_debug_cursor)
+        self._others = [each for each in wrapper.execute_wrappers if not _is_watch(each)]
+        wrapper.session_watch = self
+        self.restore()
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        text = _text(sql, self._wrapper)
+        if self._wrapper.in_atomic_block and self._ends(text):
+            raise TransactionManagementError(
+                f"{shown(text)} was sent inside of transaction.atomic(), which would end it "
+                f"unnoticed; raise an exception, or call transaction.set_rollback(True)."
+            )
         if not self.changed:
-            self.changed = self._changes(_text(sql, self._wrapper))
+            self.changed = self._changes(text)
         return execute(sql, params, many, context)
 
+    def restore(self) -> None:
+        """Take off what user code has put around statements, and did not take off itself."""
+        self._wrapper.execute_wrappers = [*self._others, self]
+
     def _open(self) -> None:
+        before = list(self._wrapper.execute_wrappers)
         self._connect()
+        self._others += [each for each in self._wrapper.execute_wrappers if each not in before]
         self.changed = False
+
+    def _watched(self, make: Callable[[Any], Any], raw: Any) -> Any:
+        """Django's cursor around the driver's: no wrapper of Django's sees its ``callproc()``."""
+        cursor = make(raw)
+        cursor.__class__ = _calling_procedures(type(cursor))
+        return cursor
+
+
+class _CallsProcedures:
+    """What a cursor does beside Django's own class."""
+
+    db: Any
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        self.db.session_watch.changed = True  # what it does inside is not seen
+        return super().callproc(*args, **kwargs)  # type: ignore[misc]
+
+
+@cache
+def _calling_procedures(cursor_class: Hashable) -> Any:
+    base: Any = cursor_class
+    return type(base.__name__, (_CallsProcedures, base), {})
+
+
+def _is_watch(execute_wrapper: Any) -> bool:
+    return isinstance(execute_wrapper, SessionWatch)
 
 
 def session_changed(wrapper: Any) -> bool:
@@ -42,7 +89,14 @@ def session_changed(wrapper: Any) -> bool:
 
     False where nothing watches it, as in a test, whose connection is its own.
     """
-    return any(isinstance(each, SessionWatch) and each.changed for each in wrapper.execute_wrappers)
+    watch: SessionWatch | None = getattr(wrapper, "session_watch", None)
+    return watch is not None and watch.changed
+
+
+def restore_wrappers(wrapper: Any) -> None:
+    """Leave around the statements of a connection what was there before user code had it."""
+    if hasattr(wrapper, "session_watch"):
+        wrapper.session_watch.restore()
 
 
 def changes_transaction(wrapper: Any, sql: Any) -> bool:
@@ -51,8 +105,9 @@ def changes_transaction(wrapper: Any, sql: Any) -> bool:
 
 
 def ends_transaction(wrapper: Any, sql: Any) -> bool:
-    """Whether a statement ends the transaction in which it is sent."""
-    return bool(_ends_transaction(driver_of(wrapper))(_text(sql, wrapper)))
+    """Whether a statement ends the transaction in which it is sent, if only by the way."""
+    driver, text = driver_of(wrapper), _text(sql, wrapper)
+    return bool(_ends_transaction(driver)(text) or _commits_by_the_way(driver)(text))
 
 
 def may_write(wrapper: Any, sql: Any) -> bool:
@@ -78,6 +133,11 @@ def _may_write(driver: Any) -> Any:
 @lru_cache
 def _ends_transaction(driver: Any) -> Any:
     return lru_cache(KNOWN_STATEMENTS)(driver.ends_transaction)
+
+
+@lru_cache
+def _commits_by_the_way(driver: Any) -> Any:
+    return lru_cache(KNOWN_STATEMENTS)(driver.commits_by_the_way)
 
 
 def _text(sql: Any, wrapper: Any) -> str:

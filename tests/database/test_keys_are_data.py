@@ -97,6 +97,53 @@ def test_keys_of_limits_that_a_collation_takes_for_equal(names: tuple[str, str])
             editor.delete_model(Named)
 
 
+class Opaque:
+    """A key that Python cannot put in order."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Opaque) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __str__(self) -> str:
+        return f"#{self.number}"
+
+
+class OpaqueField(models.IntegerField):  # type: ignore[type-arg]
+    def from_db_value(self, value: int, *args: Any) -> Opaque:
+        return Opaque(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value.number if isinstance(value, Opaque) else value
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_whose_keys_have_no_order_are_moved() -> None:
+    with isolate_apps("testapp"):
+
+        class Sealed(StatorModel):
+            __module__ = "testapp.models"
+            code = OpaqueField(primary_key=True)
+            state = StateField(NamedStates)
+            name = models.CharField(max_length=40, default="")
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Sealed)
+    try:
+        rows = [Sealed.objects.create(code=Opaque(number)) for number in (2, 10, 1)]
+        moved = Sealed.state_transition_queryset(Sealed.objects.order_by("code")[:2], "done")
+
+        assert moved == 2
+        assert [fetch(row).state for row in rows] == ["done", "limited", "done"]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Sealed)
+
+
 class TestRecords:
     def exact(self) -> Any:
         """A model whose keys tell capital and small letters apart, everywhere."""

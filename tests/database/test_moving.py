@@ -7,20 +7,27 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Concat
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils.translation import override
 
 from django_fsmworker.exceptions import NotAllowed, UnknownState
-from django_fsmworker.models import FailureRecord, forcing, patience, resolving
+from django_fsmworker.models import (
+    FailureRecord,
+    StateField,
+    StatorModel,
+    forcing,
+    patience,
+    resolving,
+)
 from django_fsmworker.models.patience import LONGEST_PAUSE
 from django_fsmworker.signals import state_changed
 from django_fsmworker.store import Fence, store_for
 from django_fsmworker.store.failures import Failure, record
 from testapp.models import Order, OrderStates
-from tests.app.models import Hidden, Purchase, RelatedKey, TextKey, UUIDKey
+from tests.app.models import Hidden, NoopStates, Purchase, RelatedKey, TextKey, UUIDKey
 from tests.app.models.kinds import ChildKind, CompositeKind, InvoiceKind, ProxyKind, Reminder
 
 HELD = (
@@ -390,6 +397,29 @@ class TestRefused:
 
         with pytest.raises(ValueError, match=rf"^state_move\(\) cannot set {name}: "):
             row.state_move("paid", set={name: 1})
+
+    @pytest.mark.parametrize("name", ["tenant", "code"])
+    def test_a_part_of_a_key_of_several_columns(self, name):
+        row = CompositeKind.objects.create(tenant=1, code="1")
+
+        with pytest.raises(ValueError, match=rf"cannot set {name}: it is the row's key or"):
+            row.state_move("stuck", set={name: 2})
+
+    @isolate_apps("testapp")
+    def test_a_column_that_the_database_works_out(self):
+        class Sum(StatorModel):
+            __module__ = "testapp.models"
+            state = StateField(NoopStates)
+            total = models.GeneratedField(
+                expression=models.F("state_failures") + 1,
+                output_field=models.IntegerField(),
+                db_persist=True,
+            )
+
+        with pytest.raises(ValueError) as caught:
+            Sum(pk=1, state="new").state_move("done", set={"total": 2})
+
+        assert str(caught.value) == "state_move() cannot set total: the database works it out."
 
     def test_a_column_that_is_none(self):
         row = Order.objects.create()

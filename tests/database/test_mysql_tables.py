@@ -102,6 +102,23 @@ class TestRefusals:
         finally:
             execute("ALTER TABLE tests_noop ENGINE = InnoDB")
 
+    @pytest.mark.parametrize(
+        ("mode", "named"),
+        [
+            ("ORACLE", "ORACLE and SIMULTANEOUS_ASSIGNMENT"),
+            ("SIMULTANEOUS_ASSIGNMENT", "SIMULTANEOUS_ASSIGNMENT"),
+        ],
+    )
+    def test_a_mode_that_changes_what_statements_mean(self, store, mode, named):
+        if connection.display_name != "MariaDB":
+            pytest.skip("MySQL has none of these")
+        with session(f"sql_mode = CONCAT(@@sql_mode, ',{mode}')"):
+            assert store.refusals(Noop) == [
+                f"Sessions of the database 'default' have {named} in their sql_mode, by which a "
+                f"runner's statements mean something else. Set another one by 'init_command' in "
+                f"its OPTIONS."
+            ]
+
     def test_an_old_version_is_refused(self, store, monkeypatch):
         name = connection.display_name
         monkeypatch.setattr(connection, "mysql_version", (5, 7, 44))

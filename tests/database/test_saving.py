@@ -372,6 +372,15 @@ class TestPlainSaves:
 
 
 class TestReloading:
+    def test_takes_its_arguments_in_djangos_order(self):
+        """As libraries pass them that have a ``refresh_from_db()`` of their own."""
+        row = Order.objects.create()
+        Order.objects.filter(pk=row.pk).update(payment_id="p1")
+
+        row.refresh_from_db("default", ["payment_id"], Order.objects.all())
+
+        assert row.payment_id == "p1"
+
     def test_refresh_from_db_forgets_an_assignment(self):
         row = moved_meanwhile()
         row.state = "paid"
@@ -756,6 +765,19 @@ class TestFixtures:
             0, 0, 1000
         )
         assert columns(row).items() >= before.items()
+
+    def test_a_dump_has_no_claim(self):
+        row = Order.objects.create()
+        lease = clock.now() + timedelta(hours=1)
+        Order.objects.filter(pk=row.pk).update(state_claim=4, state_lease=lease)
+        dump = serializers.serialize("json", Order.objects.all())
+        row.delete()
+
+        for each in serializers.deserialize("json", dump):
+            each.save()
+
+        assert Order.objects.due().count() == 1
+        assert "state_claim" not in dump
 
     def test_loaded_over_a_row_it_says_what_the_row_is(self, tmp_path):
         row = Order.objects.create(payment_id="p1")

@@ -91,6 +91,32 @@ class TestCounting:
         record = failure(row)
         assert record is not None and record.resolved is not None
 
+    @pytest.mark.parametrize("spoil", ["assign", "clear"])
+    def test_what_a_check_makes_of_its_instance_does_not_count(
+        self, mode: Callable[..., Any], travel: Travel, spoil: str
+    ) -> None:
+        """Its record is resolved, and the rows that are written with it are written."""
+
+        def check(row: Trouble) -> str:
+            if spoil == "assign":
+                row.state_failures = 0
+            else:
+                vars(row).clear()
+            return "done"
+
+        mode("spoil", check)
+        row = Trouble.objects.create(mode="raise")
+        one_pass(Trouble)
+        Trouble.objects.filter(pk=row.pk).update(mode="spoil")
+        others = [Trouble.objects.create() for _ in range(4)]
+        travel(61)
+
+        one_pass(Trouble)
+
+        assert {fresh(each).state for each in [row, *others]} == {"done"}
+        record = failure(row)
+        assert record is not None and record.resolved is not None
+
     def test_a_row_that_fails_anew_has_a_new_count_in_its_record(self, travel: Travel) -> None:
         row = Trouble.objects.create(mode="raise")
         for mode in ("raise", "stay", "raise"):
@@ -272,6 +298,26 @@ class TestRefusedText:
         one_pass(Trouble)
 
         assert reason(row) == "ValueError: nul \ufffd and a lone ? surrogate"
+
+
+def test_a_handler_of_the_log_that_raises_ends_no_runner(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Away(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ConnectionError(f"nobody takes {record.getMessage()!r}")
+
+    failing, fine = Trouble.objects.create(mode="raise"), Trouble.objects.create()
+    logger, handler = logging.getLogger("django_fsmworker"), Away()
+    logger.addHandler(handler)
+    try:
+        one_pass(Trouble)
+    finally:
+        logger.removeHandler(handler)
+
+    assert (fresh(failing).state_failures, fresh(fine).state) == (1, "done")
+    said = capsys.readouterr().err
+    assert f"nobody takes 'tests.Trouble {failing.pk} failed in the state" in said
 
 
 def test_what_checks_come_to_may_have_a_logger_of_its_own(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models.signals import pre_delete
+from django.db import connection, connections, transaction
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import Signal
 from django.utils import timezone, translation
 
@@ -233,6 +234,134 @@ class TestSessions:
         assert read == ["0", "1", "2"]
         assert set(states(rows)) == {"done"}
 
+    @pytest.mark.postgresql  # elsewhere Django's cursor has no procedures, or nothing to set by one
+    def test_of_a_procedure_that_is_called(self, mode: Mode) -> None:
+        found = []
+
+        def check(row: Trouble) -> str:
+            found.append(session_is_changed())
+            with connection.cursor() as cursor:
+                cursor.callproc("set_config", ["app.tenant", "somebody", False])
+            return "done"
+
+        mode("litter", check)
+        troubles(3, "litter")
+
+        one_pass(Trouble, concurrency=1)
+
+        assert found == [False] * 3
+
+    def test_wrappers_of_statements_do_not_stay(self, mode: Mode) -> None:
+        """``execute_wrapper()`` takes its own off; nobody does what was appended to the list."""
+
+        def refuse(*args: Any) -> None:
+            raise RuntimeError("no statements today")
+
+        def check(row: Trouble) -> str:
+            Trouble.objects.count()
+            connection.execute_wrappers.append(refuse)
+            return "done"
+
+        mode("litter", check)
+        rows = troubles(3, "litter")
+
+        one_pass(Trouble, concurrency=1)
+
+        assert set(states(rows)) == {"done"}
+
+    def test_wrappers_that_come_with_the_connection_stay(self, mode: Mode) -> None:
+        counted = []
+
+        def count(execute: Any, *args: Any) -> Any:
+            counted.append(args[1])
+            return execute(*args)
+
+        def install(connection: Any, **kwargs: Any) -> None:
+            connection.execute_wrappers.append(count)
+
+        def check(row: Trouble) -> str:
+            Trouble.objects.filter(value=77).count()
+            return "done"
+
+        mode("count", check)
+        troubles(3, "count")
+        connection_created.connect(install)
+        try:
+            one_pass(Trouble, concurrency=1)
+        finally:
+            connection_created.disconnect(install)
+
+        assert counted.count((77,)) == 3
+
+    def test_a_connection_that_is_closed_behind_djangos_back(self, mode: Mode) -> None:
+        def check(row: Trouble) -> str:
+            Trouble.objects.count()
+            connection.connection.close()
+            return "done"
+
+        mode("close", check)
+        rows = troubles(3, "close")
+
+        one_pass(Trouble, concurrency=1)
+
+        assert set(states(rows)) == {"done"}
+
+    @pytest.mark.parametrize(
+        ("sql", "word"), [("COMMIT", "COMMIT"), ("/* now */ rollback work", "ROLLBACK")]
+    )
+    def test_a_transaction_is_not_ended_behind_djangos_back(
+        self, mode: Mode, sql: str, word: str
+    ) -> None:
+        def check(row: Trouble) -> str:
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+            return "done"
+
+        mode("end", check)
+        row = Trouble.objects.create(state="strict", mode="end")
+
+        one_pass(Trouble)
+
+        assert states([row]) == ["strict"]
+        assert not CheckLog.objects.exists()
+        assert f": {word} was sent inside of transaction.atomic(), which" in reason(row)
+
+    def test_a_savepoint_may_be_gone_back_to_by_sql(self, mode: Mode) -> None:
+        def check(row: Trouble) -> str:
+            with connection.cursor() as cursor:
+                for sql in ("SAVEPOINT here", "ROLLBACK TO SAVEPOINT here", "rollback to here"):
+                    cursor.execute(sql)
+            return "done"
+
+        mode("back", check)
+        row = Trouble.objects.create(state="strict", mode="back")
+
+        one_pass(Trouble)
+
+        assert states([row]) == ["done"]
+
+    def test_of_a_database_that_a_check_has_added(self, mode: Mode) -> None:
+        added = []
+
+        def check(row: Trouble) -> str:
+            connections.databases["added"] = connection.settings_dict
+            own = connections["added"]
+            added.append(own.connection)
+            own.connect()
+            own.set_autocommit(False)
+            return "done"
+
+        mode("add", check)
+        rows = troubles(3, "add")
+
+        try:
+            one_pass(Trouble, concurrency=1)
+        finally:
+            del connections.databases["added"]
+
+        assert set(states(rows)) == {"done"}
+        assert added == [None] * 3
+
     def test_what_the_orm_sends_keeps_the_connection(self, mode: Mode) -> None:
         sessions = []
 
@@ -291,6 +420,25 @@ class TestReceivers:
             eventually(lambda: runner.total("moved") == 4)
 
             assert set(states(rows)) == {"done"}
+
+    def test_one_that_ends_the_transaction_tells_of_no_row_that_is_there(self) -> None:
+        told = []
+
+        def receive(instance: Any, **said: Any) -> None:
+            if instance == rows[1]:
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+
+        rows = expired(3)
+        with (
+            received(post_delete, Expiring, receive),
+            received(row_expired, Expiring, lambda pk, **said: told.append(pk)),
+        ):
+            one_pass(Expiring)
+
+        assert sorted(told) == [rows[0].pk, rows[2].pk]
+        assert Expiring.objects.get() == rows[1]
+        assert "ROLLBACK was sent inside of transaction.atomic()" in reason(rows[1])
 
     def test_of_rows_that_guards_have_moved(self) -> None:
         found = []

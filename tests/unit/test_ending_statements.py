@@ -48,12 +48,13 @@ def test_what_ends_it_on_some_only() -> None:
 
 @pytest.mark.parametrize("sql", ["TRUNCATE a", "alter table a add b int", "BEGIN", "DROP TABLE a"])
 def test_what_commits_by_the_way_on_mysql(sql: str) -> None:
-    assert MySQLDriver().ends_transaction(sql)
-    assert not SQLiteDriver().ends_transaction(sql)
+    assert MySQLDriver().commits_by_the_way(sql)
+    assert not MySQLDriver().ends_transaction(sql)
+    assert not SQLiteDriver().commits_by_the_way(sql)
 
 
 @pytest.mark.parametrize(
     "sql", ["CREATE TEMPORARY TABLE a (b int)", "create or replace temporary table a (b int)"]
 )
 def test_temporary_tables_do_not(sql: str) -> None:
-    assert not MySQLDriver().ends_transaction(sql)
+    assert not MySQLDriver().commits_by_the_way(sql)

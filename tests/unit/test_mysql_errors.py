@@ -23,7 +23,7 @@ def verdicts(error):
     return errors.is_contention(error), errors.is_outage(error), errors.is_refusal(error)
 
 
-@pytest.mark.parametrize("number", [1020, 1205, 1213, 3572])
+@pytest.mark.parametrize("number", [1020, 1205, 1213, 1412, 3101, 3572])
 def test_these_numbers_are_contention(number):
     assert verdicts(raised(OperationalError, number, "try again")) == (True, False, False)
 

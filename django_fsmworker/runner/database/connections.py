@@ -17,7 +17,11 @@ from typing import Any
 from django.db import Error, connections
 
 from django_fsmworker.store.drivers import cut, discard, driver_of
-from django_fsmworker.store.session_watch import SessionWatch, session_changed
+from django_fsmworker.store.session_watch import (
+    SessionWatch,
+    restore_wrappers,
+    session_changed,
+)
 
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
@@ -123,7 +127,10 @@ class ThreadConnections:
         """
         if self._retired and not keep:
             self._close_retired()
+        if len(connections.databases) > len(self._all):
+            self._close_others()
         for wrapper in tuple(self._all):
+            restore_wrappers(wrapper)
             if wrapper.connection is None:
                 self._since.pop(id(wrapper), None)
                 continue
@@ -131,7 +138,7 @@ class ThreadConnections:
                 wrapper.queries_log.clear()
             # One that has seen an error is not asked whether it works: the answer may never come,
             # and no deadline watches this.
-            if _in_transaction(wrapper) or (wrapper.errors_occurred and not keep):
+            if _is_of_no_use(wrapper) or (wrapper.errors_occurred and not keep):
                 discard(wrapper)
             elif session_changed(wrapper):
                 if keep:
@@ -164,6 +171,12 @@ class ThreadConnections:
         new = _own(wrapper, self._beside_pool, True, self._shared, self._limits)
         self._all[self._all.index(wrapper)] = connections[wrapper.alias] = new
         self._retired.append(wrapper)
+
+    def _close_others(self) -> None:
+        """Close those to databases that user code has added to ``connections.databases``."""
+        for wrapper in connections.all(initialized_only=True):
+            if wrapper not in self._all:
+                discard(wrapper)
 
     def _close_retired(self) -> None:
         while self._retired:
@@ -221,6 +234,11 @@ def _close(wrapper: Any, close: Callable[[], None]) -> None:
         close()
     except Error:
         discard(wrapper)
+
+
+def _is_of_no_use(wrapper: Any) -> bool:
+    """Whether user code left a transaction open, or closed the connection behind Django's back."""
+    return _in_transaction(wrapper) or driver_of(wrapper).is_closed(wrapper)
 
 
 def _in_transaction(wrapper: Any) -> bool:

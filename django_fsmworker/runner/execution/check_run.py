@@ -205,6 +205,8 @@ class CheckRun(_Run[Outcome]):
     def _ended(self) -> Outcome:
         if self._too_early:
             return self._builder.stayed(self.state.start_after - self._age)
+        # What is written and resolved follows from what the row had, whatever the check made of it.
+        self.row.__dict__["state_failures"] = self._builder.found
         outcome = self._outcome or self._builder.stayed(None)
         outcome = self._builder.or_timeout(outcome, self._age)
         if self.around is not None and self.runs_check:

@@ -88,15 +88,16 @@ ANSWERS = (State, str)
 class OutcomeBuilder:
     """Turns the way in which an attempt at one row ended into the write that follows.
 
-    Key and token are those of the row before its check, which may have changed the instance.
+    Key, token and number of failures are those of the row before its check, which may have changed
+    the instance.
     """
 
-    __slots__ = ("failures", "pk", "row", "state", "token")
+    __slots__ = ("failures", "found", "pk", "row", "state", "token")
 
     def __init__(self, row: Any, pk: Any, token: int | None, state: State) -> None:
         self.row, self.pk, self.token, self.state = row, pk, token, state
-        failures: int = row.__dict__["state_failures"]
-        self.failures = failures and in_a_row(failures)  # of most rows it is 0
+        self.found: int = row.__dict__["state_failures"]
+        self.failures = self.found and in_a_row(self.found)  # of most rows it is 0
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:

@@ -10,7 +10,7 @@ from functools import partial
 from threading import Lock, Thread
 from typing import Any
 
-from django_fsmworker.store.driver import Driver
+from django_fsmworker.store.driver import BEGINNING, Driver
 from django_fsmworker.thread_starter import prepare_to_start_threads, start_elsewhere
 
 # What the server says with each answer; PyMySQL keeps it.
@@ -18,6 +18,22 @@ SERVER_STATUS_IN_TRANS = 1
 
 # What makes and drops tables without a commit.
 TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE)
+
+# What commits first (MySQL's manual, "Statements That Cause an Implicit Commit").
+COMMITTING = frozenset(
+    [
+        "BEGIN",
+        "START",
+        "ALTER",
+        "CREATE",
+        "DROP",
+        "RENAME",
+        "TRUNCATE",
+        "GRANT",
+        "REVOKE",
+        "LOCK",
+    ]
+)
 
 # Seconds in which a thread that waits for its connection notices an exception.
 LONGEST_DEAFNESS = 0.1
@@ -28,25 +44,11 @@ class MySQLDriver(Driver):
 
     connects_to_server = True
     harmless = frozenset({"REPLACE", "TRUNCATE"})
-    # With what commits by the way (MySQL's manual, "Statements That Cause an Implicit Commit").
-    ending = frozenset(
-        [
-            "COMMIT",
-            "BEGIN",
-            "START",
-            "ALTER",
-            "CREATE",
-            "DROP",
-            "RENAME",
-            "TRUNCATE",
-            "GRANT",
-            "REVOKE",
-            "LOCK",
-        ]
-    )
 
-    def ends_transaction(self, sql: str) -> bool:
-        return TEMPORARY.match(sql) is None and super().ends_transaction(sql)
+    def commits_by_the_way(self, sql: str) -> bool:
+        found = BEGINNING.match(sql)
+        word = "" if found is None else found[1].upper()
+        return word in COMMITTING and TEMPORARY.match(sql) is None
 
     def limit_connecting(self, wrapper: Any, seconds: float) -> None:
         wrapper.settings_dict["OPTIONS"].setdefault("connect_timeout", seconds)
@@ -69,6 +71,9 @@ class MySQLDriver(Driver):
 
     def is_in_transaction(self, wrapper: Any) -> bool:
         return bool(getattr(wrapper.connection, "server_status", 0) & SERVER_STATUS_IN_TRANS)
+
+    def is_closed(self, wrapper: Any) -> bool:
+        return not wrapper.connection.open
 
     def cancel(self, wrapper: Any) -> None:
         thread = wrapper.connection.thread_id()

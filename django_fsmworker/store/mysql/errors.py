@@ -9,7 +9,9 @@ TRY_AGAIN = {
     1020,  # the row was changed since it was read: MariaDB's snapshot isolation
     1205,  # lock wait timeout
     1213,  # deadlock; the whole transaction is rolled back
+    1412,  # the table's definition has changed since the snapshot
     1637,  # too many active transactions
+    3101,  # another member of the replication group has written the same rows
     3572,  # NOWAIT
 }
 

@@ -17,6 +17,9 @@ from django_fsmworker.store.tables import no_table
 
 AT_LEAST = {"MariaDB": (10, 6), "MySQL": (8, 0, 13)}  # SKIP LOCKED; defaults that are expressions
 
+# Modes in which the engine's statements mean something else: MariaDB's ways to be another database.
+FOREIGN_MODES = {"ORACLE", "SIMULTANEOUS_ASSIGNMENT"}
+
 SETTINGS = """
     SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), CURRENT_TIMESTAMP()), @@sql_mode,
         @@log_bin, @@binlog_format, @@character_set_connection"""
@@ -80,8 +83,16 @@ def refusals(connection: Any, model: Any) -> Iterator[str]:
     yield from refused_zone(connection)
     table = declaring_model(model)._meta.db_table
     with connection.cursor() as cursor:
+        cursor.execute("SELECT @@sql_mode")
+        modes = set(cursor.fetchone()[0].split(","))
         cursor.execute(ENGINE, _place(table))
         found = cursor.fetchone()
+    if foreign := sorted(FOREIGN_MODES & modes):
+        yield (
+            f"Sessions of the database {alias!r} have {' and '.join(foreign)} in their sql_mode, "
+            f"by which a runner's statements mean something else. Set another one by "
+            f"'init_command' in its OPTIONS."
+        )
     if found and found[0] is None:
         yield no_table(model)
     elif found and found[0] != "InnoDB":

@@ -97,6 +97,9 @@ class PostgreSQLDriver(Driver):
         idle = PQTRANS_IDLE, PQTRANS_UNKNOWN
         return pgconn is not None and pgconn.transaction_status not in idle
 
+    def is_closed(self, wrapper: Any) -> bool:
+        return bool(wrapper.connection.closed)
+
     def cancel(self, wrapper: Any) -> None:
         if hasattr(wrapper.connection, "cancel_safe"):
             wrapper.connection.cancel_safe(timeout=1.0)

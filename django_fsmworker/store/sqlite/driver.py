@@ -14,10 +14,14 @@ class SQLiteDriver(Driver):
     ending = frozenset({"COMMIT", "END"})
 
     def is_in_transaction(self, wrapper: Any) -> bool:
+        return not self.is_closed(wrapper) and bool(wrapper.connection.in_transaction)
+
+    def is_closed(self, wrapper: Any) -> bool:
         try:
-            return bool(wrapper.connection.in_transaction)
-        except wrapper.Database.ProgrammingError:  # somebody has closed it behind Django's back
-            return False
+            wrapper.connection.in_transaction  # noqa: B018 - it cannot be asked otherwise
+        except wrapper.Database.ProgrammingError:
+            return True
+        return False
 
     def cancel(self, wrapper: Any) -> None:
         wrapper.connection.interrupt()
