@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -60,7 +60,8 @@ class SessionWatch:
     def _watched(self, make: Callable[[Any], Any], raw: Any) -> Any:
         """Django's cursor around the driver's: no wrapper of Django's sees its ``callproc()``."""
         cursor = make(raw)
-        cursor.__class__ = _calling_procedures(type(cursor))
+        cursor_class: Any = type(cursor)
+        cursor.__class__ = _calling_procedures(cursor_class)
         return cursor
 
 
@@ -75,9 +76,8 @@ class _CallsProcedures:
 
 
 @cache
-def _calling_procedures(cursor_class: Hashable) -> Any:
-    base: Any = cursor_class
-    return type(base.__name__, (_CallsProcedures, base), {})
+def _calling_procedures(cursor_class: Any) -> Any:
+    return type(cursor_class.__name__, (_CallsProcedures, cursor_class), {})
 
 
 def _is_watch(execute_wrapper: Any) -> bool:

@@ -306,12 +306,8 @@ class TestSessions:
 
         assert set(states(rows)) == {"done"}
 
-    @pytest.mark.parametrize(
-        ("sql", "word"), [("COMMIT", "COMMIT"), ("/* now */ rollback work", "ROLLBACK")]
-    )
-    def test_a_transaction_is_not_ended_behind_djangos_back(
-        self, mode: Mode, sql: str, word: str
-    ) -> None:
+    @pytest.mark.parametrize("sql", ["COMMIT", "/* now */ rollback work"])
+    def test_a_transaction_is_not_ended_behind_djangos_back(self, mode: Mode, sql: str) -> None:
         def check(row: Trouble) -> str:
             with connection.cursor() as cursor:
                 cursor.execute(sql)
@@ -324,7 +320,7 @@ class TestSessions:
 
         assert states([row]) == ["strict"]
         assert not CheckLog.objects.exists()
-        assert f": {word} was sent inside of transaction.atomic(), which" in reason(row)
+        assert f": {sql} was sent inside of transaction.atomic(), which" in reason(row)
 
     def test_a_savepoint_may_be_gone_back_to_by_sql(self, mode: Mode) -> None:
         def check(row: Trouble) -> str:
