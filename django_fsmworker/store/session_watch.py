@@ -20,7 +20,7 @@ class SessionWatch:
 
     What is sent while a connection opens, also by receivers of ``connection_created``, makes the
     session what everybody expects, and is not counted. Wrappers that such receivers install stay;
-    those that other code leaves behind are taken off by ``restore()``.
+    ``at_rest`` are all that are to be there; ``restore()`` takes off what other code leaves behind.
     """
 
     def __init__(self, wrapper: Any) -> None:
@@ -49,7 +49,8 @@ class SessionWatch:
 
     def restore(self) -> None:
         """Take off what user code has put around statements, and did not take off itself."""
-        self._wrapper.execute_wrappers = [*self._others, self]
+        self.at_rest = [*self._others, self]
+        self._wrapper.execute_wrappers = list(self.at_rest)
 
     def _open(self) -> None:
         before = list(self._wrapper.execute_wrappers)
@@ -91,12 +92,6 @@ def session_changed(wrapper: Any) -> bool:
     """
     watch: SessionWatch | None = getattr(wrapper, "session_watch", None)
     return watch is not None and watch.changed
-
-
-def restore_wrappers(wrapper: Any) -> None:
-    """Leave around the statements of a connection what was there before user code had it."""
-    if hasattr(wrapper, "session_watch"):
-        wrapper.session_watch.restore()
 
 
 def changes_transaction(wrapper: Any, sql: Any) -> bool:

@@ -17,11 +17,7 @@ from typing import Any
 from django.db import Error, connections
 
 from django_fsmworker.store.drivers import cut, discard, driver_of
-from django_fsmworker.store.session_watch import (
-    SessionWatch,
-    restore_wrappers,
-    session_changed,
-)
+from django_fsmworker.store.session_watch import SessionWatch, session_changed
 
 OLDEST = 600.0
 LONGEST_IDLE = 60.0
@@ -130,7 +126,9 @@ class ThreadConnections:
         if len(connections.databases) > len(self._all):
             self._close_others()
         for wrapper in tuple(self._all):
-            restore_wrappers(wrapper)
+            watch = getattr(wrapper, "session_watch", None)
+            if watch is not None and wrapper.execute_wrappers != watch.at_rest:
+                watch.restore()
             if wrapper.connection is None:
                 self._since.pop(id(wrapper), None)
                 continue
