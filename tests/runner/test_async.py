@@ -20,6 +20,7 @@ from django_fsmworker.models.records import FailureRecord
 from django_fsmworker.runner import StatorRunner
 from django_fsmworker.store.failures import count_deaths
 from django_fsmworker.testing import run_until_idle
+from django_fsmworker.thread_starter import prepare_to_start_threads
 from tests.app.models import Errand, Trouble
 from tests.app.models.errands import ERRANDS, PLAIN
 from tests.runner.embedded import QUICK, Embedded, one_pass
@@ -630,6 +631,7 @@ class TestInterruptions:
 
     def test_no_thread_is_left(self, start_runner: Start, eventually: Eventually) -> None:
         errands(3)
+        prepare_to_start_threads()  # that thread stays, for the next runner
         before = set(threading.enumerate())
         runner = start_runner(Errand)
         eventually(lambda: runner.total("moved") == 3)
