@@ -52,6 +52,12 @@ LASTING = re.compile(
 )
 
 
+def first_word(sql: str) -> str:
+    """The word with which a statement begins, in capitals; empty if it begins with none."""
+    found = BEGINNING.match(sql)
+    return "" if found is None else found[1].upper()
+
+
 class Driver:
     """A driver of which nothing is known: each database that a runner knows has its own."""
 
@@ -82,13 +88,11 @@ class Driver:
 
     def changes_transaction(self, sql: str) -> bool:
         """Whether it may leave something for the rest of its transaction, or in its session."""
-        found = BEGINNING.match(sql)
-        return found is None or found[1].upper() == "SET" or self.changes_session(sql)
+        return first_word(sql) in ("", "SET") or self.changes_session(sql)
 
     def may_write(self, sql: str) -> bool:
         """Whether a statement may write rows; what a function does inside is not seen."""
-        found = BEGINNING.match(sql)
-        return found is None or found[1].upper() not in READING
+        return first_word(sql) not in READING
 
     def ends_transaction(self, sql: str) -> bool:
         """Whether a statement ends the transaction in which it is sent.

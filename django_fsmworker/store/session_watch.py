@@ -26,8 +26,8 @@ class SessionWatch:
     def __init__(self, wrapper: Any) -> None:
         self.changed = False
         self._wrapper = wrapper
-        self._changes = _changes_session(driver_of(wrapper))
-        self._ends = _ends_transaction(driver_of(wrapper))
+        self._changes = _remembered(driver_of(wrapper).changes_session)
+        self._ends = _remembered(driver_of(wrapper).ends_transaction)
         self._connect = wrapper.connect
         wrapper.connect = self._open
         wrapper.make_cursor = partial(self._watched, wrapper.make_cursor)
@@ -96,43 +96,26 @@ def session_changed(wrapper: Any) -> bool:
 
 def changes_transaction(wrapper: Any, sql: Any) -> bool:
     """Whether a statement leaves something that the next one of its transaction finds."""
-    return bool(_changes_transaction(driver_of(wrapper))(_text(sql, wrapper)))
+    return _remembered(driver_of(wrapper).changes_transaction)(_text(sql, wrapper))
 
 
 def ends_transaction(wrapper: Any, sql: Any) -> bool:
     """Whether a statement ends the transaction in which it is sent, if only by the way."""
     driver, text = driver_of(wrapper), _text(sql, wrapper)
-    return bool(_ends_transaction(driver)(text) or _commits_by_the_way(driver)(text))
+    return _remembered(driver.ends_transaction)(text) or _remembered(driver.commits_by_the_way)(
+        text
+    )
 
 
 def may_write(wrapper: Any, sql: Any) -> bool:
     """Whether a statement may write rows."""
-    return bool(_may_write(driver_of(wrapper))(_text(sql, wrapper)))
+    return _remembered(driver_of(wrapper).may_write)(_text(sql, wrapper))
 
 
-@lru_cache
-def _changes_session(driver: Any) -> Any:
-    return lru_cache(KNOWN_STATEMENTS)(driver.changes_session)
-
-
-@lru_cache
-def _changes_transaction(driver: Any) -> Any:
-    return lru_cache(KNOWN_STATEMENTS)(driver.changes_transaction)
-
-
-@lru_cache
-def _may_write(driver: Any) -> Any:
-    return lru_cache(KNOWN_STATEMENTS)(driver.may_write)
-
-
-@lru_cache
-def _ends_transaction(driver: Any) -> Any:
-    return lru_cache(KNOWN_STATEMENTS)(driver.ends_transaction)
-
-
-@lru_cache
-def _commits_by_the_way(driver: Any) -> Any:
-    return lru_cache(KNOWN_STATEMENTS)(driver.commits_by_the_way)
+@cache
+def _remembered(ask: Callable[[str], bool]) -> Callable[[str], bool]:
+    """A question of a driver about the text of a statement, with the answers of the last ones."""
+    return lru_cache(KNOWN_STATEMENTS)(ask)
 
 
 def _text(sql: Any, wrapper: Any) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from threading import Lock, Thread
 from typing import Any
 
-from django_fsmworker.store.driver import BEGINNING, Driver
+from django_fsmworker.store.driver import Driver, first_word
 from django_fsmworker.thread_starter import prepare_to_start_threads, start_elsewhere
 
 # What the server says with each answer; PyMySQL keeps it.
@@ -46,9 +46,7 @@ class MySQLDriver(Driver):
     harmless = frozenset({"REPLACE", "TRUNCATE"})
 
     def commits_by_the_way(self, sql: str) -> bool:
-        found = BEGINNING.match(sql)
-        word = "" if found is None else found[1].upper()
-        return word in COMMITTING and TEMPORARY.match(sql) is None
+        return first_word(sql) in COMMITTING and TEMPORARY.match(sql) is None
 
     def limit_connecting(self, wrapper: Any, seconds: float) -> None:
         wrapper.settings_dict["OPTIONS"].setdefault("connect_timeout", seconds)
