@@ -174,7 +174,10 @@ def test_a_check_that_waits_for_the_locked_file(
 
     locking: list[bool] = []
     mode("wait", wait)
-    bad = scene.start("wait", deadline=0.8)
+    bad = scene.start("wait", deadline=0.8, lease=30)
+    # The runner has nothing to ask while the file is locked, which would make it an outage: it has
+    # all the rows it claims ahead, and renews no lease.
+    scene._eventually(lambda: scene.runner.runner.status().threads.waiting == scene.threads)
     scene._eventually(lambda: len(entered) == scene.threads)
     with locked(held):
         locking.append(True)
