@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import Error
 
+from django_fsmworker.events.crossings import Deadlock, crossed, has_crossed
 from django_fsmworker.events.delivery import PENDING, Delivery
 from django_fsmworker.events.endings import release
 from django_fsmworker.events.overrun import Overrun
@@ -33,14 +34,18 @@ def deliver(
     ``around`` calls the project's code for each.
     Events that are left when the time is over are free again, due as they were.
     """
-    overrun, answers = Overrun(), dict[int, Any]()
+    overrun, answers = Overrun(len(events)), dict[int, Any]()
     patience = min(PATIENCE, overrun.deadline / 2)
     left, progress = list(events), time.monotonic()
     end = progress + patience
     while left and time.monotonic() < min(end, progress + min(LOCK_PATIENCE, patience)):
-        found, progressed = _deliver_some(store, model, left, worker, overrun, end, around)
+        apart = has_crossed(store.alias, model)
+        some = _of_one_row(left) if apart else left
+        found, progressed = _deliver_some(store, model, some, worker, overrun, end, around, apart)
         answers |= found
         left = [event for event in left if event.pk not in answers]
+        if apart and not progressed:  # the others may have their rows to themselves
+            left = [event for event in left if event not in some] + some
         if progressed or found:
             progress = time.monotonic()
         else:
@@ -65,17 +70,27 @@ def _deliver_some(
     overrun: Overrun,
     end: float,
     around: Surrounding,
+    apart: bool,
 ) -> tuple[dict[int, Any], bool]:
     """One transaction: the answers of the events that had their turn, and whether any had."""
-    delivery = Delivery(store, model, events, worker, overrun, end, around)
+    delivery = Delivery(store, model, events, worker, overrun, end, around, apart=apart)
     try:
         found = delivery.run()
         delivery.leave_session()
         return found, delivery.progressed
+    except Deadlock:
+        crossed(store.alias, model)
+        return {}, False
     except Error as error:
         if not is_contention(error):
             raise
         return {}, False
+
+
+def _of_one_row(events: Sequence[Event]) -> list[Event]:
+    """Those of the row to which the first one is addressed."""
+    first = events[0]
+    return [each for each in events if (each.row_hash, each.row) == (first.row_hash, first.row)]
 
 
 def _released(store: Store, events: Sequence[Event]) -> dict[int, Any]:

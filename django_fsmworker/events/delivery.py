@@ -15,7 +15,16 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from django_fsmworker.events.endings import Wait, end, fail, pending, postpone, wake_rows
+from django_fsmworker.events.crossings import Deadlock
+from django_fsmworker.events.endings import (
+    Wait,
+    end,
+    fail,
+    pending,
+    postpone,
+    wait_of_refused,
+    wake_rows,
+)
 from django_fsmworker.events.line import ASKED_FOR_LATER, Line, has_failed
 from django_fsmworker.events.meddling import refuse_meddling
 from django_fsmworker.events.overrun import Overrun
@@ -45,7 +54,7 @@ from django_fsmworker.models.resolving import resolve_failures
 from django_fsmworker.models.telling import send_state_changed
 from django_fsmworker.models.transition_log import by_hand, logs_transitions
 from django_fsmworker.store import Ending, Settled, Store
-from django_fsmworker.store.errors import is_outage, tells_of
+from django_fsmworker.store.errors import is_deadlock, is_outage, tells_of
 from django_fsmworker.store.failures import Failure, dropped, record, survived
 from django_fsmworker.store.session_watch import session_changed
 
@@ -61,9 +70,6 @@ BUDGET = 1.0
 MOST_TRIES = 3
 HELD_WAIT = 5.0
 LAPSE_SLACK = 0.5
-# Until an event that its row does not take is tried again, if nothing moves the row: half as long
-# as it has waited already, in these bounds. Conditions may look at other rows.
-SHORTEST_WAIT, LONGEST_WAIT = 5.0, 3600.0
 
 
 Move = tuple[Any, Event]  # a row, by its key, and what moves it
@@ -81,7 +87,10 @@ class _Changed(Exception):
 
 
 class Delivery:
-    """The delivery of ``claimed`` events of ``model``, and of those that come before them."""
+    """The delivery of ``claimed`` events of ``model``, and of those that come before them.
+
+    ``apart``: one event is tried only, so that the transaction locks what that one needs.
+    """
 
     def __init__(
         self,
@@ -92,8 +101,11 @@ class Delivery:
         overrun: Overrun,
         until: float,
         around: Surrounding,
+        *,
+        apart: bool = False,
     ) -> None:
         self._store, self._alias, self._around = store, store.alias, around
+        self._apart = apart
         self._model, self._graph = model, model.state_graph
         self._keeps_traces = "state_trace" in present_columns(model)
         self._label: str = model._meta.label
@@ -162,7 +174,7 @@ class Delivery:
                 if event is not None:
                     self._try(line, event)
                     # What an action sets in the transaction is not for the code of other rows.
-                    is_over = self._user_code.changed or time.monotonic() >= until
+                    is_over = self._apart or self._user_code.changed or time.monotonic() >= until
                 if is_over:
                     break
             self._flush()
@@ -256,13 +268,14 @@ class Delivery:
                 raise fault
             taken = self._user_code.call(partial(self._called, line, event), line.key)
         except Exception as error:
+            if tells_of(error, is_deadlock):
+                raise Deadlock from error
             if isinstance(error, _Changed) or self._is_lost(error):
                 raise
             self._failed(line, event, error)
             return
         except TimeoutError:
-            if list(self._claimed) != [event.pk]:  # whose attempt it is, is told by the runner
-                self._overrun.note(self._alias, event.pk)
+            self._overrun.note(self._alias, event.pk)
             raise
         if isinstance(taken, EventTransition):
             self._taken(line, event, taken)
@@ -326,19 +339,12 @@ class Delivery:
         unhandled = self._graph.unhandled_of(event.trigger)
         sentence = SENTENCES[reason].format(state=line.row.__dict__["state"])
         if unhandled == "retry":
-            self._waits[event.pk] = Wait(self._wait_of(event), sentence, refused=True)
+            self._waits[event.pk] = Wait(wait_of_refused(event, self._now), sentence, refused=True)
             if event.state_failures:
                 self._recovered.append(event.pk)
             line.step_over(event)
             return
         self._end(line, event, DISCARDED if unhandled == "discard" else FAILED, sentence)
-
-    def _wait_of(self, event: Event) -> float:
-        waited = (self._now - event.fires_at).total_seconds()
-        wait = min(max(SHORTEST_WAIT, waited / 2), LONGEST_WAIT)
-        if event.expires_at is not None:
-            wait = min(wait, (event.expires_at - self._now).total_seconds())
-        return wait
 
     def _failed(self, line: Line, event: Event, raised: Exception) -> None:
         error = answer_in(raised)

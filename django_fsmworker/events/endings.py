@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
@@ -25,6 +25,10 @@ from django_fsmworker.models.keys import MOST_KEYS, portions
 from django_fsmworker.models.locking import locked
 
 LONGEST_REASON = 255
+
+# Until an event that its row does not take is tried again, if nothing moves the row: half as long
+# as it has waited already, in these bounds. Conditions may look at other rows.
+SHORTEST_WAIT, LONGEST_WAIT = 5.0, 3600.0
 
 FREE: dict[str, Any] = {"state_lease": None, "state_claim": None}
 
@@ -70,6 +74,15 @@ class Wait:
     seconds: float
     reason: str = ""
     refused: bool = False
+
+
+def wait_of_refused(event: Event, now: datetime) -> float:
+    """Seconds until an event that its row does not take is tried again."""
+    waited = (now - event.fires_at).total_seconds()
+    wait = min(max(SHORTEST_WAIT, waited / 2), LONGEST_WAIT)
+    if event.expires_at is not None:
+        wait = min(wait, (event.expires_at - now).total_seconds())
+    return wait
 
 
 def postpone(alias: str, waits: Mapping[int, Wait]) -> None:

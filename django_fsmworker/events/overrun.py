@@ -18,14 +18,17 @@ _noted: set[tuple[str, int]] = set()
 
 
 class Overrun:
-    """The overrun events, as one call of the check sees them, which begins now."""
+    """The overrun events, as one call of the check sees them, which begins now, with ``number``."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
         self.deadline = DEADLINE.get()
+        self._number = number
         self._began = time.monotonic()
 
     def note(self, alias: str, event: int) -> None:
         """The call was ended at this event; not in vain, if its time was over."""
+        if self._number == 1:
+            return  # whose attempt it is, is told by the runner
         if time.monotonic() - self._began < 0.9 * self.deadline:
             return  # the runner stops
         if len(_noted) >= MOST:

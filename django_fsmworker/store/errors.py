@@ -47,6 +47,12 @@ def is_contention(error: BaseException) -> bool:
     return named is not None and named[1] in named[0].TRY_AGAIN
 
 
+def is_deadlock(error: BaseException) -> bool:
+    """Whether the database ended the transaction since it and another waited for each other."""
+    named = _named(error)
+    return named is not None and named[1] in named[0].DEADLOCKS
+
+
 def is_cancelled(error: BaseException) -> bool:
     """Whether the statement was ended by somebody, or by the database's limit of time."""
     named = _named(error)

@@ -15,6 +15,8 @@ TRY_AGAIN = {
     3572,  # NOWAIT
 }
 
+DEADLOCKS = {1213}
+
 # Of the client library: no connection, or none any more. A closed one is 0.
 _CLIENT = {0, *range(2000, 2100)}
 

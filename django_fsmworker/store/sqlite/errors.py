@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ERROR, BUSY, LOCKED, INTERRUPT, SCHEMA = 1, 5, 6, 9, 17
 TRY_AGAIN, CANCELLED = {BUSY, LOCKED, SCHEMA}, {INTERRUPT}
+DEADLOCKS: set[int] = set()  # who wants to write waits before the first statement
 MISMATCH = ("no such ", "has no column", " columns but ", "cannot modify", "syntax error")
 STATEMENT: set[int] = set()  # one code for all of them: told by their words
 # No right to open, no memory, read-only, input or output, damaged, full, cannot open, locking
