@@ -461,7 +461,7 @@ class TestTravel(TestCase):
         order = Order.objects.create()
         run_until_idle(Order)
 
-        with travel(seconds=29):
+        with travel(seconds=20):
             assert run_until_idle(Order) == 0
         with travel(seconds=31):
             assert run_until_idle(Order) == 1
