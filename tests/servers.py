@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,18 @@ def _open_parent() -> Path:
 
 
 def free_port() -> int:
-    """Nobody listens there now; somebody may in the next moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Nobody listens there now; somebody may in the next moment.
+
+    It is none of those that the system gives to whoever connects to somewhere: with hundreds of
+    connections a second, one of them would now and then be taken before a server listens there.
+    """
+    # Sessions side by side have the same seed.
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def serve(variable: str, running_server: Callable[[], AbstractContextManager[str]]) -> None:

@@ -41,7 +41,7 @@ class Site:
         self._process = Process(
             ["runserver", "--noreload", "--insecure", address], environment | own
         )
-        eventually(self._answers, 30)
+        eventually(self._answers, 60)
 
     def end(self) -> None:
         self._process.end()
@@ -66,7 +66,7 @@ class Visits:
             **{"base_url": self._site.url, "viewport": WIDE, **options}
         )
         self._contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         if user is not None:
             client = Client()
             client.force_login(user)
@@ -98,7 +98,7 @@ def visitor(*permissions: str) -> User:
     return user
 
 
-def reloaded(page: Page, shows: Callable[[], bool], seconds: float = 15.0) -> None:
+def reloaded(page: Page, shows: Callable[[], bool], seconds: float = 60.0) -> None:
     """Load the page again and again, until it shows what is waited for."""
 
     def look() -> bool:

@@ -99,7 +99,7 @@ def test_a_group_of_failures_is_retried(operator, visits, start_runner, endpoint
     page.fill("input[name=reason]", "it is back")
     page.get_by_role("button", name="Retry now").click()
 
-    eventually(lambda: in_state("sent") == 12)
+    eventually(lambda: in_state("sent") == 12, 60)
     page.goto(DASHBOARD)
     assert section(page, "failures").count() == 0
 
@@ -118,7 +118,7 @@ def test_a_worker_is_suspended_and_obeys(operator, visits, start_runner, endpoin
     assert "queued" in section(page, "models").inner_text()
     resumed = clock.now()
     workers_shown.get_by_role("button", name="Resume").click()
-    eventually(lambda: in_state("sent") == 1)
+    eventually(lambda: in_state("sent") == 1, 60)
 
     assert row.state_log.earliest("at").at > resumed
     [worker] = workers.all()
@@ -141,7 +141,7 @@ def test_a_pause_is_set_and_lifted(operator, visits, start_runner, endpoint, eve
 
     section(page, "pauses").get_by_role("button", name="Lift").click()
 
-    eventually(lambda: in_state("sent") == 1)
+    eventually(lambda: in_state("sent") == 1, 60)
     assert row.state_log.earliest("at").at > lifted
     assert paused() == []
     assert "Nothing is paused." in section(page, "pauses").inner_text()
@@ -168,7 +168,7 @@ def test_ten_thousand_rows_are_moved_in_bulk_while_one_watches(
     page.get_by_role("button", name="Move").click()
 
     panel = page.locator("section[aria-labelledby=fsmworker-bulk-title]")
-    reloaded(page, lambda: "done" in panel.inner_text(), 60)
+    reloaded(page, lambda: "done" in panel.inner_text(), 90)
 
     assert "10000 of 10000 rows were looked at." in panel.inner_text()
     assert "10000 were written, 0 left out." in panel.inner_text()

@@ -46,10 +46,10 @@ def trouble(transactional_db, start_runner, eventually) -> Iterator[Webhook]:
     prepare()
     start_runner("testapp.Webhook", "testapp.Order")
     failing = Webhook.objects.filter(endpoint__name="tea.example", state_failures__gt=0)
-    eventually(lambda: failing.count() == 60, 20)
-    eventually(lambda: Webhook.objects.filter(state="sent").count() == 400, 20)
+    eventually(lambda: failing.count() == 60, 60)
+    eventually(lambda: Webhook.objects.filter(state="sent").count() == 400, 60)
     errors = FailureRecord.objects.filter(resolved=None, count__gt=0).values("error").distinct()
-    eventually(lambda: errors.count() == 3, 20)
+    eventually(lambda: errors.count() == 3, 60)
     row = failing.first()
     assert row is not None
     yield row
@@ -175,7 +175,7 @@ def test_all_is_there_without_javascript(operator, visits, trouble, eventually) 
 
     assert badge(page) == "signed"
     assert "closed for good" in page.inner_text("#content")
-    eventually(lambda: Webhook.objects.parked().filter(pk=trouble.pk).exists())
+    eventually(lambda: Webhook.objects.parked().filter(pk=trouble.pk).exists(), 60)
 
 
 def test_the_page_can_load_itself_again(operator, visits) -> None:
@@ -183,7 +183,7 @@ def test_the_page_can_load_itself_again(operator, visits) -> None:
     page.goto(DASHBOARD)
     page.get_by_role("link", name="5 s", exact=True).click()
 
-    with page.expect_navigation(timeout=30_000):
+    with page.expect_navigation():
         pass
 
     assert page.url.endswith("?refresh=5")

@@ -174,7 +174,7 @@ class TestPostgreSQL:
 
     def test_another_error_is_none_of_a_table_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def wait(*_: Any) -> Any:
-            execute("SET LOCAL statement_timeout = 1")
+            execute("SET LOCAL statement_timeout = 200")
             execute("SELECT pg_sleep(60)")
 
         monkeypatch.setattr("django_fsmworker.diagnosis.doctor.status_of", wait)

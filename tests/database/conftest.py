@@ -7,7 +7,9 @@ import pytest
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
+from django_fsmworker.graph import exponential
 from django_fsmworker.models import StateField, StatorModel
+from django_fsmworker.models.event import EventStates
 from tests.app.models import ChainStates
 
 
@@ -20,6 +22,12 @@ def model_of_its_own() -> Any:
             text = models.CharField(max_length=100)
 
     return Planning
+
+
+@pytest.fixture
+def patient_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that has failed is not tried again while a test takes its time."""
+    monkeypatch.setattr(EventStates.pending, "backoff", exponential(base=60, cap=300))
 
 
 @pytest.fixture(params=[True, False], ids=["analysed", "not analysed"])

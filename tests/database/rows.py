@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -80,6 +81,29 @@ def _outcome(
         "timeout": timeout,
     }
     return Outcome(**(values | changes))
+
+
+@dataclass
+class Span:
+    """When something was done, by the database's clock: neither before nor after."""
+
+    since: datetime
+    until: datetime
+
+    def leads_to(self, moment: datetime | None, seconds: float) -> bool:
+        """Whether ``moment`` is just so many seconds later, however long it took to do it."""
+        assert moment is not None
+        return self.since <= moment - timedelta(seconds=seconds) <= self.until
+
+
+@contextmanager
+def timed(using: str = "default") -> Iterator[Span]:
+    """The span of what is done in the block; it is known when that has ended."""
+    store = store_for(using)
+    now = store.now()
+    span = Span(now, now)
+    yield span
+    span.until = store.now()
 
 
 @contextmanager

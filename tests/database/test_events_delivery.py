@@ -18,12 +18,13 @@ from django_fsmworker.events import Submission, cancel_event, submit_event, subm
 from django_fsmworker.exceptions import Retry, TryAgainLater
 from django_fsmworker.graph import EventInfo
 from django_fsmworker.models import Event, FailureRecord
+from django_fsmworker.models.event import EventStates
 from django_fsmworker.runner.inline import InlineEngine
 from django_fsmworker.signals import check_failed, state_changed
 from django_fsmworker.testing import run_until_idle, travel
 from tests.app.models import Account, Entry, Loose, Purchase
 from tests.app.models.accounts import ACTIONS
-from tests.database.rows import put
+from tests.database.rows import put, timed
 from tests.runner.heard import heard
 from tests.runner.rows import fresh, path
 
@@ -399,7 +400,7 @@ class TestActionsThatWriteOtherRows:
 
 class TestFailures:
     @pytest.fixture
-    def failing(self, action: Callable[[Action], None]) -> None:
+    def failing(self, action: Callable[[Action], None], patient_events: None) -> None:
         def fail(row: Any, event: EventInfo) -> None:
             raise ValueError("broken")
 
@@ -407,14 +408,20 @@ class TestFailures:
 
     def test_one_costs_an_attempt_and_is_on_record(self, row: Account, failing: None) -> None:
         key = call(row)
-        run()
+        with timed() as span:
+            run()
 
         event = the_event()
         assert (event.state, event.state_failures, event.state_claim) == ("pending", 1, None)
-        assert 0.5 <= (event.state_next - clock.now()).total_seconds() <= 3  # type: ignore[operator]
+        assert event.state_next is not None
+        assert event.state_next - span.since >= timedelta(seconds=54)
+        assert event.state_next - span.until <= timedelta(seconds=66)
         assert event.failure is not None
         assert (event.failure.error, event.failure.message) == ("ValueError", "broken")
         assert (event.failure.model, event.failure.row) == ("django_fsmworker.Event", str(key))
+
+    def test_it_is_tried_again_in_a_second(self) -> None:
+        assert 0.9 <= EventStates.pending.retry_delay(1) <= 1.1
 
     def test_its_reason_is_no_longer_the_one_for_which_it_waited(
         self, row: Account, action: Callable[[Action], None]

@@ -29,7 +29,7 @@ def row() -> Account:
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def failing(monkeypatch: pytest.MonkeyPatch, patient_events: None) -> Callable[[], None]:
     """The event "call" fails until this is called."""
     broken = [True]
 

@@ -25,7 +25,9 @@ def row() -> Account:
 
 
 @pytest.fixture
-def action(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+def action(
+    monkeypatch: pytest.MonkeyPatch, patient_events: None
+) -> Callable[[BaseException], None]:
     """``action(error)``: what the event "call" raises."""
 
     def fail_with(error: BaseException) -> None:

@@ -121,7 +121,7 @@ def test_a_damaged_file_is_an_outage(code):
 
 @pytest.mark.postgresql
 def test_of_a_statement_that_took_too_long():
-    error = error_of("SET LOCAL statement_timeout = 10", "SELECT pg_sleep(5)")
+    error = error_of("SET LOCAL statement_timeout = 200", "SELECT pg_sleep(5)")
 
     assert blames_statement(error)
     assert not (is_outage(error) or is_contention(error))

@@ -182,7 +182,8 @@ class TestPermits:
 
 
 class TestBuckets:
-    rate = Rate(10, 1, burst=3)
+    # One token in 100 s: none comes back while a test takes its time.
+    rate = Rate(10, 1000, burst=3)
 
     def take(self, store, wanted):
         return buckets.take(store, Parcel, "rated", self.rate, wanted)
@@ -191,10 +192,10 @@ class TestBuckets:
         assert self.take(store, {WHOLE_LANE: 5}).granted == {WHOLE_LANE: 3}
         tokens = self.take(store, {WHOLE_LANE: 5})
         assert tokens.granted[WHOLE_LANE] == 0
-        assert 0 < tokens.wait[WHOLE_LANE] <= 0.1
+        assert 0 < tokens.wait[WHOLE_LANE] <= 100
 
-        with testing.travel(seconds=0.2):
-            assert self.take(store, {WHOLE_LANE: 5}).granted[WHOLE_LANE] in (2, 3)
+        with testing.travel(seconds=200):
+            assert self.take(store, {WHOLE_LANE: 5}).granted == {WHOLE_LANE: 2}
 
     def test_quiet_time_gives_no_more_than_the_burst(self, store):
         self.take(store, {WHOLE_LANE: 3})
@@ -210,7 +211,7 @@ class TestBuckets:
         self.take(store, {1: 3})
         buckets.give_back(store, Parcel, "rated", self.rate, {1: 2})
 
-        assert self.take(store, {1: 3}).granted[1] >= 2
+        assert self.take(store, {1: 3}).granted == {1: 2}
 
     def test_can_be_asked_about_without_taking_any(self, store):
         label = Parcel._meta.label
@@ -219,14 +220,14 @@ class TestBuckets:
 
         there, wait = buckets.available("default", label, "rated", self.rate, 1)
         assert there == 0
-        assert 0 < wait <= 0.1
+        assert 0 < wait <= 100
 
     def test_full_ones_are_purged(self, store):
         self.take(store, {1: 3})
         buckets.purge("default", 60)
         assert Bucket.objects.exists()
 
-        with testing.travel(seconds=100):
+        with testing.travel(seconds=400):
             buckets.purge("default", 60)
         assert not Bucket.objects.exists()
 
@@ -254,7 +255,8 @@ class TestPauses:
         pauses.add("default", self.label, "", WHOLE_LANE, 60)
 
         (found,) = pauses.current("default", [self.label])
-        assert found.left == pytest.approx(60, abs=1)
+        assert found.left is not None
+        assert 30 < found.left <= 60
         with testing.travel(seconds=61):
             assert pauses.current("default", [self.label]) == []
 
@@ -273,15 +275,17 @@ class TestPauses:
             pauses.add("default", self.label, "keyed", 7, seconds, kind="check")
 
         (found,) = pauses.current("default")
-        assert found.left == pytest.approx(60, abs=1)
+        assert found.left is not None
+        assert 30 < found.left <= 60
         assert Pause.objects.count() == 1
 
     def test_the_newest_word_of_people_counts(self):
         pauses.add("default", self.label, "keyed", 7, None)
-        pauses.add("default", self.label, "keyed", 7, 5)
+        pauses.add("default", self.label, "keyed", 7, 50)
 
         (found,) = pauses.current("default")
-        assert found.left == pytest.approx(5, abs=1)
+        assert found.left is not None
+        assert 20 < found.left <= 50
 
     def test_one_row_is_tried_after_a_breaker_s(self):
         pk = pauses.add("default", self.label, "broken", WHOLE_LANE, 30, kind="breaker")

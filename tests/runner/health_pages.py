@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.error
 import urllib.request
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def page(port: int, path: str) -> tuple[int, str]:

@@ -14,8 +14,9 @@ from django.core.management import CommandError, call_command
 from django_fsmworker import workers
 from django_fsmworker.models import Worker
 from tests.app.models import Chain, CheckLog, Trouble
-from tests.runner.health_pages import free_port, page
+from tests.runner.health_pages import page
 from tests.runner.processes import Process
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 

@@ -28,10 +28,11 @@ from django_fsmworker.runner.processes.supervised import LINK, Supervised, envir
 from django_fsmworker.runner.processes.supervisor import Supervisor
 from tests.app.models import CheckLog, Noop, Trouble
 from tests.paths import ROOT
-from tests.runner.health_pages import free_port, page
+from tests.runner.health_pages import page
 from tests.runner.processes import Process
 from tests.runner.rows import fresh, states
 from tests.runner.supervisor_children import alive, children
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 

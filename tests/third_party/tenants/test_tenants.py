@@ -85,6 +85,6 @@ def test_a_runner_with_settings_of_its_own_runs_one_schema(site: Project) -> Non
     site.start_runner(DJANGO_SETTINGS_MODULE=RUNNER_SETTINGS, SCHEMA="one")
 
     done = [[["done", "one"], ["new", "one"], ["held", ""]], 1]
-    eventually(lambda: shown(site)["one"] == done, 30, every=0.2)
+    eventually(lambda: shown(site)["one"] == done, 60, every=0.2)
 
     assert shown(site)["two"] == UNTOUCHED
