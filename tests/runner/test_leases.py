@@ -11,7 +11,7 @@ import pytest
 
 from django_fsmworker import clock
 from django_fsmworker.models.records import FailureRecord
-from tests.app.models import Trouble
+from tests.app.models import Trouble, trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.held_check import HeldCheck
 from tests.runner.rows import fresh, path
@@ -121,15 +121,19 @@ class TestCancel:
 
     @pytest.mark.once
     def test_a_check_that_does_not_end_although_its_row_moved_is_no_failure_of_the_row(
-        self, start_runner: Start, eventually: Eventually
+        self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        row = Trouble.objects.create(mode="swallow", value=5)
-        runner = start_runner(Trouble, lease=LEASE, deadline=4, abandon_after=0.1)
+        enough = threading.Event()
+        monkeypatch.setattr(trouble, "had_enough", enough)
+        row = Trouble.objects.create(mode="swallow", value=60)
+        runner = start_runner(Trouble, lease=LEASE, deadline=3, abandon_after=0.1)
         eventually(lambda: runner.runner.status().threads.running)
 
         row.state_transition("waiting")
-        eventually(lambda: runner.runner.status().threads.abandoned == 1)
-        eventually(lambda: runner.runner.status().threads.abandoned == 0)
+        # It is cancelled at once; its thread counts as abandoned from its deadline on.
+        eventually(lambda: runner.runner.status().threads.abandoned == 1, 30)
+        enough.set()
+        eventually(lambda: runner.runner.status().threads.abandoned == 0, 30)
 
         assert (fresh(row).state, runner.total("superseded")) == ("waiting", 1)
         assert not FailureRecord.objects.exists()
