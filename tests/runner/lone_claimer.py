@@ -6,7 +6,7 @@ from typing import Any
 
 from django_fsmworker.conf import RunnerSettings
 from django_fsmworker.runner.claiming.claimer import Claimer, Intake
-from django_fsmworker.runner.claiming.lanes import Capacity, Prefetch
+from django_fsmworker.runner.claiming.lanes import Capacity, LaneBook, Prefetch
 from django_fsmworker.runner.claiming.limiter import Limiter
 from django_fsmworker.runner.database.outages import OutageTracker
 from django_fsmworker.runner.in_flight.attempts import InFlight
@@ -72,5 +72,8 @@ class LoneClaimer:
 
     def next_look(self, state: str, limit: int) -> Lane:
         """The lane as the next claim would look at it."""
-        book = self.claimer.lanes._books[self._model][state]
-        return book.lane(limit, self._settings.lease / 6)
+        return self.book(state).lane(limit, self._settings.lease / 6)
+
+    def book(self, state: str) -> LaneBook:
+        """What it knows about the lane."""
+        return self.claimer.lanes.book(self._model, state)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from django_fsmworker import clock
 from django_fsmworker.exceptions import Retry, TryAgainLater
 from testapp import carrier
 from testapp.models import Order
@@ -169,18 +171,22 @@ class TestParking:
 class TestBackoff:
     def test_the_state_s_backoff_decides_when_it_is_tried_again(self) -> None:
         order = Order.objects.create(state="paid")
-        waits = []
+        failed_at = []
+
+        def ship(order: Any, key: Any) -> None:
+            failed_at.append(clock.now())
+            raise ZeroDivisionError
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(carrier, "ship", lambda order, key: 1 / 0)
-            for _ in range(3):
+            patch.setattr(carrier, "ship", ship)
+            for failures, planned in enumerate((2, 4, 8), 1):
                 Order.objects.filter(pk=order.pk).update(state_next=order.state_changed)
                 one_pass(Order)
-                waits.append(due_in(order))
-
-        for wait, planned in zip(waits, (2, 4, 8), strict=True):
-            assert 0.9 * planned - 1 < wait <= 1.1 * planned
-        assert fresh(order).state_failures == 3
+                now = fresh(order)
+                earliest = failed_at[-1] + timedelta(seconds=0.9 * planned)
+                latest = clock.now() + timedelta(seconds=1.1 * planned)
+                assert earliest <= now.state_next <= latest
+                assert (now.state_failures, len(failed_at)) == (failures, failures)
 
 
 class TestTryAgainLater:

@@ -38,6 +38,6 @@ def files_passed(start_process: StartProcess, work: str) -> list[str]:
     """The package's files that this function of ``files_passed`` passes."""
     call = f"from tests.runner.files_passed import {work} as work; work()"
     process = start_process("shell", "--no-imports", "-c", call)
-    assert process.wait(60) == 0, process.stderr
+    assert process.wait(100) == 0, process.stderr
     assert not Noop.objects.exclude(state="done").exists()
     return process.stdout.strip().splitlines()[-1].split()

@@ -39,7 +39,7 @@ def test_a_killed_runner_is_lost_and_its_rows_run_elsewhere(
     fleet = [start_process(*command, **BEATS) for _ in range(2)]
     eventually(lambda: len(workers.living()) == 2, 60)
     row = Chain.objects.create(pause=30)
-    pid = eventually(lambda: CheckLog.objects.filter(row=row.pk).first(), 20).worker
+    pid = eventually(lambda: CheckLog.objects.filter(row=row.pk).first(), 30).worker
     killed = next(each for each in fleet if str(each.pid) == pid)
     Chain.objects.filter(pk=row.pk).update(pause=0)
 
@@ -47,13 +47,13 @@ def test_a_killed_runner_is_lost_and_its_rows_run_elsewhere(
     killed.wait()
 
     # Where little is left for the others, one of them may be taken for lost until it is heard.
-    eventually(lambda: by_pid(killed.pid).is_lost, 20)
+    eventually(lambda: by_pid(killed.pid).is_lost, 30)
     lost = by_pid(killed.pid)
     # SQLite reads its clock once for each of the two.
     assert abs(lost.expires - lost.heartbeat - timedelta(seconds=4)) < timedelta(seconds=1)
-    eventually(lambda: Chain.objects.get(pk=row.pk).state == "last", 20)
+    eventually(lambda: Chain.objects.get(pk=row.pk).state == "last", 40)
     again = start_process(*command, **BEATS)
-    eventually(lambda: any(each.pid == again.pid for each in workers.living()), 30)
+    eventually(lambda: any(each.pid == again.pid for each in workers.living()), 60)
     assert by_pid(again.pid).name == lost.name
     assert by_pid(again.pid).id != lost.id
 
@@ -77,7 +77,7 @@ class TestUnderASupervisor:
         eventually(lambda: supervisor.stderr.count("has reached a limit and is replaced") > 1, 60)
         supervisor.send(signal.SIGTERM)
 
-        assert supervisor.wait() == 0
+        assert supervisor.wait(60) == 0
         assert "has ended unexpectedly" not in supervisor.stderr
         held = Trouble.objects.filter(mode="succeed", state_lease__isnull=False)
         assert not held.exists(), "they were drained"
@@ -108,14 +108,14 @@ class TestAlone:
             )
             assert listening.recv(100) == b"READY=1"
             assert listening.recv(100) == b"WATCHDOG=1"
-            eventually(lambda: page(port, "/readyz") == (200, "ok\n"), 20)
-            worker = eventually(lambda: next(iter(workers.living()), None))
+            eventually(lambda: page(port, "/readyz") == (200, "ok\n"), 40)
+            worker = eventually(lambda: next(iter(workers.living()), None), 30)
             assert worker.health_address == f"http://127.0.0.1:{port}"
 
             worker.suspend()
 
             suspended = (503, "It is suspended.\n")
-            eventually(lambda: page(port, "/readyz") == suspended, 20)
+            eventually(lambda: page(port, "/readyz") == suspended, 40)
             assert page(port, "/livez") == (200, "ok\n")
             runner.send(signal.SIGTERM)
             said = listening.recv(100)
@@ -135,7 +135,7 @@ class TestAlone:
     ) -> None:
         row = Chain.objects.create(pause=1)
         runner = start_process("runstator", "tests.Chain", *QUICK, **BEATS)
-        eventually(lambda: CheckLog.objects.exists() and workers.living(), 40)
+        eventually(lambda: CheckLog.objects.exists() and workers.living(), 60)
 
         workers.living().stop()
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.models import BooleanField, F, Q
-from django.db.models.expressions import Func
+from django.db.models import Q
 
 from django_fsmworker.runner.execution.guards import decisions
 from django_fsmworker.runner.settler import RunOn
@@ -336,11 +335,16 @@ class TestCost:
         assert 1 <= len(asked) <= most
         assert not Delivery.objects.exclude(state="delivered").exists()
 
-    def test_a_model_without_guards_has_none_of_the_threads(self, start_runner: Start) -> None:
+    def test_a_model_without_guards_has_none_of_the_threads(
+        self, start_runner: Start, eventually: Eventually
+    ) -> None:
+        older = set(threading.enumerate())
         runner = start_runner(Noop)
+        eventually(lambda: runner.runner.status().rounds)
 
-        names = {thread.name for thread in threading.enumerate()}
+        names = {thread.name for thread in threading.enumerate() if thread not in older}
 
+        assert "fsmworker-renewer" in names
         assert not {"fsmworker-guarding", "fsmworker-sweeping"} & names
         assert runner.runner.parts.queue is runner.runner.parts.ready
 
@@ -378,8 +382,8 @@ class TestApart:
             eventually(lambda: fresh(other).state == "done")
             more = Noop.objects.create()
             eventually(lambda: fresh(more).state == "done")
+            eventually(lambda: fresh(row).state_claim is not None)
             assert fresh(row).state == "pending"
-            assert fresh(row).state_claim is not None
         eventually(lambda: fresh(row).state == "held")
 
         eventually(lambda: runner.total("moved") == 3)
@@ -431,19 +435,17 @@ class TestApart:
     @pytest.mark.postgresql
     @pytest.mark.mysql
     def test_a_row_keeps_its_lease_while_a_slow_guard_is_asked(
-        self, start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+        self, start_runner: Start, eventually: Eventually, start_thread: Callable[..., Any]
     ) -> None:
-        """Its lease is renewed while it is asked."""
-        asleep = {"postgresql": "pg_sleep(2)::text = ''", "mysql": "SLEEP(2) = 0"}
-        sleep = Func(
-            F("amount"),
-            template=f"({asleep[connection.vendor]} AND %(expressions)s = 7)",
-            output_field=BooleanField(),
-        )
-        monkeypatch.setitem(PENDING.node.__dict__, "guards", guards_of(PENDING, (HELD, sleep)))
-        row = delivery(amount=7)
+        paused = endpoint(paused=True)
+        row = delivery(endpoint=paused)
 
-        runner = start_runner(Delivery, lease=1.0)
+        with TableLocker(start_thread, paused):
+            runner = start_runner(Delivery, lease=6.0)
+            eventually(lambda: fresh(row).state_claim is not None)
+            claimed = fresh(row)
+            eventually(lambda: fresh(row).state_lease > claimed.state_lease, 30)
+            assert fresh(row).state_claim == claimed.state_claim
         eventually(lambda: fresh(row).state == "held")
 
         eventually(lambda: runner.total("moved") == 1)

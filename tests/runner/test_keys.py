@@ -82,18 +82,19 @@ def test_long_checks_keep_their_leases(
     def stored() -> list[Any]:
         return [kind.stored(row) for kind, row in rows]
 
-    # One slot is kept for rows of other states.
-    runner = start_runner(*MODELS, lease=2, concurrency=len(rows) + 1)
-    eventually(lambda: len(held_check.begun) == len(rows))
+    # One slot is kept for rows of other states. Leases are renewed when a third has passed.
+    runner = start_runner(*MODELS, lease=6, concurrency=len(rows) + 1)
+    eventually(lambda: len(held_check.begun) == len(rows), 30)
     claimed = stored()
     eventually(
         lambda: all(
             now.state_lease > then.state_lease for now, then in zip(stored(), claimed, strict=True)
-        )
+        ),
+        30,
     )
     held = stored()
     held_check.released.set()
-    eventually(lambda: {row.state for row in stored()} == {"done"})
+    eventually(lambda: {row.state for row in stored()} == {"done"}, 30)
 
     assert Counter(held_check.begun) == Counter(key_of(row) for _, row in rows)
     assert [row.state_claim for row in held] == [row.state_claim for row in claimed]
@@ -202,7 +203,7 @@ class TestRowsOfEveryKind:
             kind.rows().filter(pk=key_of(young)).update(state_changed=clock.now())
 
         runner = start_runner(*MODELS, delete_interval=0.1)
-        eventually(lambda: runner.total("expired") == 3 * len(KINDS))
+        eventually(lambda: runner.total("expired") == 3 * len(KINDS), 30)
 
         for kind, each in rows:
             oldest, young = each[0], each[-1]

@@ -92,10 +92,10 @@ def test_it_goes_before_a_timeout_that_is_over_too(travel: Callable[[float], Non
 def test_a_manual_state(travel: Callable[[float], None]) -> None:
     row = stay("held")
 
-    travel(LIFE - 1)
+    travel(LIFE - 60)
     one_pass(Stay)
     assert fresh(row).state == "held"
-    travel(1)
+    travel(60)
     one_pass(Stay)
 
     assert path(row) == ["held", "leaving"]
@@ -159,11 +159,11 @@ def test_a_row_that_is_retried_again_and_again(travel: Callable[[float], None]) 
     row = stay()
 
     for _ in range(3):
-        travel(DAY - 1)
+        travel(DAY - 60)
         row.state_retry()
         one_pass(Stay)
     assert path(row) == ["new"]
-    travel(3)
+    travel(3 * 60)
     one_pass(Stay)
 
     assert path(row) == ["new", "leaving"]
@@ -173,11 +173,11 @@ def test_a_row_that_re_enters_its_state(travel: Callable[[float], None]) -> None
     row = stay()
 
     for _ in range(3):
-        travel(DAY - 1)
+        travel(DAY - 60)
         fresh(row).state_transition("new")
     one_pass(Stay)
     assert path(row) == ["new"] * 4
-    travel(3)
+    travel(3 * 60)
     one_pass(Stay)
 
     assert path(row) == ["new"] * 4 + ["leaving"]
@@ -328,4 +328,4 @@ def test_a_running_runner_wakes_up_for_it(
 
     start_runner(Stay, poll_interval=60)
 
-    eventually(lambda: fresh(row).state == "leaving", 5)
+    eventually(lambda: fresh(row).state == "leaving", 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -24,23 +24,35 @@ Eventually = Callable[..., Any]
 
 
 class Meter:
-    """How many checks ran at once, at the most, and of each carrier."""
+    """How many checks ran at once, at the most, and of each carrier.
 
-    def __init__(self, pause: float) -> None:
-        self._pause = pause
-        self._lock = threading.Lock()
+    The first wait for one another until as many run as are ``expected``: a busy machine may wake
+    one thread after the other, each when the last has ended.
+    """
+
+    def __init__(self) -> None:
+        self.pause = 0.01
+        self.expected: Counter[Any] = Counter()
+        self._changed = threading.Condition()
         self._now: Counter[Any] = Counter()
         self.most: Counter[Any] = Counter()
 
     def __call__(self, row: Any) -> str:
-        for each in ("all", row.carrier):
-            with self._lock:
-                self._now[each] += 1
+        both = ("all", row.carrier)
+        with self._changed:
+            self._now.update(both)
+            for each in both:
                 self.most[each] = max(self.most[each], self._now[each])
-        time.sleep(self._pause)
-        with self._lock:
-            self._now.subtract(["all", row.carrier])
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._has_come_to(both), 10):
+                self.expected.clear()
+        time.sleep(self.pause)
+        with self._changed:
+            self._now.subtract(both)
         return "sent"
+
+    def _has_come_to(self, both: Iterable[Any]) -> bool:
+        return all(self.most[each] >= self.expected[each] for each in both)
 
 
 @pytest.fixture
@@ -51,7 +63,7 @@ def sending(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def meter(sending: Callable[..., None]) -> Meter:
-    meter = Meter(0.01)
+    meter = Meter()
     sending(meter)
     return meter
 
@@ -76,6 +88,7 @@ def left() -> int:
 class TestLimit:
     def test_so_many_run_at_once(self, meter: Meter) -> None:
         made(20, "limited")
+        meter.expected["all"] = 2
 
         one_pass(Parcel)
 
@@ -84,6 +97,7 @@ class TestLimit:
     def test_other_states_are_not_held_up(self, meter: Meter) -> None:
         made(10, "limited")
         made(20, "plain", carrier=1)
+        meter.expected.update({None: 2, 1: 3})
 
         one_pass(Parcel)
 
@@ -94,6 +108,7 @@ class TestLimit:
     def test_each_key_has_its_own(self, meter: Meter) -> None:
         for carrier in (1, 2, None):
             made(10, "keyed", carrier=carrier)
+        meter.expected.update({None: 2, 1: 2, 2: 2, "all": 3})
 
         one_pass(Parcel, concurrency=8)
 
@@ -103,10 +118,11 @@ class TestLimit:
 
     def test_runners_share_it(self, meter: Meter, start_runner: Start, eventually: Any) -> None:
         made(40, "limited")
+        meter.expected["all"] = 2
         for _ in range(3):
             start_runner(Parcel)
 
-        eventually(lambda: left() == 0)
+        eventually(lambda: left() == 0, 30)
 
         assert meter.most["all"] == 2
 
@@ -126,6 +142,7 @@ class TestLimit:
         one_pass(Parcel)
         assert Parcel.objects.filter(state="limited").count() == 6
         Parcel.objects.update(mode="test")
+        meter.expected["all"] = 2
         one_pass(Parcel)
 
         assert (left(), meter.most["all"]) == (0, 2)
@@ -271,7 +288,7 @@ class Holding:
 
     def __call__(self, row: Any) -> str:
         self.held.append(row.pk)
-        self.released.wait(20)
+        self.released.wait(100)
         return "sent"
 
 
@@ -288,24 +305,24 @@ class TestShares:
         self, holding: Holding, start_runner: Start, eventually: Any
     ) -> None:
         made(40, "plain", mode="held")
-        start_runner(Parcel, concurrency=5)
-        eventually(lambda: len(holding.held) == 4)
+        start_runner(Parcel, deadline=100, concurrency=5)
+        eventually(lambda: len(holding.held) == 4, 30)
 
         others = made(10, "limited", mode="send")
 
-        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others))
+        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others), 30)
         assert len(holding.held) == 4
 
     def test_a_key_whose_checks_hang_leaves_threads_to_the_others(
         self, holding: Holding, start_runner: Start, eventually: Any
     ) -> None:
         made(40, "fair", carrier=1, mode="held")
-        start_runner(Parcel, concurrency=8)
-        eventually(lambda: len(holding.held) == 6)
+        start_runner(Parcel, deadline=100, concurrency=8)
+        eventually(lambda: len(holding.held) == 6, 30)
 
         others = made(10, "fair", carrier=2, mode="send")
 
-        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others))
+        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others), 30)
         assert len(holding.held) == 6
 
     @pytest.mark.parametrize(
@@ -322,38 +339,40 @@ class TestShares:
         quick: tuple[str, int],
     ) -> None:
         """Otherwise it would take the slots in which rows of others are claimed."""
-        runner = start_runner(Parcel, concurrency=8, lease=60).runner
+        runner = start_runner(Parcel, concurrency=8, lease=60, deadline=100).runner
         prefetch = runner.parts.prefetch[False]
         prefetch.target = 60
         (state, carrier), (other, others_carrier) = hanging, quick
         made(60, state, carrier=carrier, mode="held")
-        eventually(lambda: Parcel.objects.running().count() >= 40)
+        eventually(lambda: Parcel.objects.running().count() >= 40, 30)
 
         prefetch.target = 16
         others = made(10, other, carrier=others_carrier, mode="send")
 
-        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others))
+        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others), 30)
         assert Parcel.objects.filter(state=state).count() == 60
         holding.released.set()
-        eventually(lambda: left() == 0)
+        eventually(lambda: left() == 0, 30)
 
     def test_a_state_with_a_share_never_has_more(
         self, holding: Holding, start_runner: Start, eventually: Any
     ) -> None:
         made(10, "small", mode="held")
         others = made(10, "plain", mode="send")
-        start_runner(Parcel, concurrency=4)
+        start_runner(Parcel, deadline=100, concurrency=4)
+        eventually(lambda: len(holding.held) == 2, 30)
 
-        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others))
+        eventually(lambda: Parcel.objects.filter(state="sent").count() == len(others), 30)
         assert len(holding.held) == 2
 
         holding.released.set()
-        eventually(lambda: left() == 0)
+        eventually(lambda: left() == 0, 30)
 
     def test_a_state_whose_checks_are_quick_has_all_threads(
         self, meter: Meter, start_runner: Start, eventually: Any
     ) -> None:
-        made(200, "plain")
+        made(100, "plain")
+        meter.pause = 0.03  # still quick
 
         one_pass(Parcel, concurrency=6)
 

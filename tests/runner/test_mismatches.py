@@ -113,7 +113,7 @@ class TestAModelRests:
     ) -> None:
         """Its lease is to be renewed meanwhile, its outcome written, another row handed back."""
         rows = Trouble.objects.bulk_create(Trouble(mode="held") for _ in range(4))
-        runner = start_runner(Trouble, lease=3)
+        runner = start_runner(Trouble, lease=6)
         eventually(lambda: len(held_check.begun) == 4)
         renewals = []
 
@@ -123,7 +123,7 @@ class TestAModelRests:
             held_check.released.set()
             eventually(lambda: not runner.runner.status().threads.running)
             renewals.append(len(said(caplog, "renew_failed")))
-        eventually(lambda: set(states(rows)) == {"done"}, 20)
+        eventually(lambda: set(states(rows)) == {"done"}, 30)
 
         assert renewals == [0]
         assert sorted(held_check.begun) == [row.pk for row in rows], "each ran once"
