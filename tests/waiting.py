@@ -13,7 +13,7 @@ SHORTEST, LONGEST, GROWTH = 0.01, 0.05, 1.1
 
 
 def eventually(
-    condition: Callable[[], T], seconds: float = 10.0, *, every: float | None = None
+    condition: Callable[[], T], seconds: float = 30.0, *, every: float | None = None
 ) -> T:
     """
     Call `condition` until it returns something true, and return that. Fail after `seconds`, with

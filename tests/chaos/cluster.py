@@ -48,8 +48,12 @@ class Cluster(ABC):
         """Past the proxy and Django, in autocommit, with every right."""
 
     @abstractmethod
+    def connections(self) -> int:
+        """How many there are of those who serve the fleet."""
+
+    @abstractmethod
     def end_all_connections(self) -> int:
-        """Of those who serve the fleet; how many there were."""
+        """End those; how many there were."""
 
     @abstractmethod
     def take_all_connections(self, opened: list[Any]) -> int:
@@ -107,5 +111,5 @@ def running_cluster(environment: dict[str, str], runners: int = 2) -> Iterator[C
         for _ in range(runners):
             arguments = ["runstator", "tests.Chain", *ARGUMENTS]
             cluster.runners.append(Process(arguments, {**environment, **own}))
-        eventually(lambda: all(runner.started for runner in cluster.runners), 30)
+        eventually(lambda: all(runner.started for runner in cluster.runners), 60)
         yield cluster

@@ -14,8 +14,7 @@ from django.db.models import CharField, Exists, OuterRef
 from django.db.models.functions import Cast
 
 from django_fsmworker import clock
-from tests.app.models import Chain, CheckLog
-from tests.app.models.letters import Letter
+from tests.app.models import Chain, CheckLog, Letter, Parcel
 from tests.runner.processes import Process
 from tests.waiting import eventually
 
@@ -27,7 +26,7 @@ def later() -> datetime:
     return clock.now() + timedelta(days=1)
 
 
-def release(model: type[Chain | Letter], number: int | None = None) -> int:
+def release(model: type[Chain | Letter | Parcel], number: int | None = None) -> int:
     """Make so many of the rows due that are kept for later, all of them if no number is given."""
     kept = model.objects.filter(state_next__gt=clock.now() + timedelta(hours=1))
     keys = list(kept.order_by("pk").values_list("pk", flat=True)[:number])

@@ -17,6 +17,7 @@ from tests.mariadb import connect, own_server
 DATABASE = "cluster"
 # PyMySQL reads all certificates of the system for a connection that may be encrypted.
 PLAIN = {"ssl_disabled": True}
+THREADS = f"SELECT id FROM information_schema.processlist WHERE user = '{FLEET}'"
 SETTINGS = {
     "max-connections": MOST_CONNECTIONS,
     # What is committed is in the system's hands: a killed server has it, the machine stays up.
@@ -45,9 +46,12 @@ class MySQLCluster(Cluster):
             cursor.execute(sql)
             return list(cursor.fetchall())
 
+    def connections(self) -> int:
+        return len(self.execute(THREADS))
+
     def end_all_connections(self) -> int:
         with self._direct() as cursor:
-            cursor.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{FLEET}'")
+            cursor.execute(THREADS)
             threads = [thread for (thread,) in cursor.fetchall()]
             for thread in threads:
                 with suppress(pymysql.OperationalError):  # it has ended meanwhile

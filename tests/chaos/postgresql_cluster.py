@@ -13,6 +13,10 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.wire_protocol import PostgreSQLWire
 from tests.postgres import own_server
 
+OF_THE_FLEET = (
+    f"FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name = '{FLEET}'"
+)
+
 
 class PostgreSQLCluster(Cluster):
     """The fleet's connections are known by the name of their application."""
@@ -28,12 +32,11 @@ class PostgreSQLCluster(Cluster):
             found = direct.execute(sql)
             return found.fetchall() if found.description else []
 
+    def connections(self) -> int:
+        return len(self.execute(f"SELECT pid {OF_THE_FLEET}"))
+
     def end_all_connections(self) -> int:
-        ended = self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            f"WHERE backend_type = 'client backend' AND application_name = '{FLEET}'"
-        )
-        return len(ended)
+        return len(self.execute(f"SELECT pg_terminate_backend(pid) {OF_THE_FLEET}"))
 
     def take_all_connections(self, opened: list[Any]) -> int:
         with suppress(psycopg.OperationalError):  # sorry, too many clients already

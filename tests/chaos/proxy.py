@@ -85,7 +85,8 @@ class Proxy:
     @contextmanager
     def away(self) -> Iterator[None]:
         """Cut everybody and let nobody in."""
-        self._refusing = True
+        with self._lock:
+            self._refusing = True
         self.cut()
         try:
             yield
@@ -113,25 +114,25 @@ class Proxy:
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, address = self._listener.accept()
             except OSError:
                 return
-            if self._refusing:
-                client.close()
-                continue
-            with self._lock:
+            with self._lock:  # who comes while everybody is cut is cut, or refused
+                if self._refusing:
+                    client.close()
+                    continue
                 self._sessions = [each for each in self._sessions if not each.over]
-                self._sessions.append(Session(self, client))
+                self._sessions.append(Session(self, client, address[1]))
 
 
 class Session:
     """One client and its connection to the server: a thread for each direction."""
 
-    def __init__(self, proxy: Proxy, client: socket.socket) -> None:
+    def __init__(self, proxy: Proxy, client: socket.socket, client_port: int) -> None:
         self._proxy = proxy
         self._client = client
         self._wire = proxy.wire()
-        self.client_port: int = client.getpeername()[1]
+        self.client_port = client_port
         self._server: socket.socket | None = None
         self._losing = threading.Event()
         self.silent = False

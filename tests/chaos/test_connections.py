@@ -94,7 +94,7 @@ def test_there_are_no_more_than_documented(
         runner = start_runner(
             Chain, Errand, concurrency=CONCURRENCY, async_threads=ASYNC_THREADS, lease=30
         )
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while not (chains.have_arrived() and set(states(many)) == {"done"}):
             if "OPTIONS" not in settings:
                 own.add(session())
@@ -107,6 +107,13 @@ def test_there_are_no_more_than_documented(
     connection.close()
     eventually(lambda: server.connections() == 0)
     chains.prove_once_each()
+
+
+def leave(server: Server) -> None:
+    """Close this thread's connection, of which the server may hear a moment later."""
+    own = {session()}
+    connection.close()
+    eventually(lambda: server.connections() == server.connections(without=own))
 
 
 def descriptors() -> int:
@@ -125,7 +132,7 @@ def test_outages_leave_no_connection_behind(
     runner = start_runner(Chain, concurrency=CONCURRENCY, lease=2)
     rows = Rows(50, pause=0.005)
     eventually(rows.have_arrived)
-    connection.close()
+    leave(server)
     others = descriptors() - server.connections()
 
     for number in range(outages):
@@ -134,8 +141,8 @@ def test_outages_leave_no_connection_behind(
         time.sleep(0.05 * (1 + number % 3))
         server.end_all_connections()
     rows.add(100)
-    eventually(rows.have_arrived, 20)
-    connection.close()
+    eventually(rows.have_arrived, 60)
+    leave(server)
 
     assert server.connections() <= CONCURRENCY + OF_THE_ENGINE
     # Threads of the engine that had nothing to ask since do not know yet that theirs has ended.
@@ -157,9 +164,9 @@ def test_a_server_that_says_nothing_is_not_waited_for_long(
         with redirected(**through_proxy(silent.getsockname()[1])):
             thread = start_thread(connect)
             with pytest.raises(OperationalError):
-                thread.result(10)
+                thread.result()
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # the drivers' own patience is ten seconds or more
 
 
 def connect() -> None:
@@ -182,10 +189,10 @@ def test_a_try_to_connect_that_is_given_up_leaves_nothing_open(
     try:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             with redirected(**through_proxy(silent.getsockname()[1])):
-                assert start_thread(connect_guarded).result(20) > 0
+                assert start_thread(connect_guarded).result(60) > 0
             client, _ = silent.accept()
             with client:
-                client.settimeout(5)
+                client.settimeout(30)
                 while client.recv(4096):
                     pass  # until the other end is closed
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.app.models import Parcel
+from tests.chaos.fleet import later, release
 from tests.runner.processes import Process
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -23,9 +24,9 @@ def runner(start_process: Callable[..., Process], tmp_path: Path) -> Callable[[]
     return lambda: start_process("runstator", *OPTIONS, PARCEL_SLOTS=str(tmp_path))
 
 
-def made(number: int, state: str, seconds: float) -> None:
+def made(number: int, state: str, seconds: float, **columns: Any) -> None:
     Parcel.objects.bulk_create(
-        Parcel(state=state, mode="slot", seconds=seconds) for _ in range(number)
+        Parcel(state=state, mode="slot", seconds=seconds, **columns) for _ in range(number)
     )
 
 
@@ -38,12 +39,13 @@ def test_no_more_run_than_the_limit_while_runners_are_killed(
 ) -> None:
     runners = [runner() for _ in range(2)]
     eventually(lambda: all(each.started for each in runners), 60)
-    made(30, "limited", 0.1)
+    made(20, "limited", 0.1)
+    made(10, "limited", 0.1, state_next=later())
     eventually(lambda: left() < 28, 60)
 
     runners[0].send(signal.SIGKILL)
     runners[0].wait()
-    assert left(), "it was over before the kill"
+    assert release(Parcel) == 10
 
     eventually(lambda: left() == 0, 120, every=0.1)
     assert {path.name for path in tmp_path.iterdir()} == {"slot0", "slot1"}

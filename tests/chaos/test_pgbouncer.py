@@ -58,10 +58,11 @@ def test_rows_of_all_kinds_are_run(
     entered(old, 11)
 
     start_runner(Chain, Trouble, Errand, Expiring, delete_interval=0.1)
-    eventually(chains.have_arrived, 20)
+    eventually(chains.have_arrived, 60)
     most = server.connections()
     eventually(lambda: {fresh(row).state for row in quick} == {"done"})
     eventually(lambda: not Expiring.objects.exists())
+    eventually(lambda: failure(failing))
 
     chains.prove_once_each()
     noted = failure(failing)
@@ -138,7 +139,7 @@ def test_a_pooler_that_is_killed_and_started_again(
     eventually(lambda: said_of_outages(caplog.messages))
     pooler.start()
     connection.close()
-    eventually(rows.have_arrived, 20)
+    eventually(rows.have_arrived, 60)
     eventually(lambda: said_of_outages(caplog.messages)[-1] == "back")
 
     rows.prove_once_each()

@@ -74,7 +74,7 @@ def test_it_shows_trouble_and_ends_with_all_its_processes(
     demo: Demo, eventually: Callable[..., object]
 ) -> None:
     eventually(demo.address, 60)
-    eventually(lambda: Webhook.objects.filter(state="sent").count() == 400, 30)
+    eventually(lambda: Webhook.objects.filter(state="sent").count() == 400, 60)
     failing = FailureRecord.objects.filter(resolved=None)
     eventually(lambda: failing.values("error").distinct().count() == 3)
 
@@ -88,7 +88,7 @@ def test_it_shows_trouble_and_ends_with_all_its_processes(
     assert "Nobody runs testapp.File." in text
     assert "Nobody runs testapp.Webhook." not in text
     assert '<button type="submit" class="button"' not in text
-    assert demo.process.wait(30) == 0
+    assert demo.process.wait(60) == 0
     assert demo.said.endswith("admin: stopped.\n")
     assert len(pids) == 1
     assert not os.path.exists(f"/proc/{pids[0]}")

@@ -37,7 +37,7 @@ def demo(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProce
     def run_it(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [*DEMO, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110
         )
 
     return run_it
@@ -140,10 +140,10 @@ def stopped(environment: dict[str, str], folder: Path, eventually: Any) -> Calla
         with subprocess.Popen(
             [*DEMO, str(folder)], cwd=ROOT, env=environment, stdout=-1, stderr=-1, text=True
         ) as process:
-            eventually(lambda: File.objects.filter(state="archived").exists(), 30)
+            eventually(lambda: File.objects.filter(state="archived").exists(), 60)
 
             process.send_signal(number)
-            output, errors = process.communicate(timeout=30)
+            output, errors = process.communicate(timeout=60)
 
         assert process.returncode == 130
         assert output.endswith("What is not done yet is due; the next demo starts afresh.\n")

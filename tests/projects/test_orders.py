@@ -51,7 +51,7 @@ def provider(start_partner: Callable[..., Partner]) -> Iterator[Provider]:
 @pytest.fixture(scope="module")
 def shop(start_project: Callable[..., Project], provider: Provider) -> Project:
     shop = start_project("orders", PAYMENT_PROVIDER=provider.partner.address)
-    shop.start_runner()
+    shop.start_runner("--deadline", "90")  # a capture may take as long as the test wants it to
     return shop
 
 

@@ -19,11 +19,11 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.once, pytest.mark.sqlite, pytest.mark.postgresql]
 
 # More than there are slots, so that the healthy ones have to wait.
-HUNG = 48
+HUNG = 24
 HEALTHY = 20
-# Seconds that a hanging endpoint takes, and that the service waits for one: where none hangs, for
-# longer than a busy machine takes to answer.
-HANGS, IMPATIENT, PATIENT = 1.0, 0.2, 8.0
+# Seconds that a hanging endpoint takes, and that the service waits for one: a busy machine answers
+# one of four tries in that time; and where none hangs, every one.
+HANGS, IMPATIENT, PATIENT = 2.5, 0.6, 8.0
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,14 @@ def test_an_endpoint_that_hangs_loses_nobody_a_delivery(
     hanging = send(service, f"{endpoints.address}/hanging", HUNG)
     healthy = send(service, f"{endpoints.address}/healthy", HEALTHY)
 
-    with running(service, "--processes", "2", "--concurrency", "20", patience=IMPATIENT):
+    with running(service, "--processes", "2", "--concurrency", "10", patience=IMPATIENT):
         await_states(service, healthy, delivered=HEALTHY)
         await_states(service, hanging, gone=HUNG)
     # Where one took longer than the service waits, as on a busy machine, it is delivered again.
     assert {call.body["number"] for call in endpoints.calls("/healthy")} == {*range(HEALTHY)}
-    tries = Counter(call.headers["Idempotency-Key"] for call in endpoints.calls("/hanging"))
-    assert len(tries) == HUNG
-    assert set(tries.values()) == {4}
+
+    def tries() -> Counter[str]:
+        return Counter(call.headers["Idempotency-Key"] for call in endpoints.calls("/hanging"))
+
+    # Who asked did not wait, and the endpoint may hear of it a moment later.
+    eventually(lambda: sorted(tries().values()) == [4] * HUNG)

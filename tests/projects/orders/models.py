@@ -18,7 +18,7 @@ def ask_provider(call: str, order: Order) -> dict[str, Any]:
     request = Request(
         f"{settings.PAYMENT_PROVIDER}/{call}", json.dumps({"order": order.pk}).encode()
     )
-    with urlopen(request, timeout=10) as response:
+    with urlopen(request, timeout=60) as response:
         answer: dict[str, Any] = json.load(response)
         return answer
 
