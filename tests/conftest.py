@@ -120,7 +120,7 @@ def short_path() -> Iterator[Path]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    """``eventually(condition, seconds=30)``: poll until it is true and return what it returned."""
+    """``eventually(condition, seconds=25)``: poll until it is true and return what it returned."""
     return wait_for
 
 

@@ -11,9 +11,12 @@ T = TypeVar("T")
 # Seldomer the longer it takes: a condition that asks the database is in the way of what it awaits.
 SHORTEST, LONGEST, GROWTH = 0.01, 0.05, 1.1
 
+# Much for a slow machine, and less than the lease by default: what only a lapse brings is too late.
+PATIENCE = 25.0
+
 
 def eventually(
-    condition: Callable[[], T], seconds: float = 30.0, *, every: float | None = None
+    condition: Callable[[], T], seconds: float = PATIENCE, *, every: float | None = None
 ) -> T:
     """
     Call `condition` until it returns something true, and return that. Fail after `seconds`, with

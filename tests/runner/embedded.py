@@ -38,8 +38,35 @@ class Embedded:
 
     def working_threads(self) -> int:
         """How many of the runner's threads can take a row."""
-        threads = [each for each in threading.enumerate() if isinstance(each, CheckThread)]
-        return sum(not each.abandoned for each in threads if each not in self._older)
+        threads = [each for each in self._threads() if isinstance(each, CheckThread)]
+        return sum(not each.abandoned for each in threads)
+
+    def has_thread(self, name: str) -> bool:
+        """Whether one of the runner's threads has this name."""
+        return any(each.name == name for each in self._threads())
+
+    def is_draining(self) -> bool:
+        """Whether the runner hands back what has not started, and lets end what has."""
+        return self.runner.status().draining
+
+    def look_for_revoked(self, model: Any) -> None:
+        """Have it look at once which of its rows others moved: the next renewal may be far off."""
+        self.runner.parts.renewer.look_for_revoked(model)
+
+    def overrun(self) -> None:
+        """End all that runs, as the deadline would."""
+        for executor in self.runner.parts.executors:
+            for work in executor.running():
+                executor.interrupt(work, "overran")
+        self.runner.parts.deadlines.look_again()
+
+    def has_overrun(self) -> bool:
+        """Whether anything that runs was ended by its deadline."""
+        executors = self.runner.parts.executors
+        return any(work.overran for executor in executors for work in executor.running())
+
+    def _threads(self) -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each not in self._older]
 
     def stop(self, timeout: float | None = None) -> None:
         self.runner.stop(timeout)

@@ -34,7 +34,7 @@ class Locker:
         with transaction.atomic():
             self._lock()
             self._locked.set()
-            self._release.wait(60)
+            self._release.wait(100)
 
     def _lock(self) -> None:
         type(self._row).objects.select_for_update().get(pk=self._row.pk)
@@ -55,5 +55,5 @@ class TableLocker(Locker):
         with connection.cursor() as cursor:  # it would end a transaction, and outlast it
             cursor.execute(f"LOCK TABLES {self._row._meta.db_table} WRITE")
             self._locked.set()
-            self._release.wait(60)
+            self._release.wait(100)
             cursor.execute("UNLOCK TABLES")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django_fsmworker import clock
@@ -19,6 +19,12 @@ def due_in(row: Any) -> float:
     """Seconds until the row is due."""
     seconds: float = (fresh(row).state_next - clock.now()).total_seconds()
     return seconds
+
+
+def is_due_after(row: Any, began: datetime, seconds: float) -> bool:
+    """Whether a write since ``began`` has made the row due so many seconds after it."""
+    after = timedelta(seconds=seconds)
+    return bool(began + after <= fresh(row).state_next <= clock.now() + after)
 
 
 def entered(row: Any, seconds_ago: float) -> None:

@@ -51,11 +51,14 @@ def errands(number: int, mode: str = "succeed", **values: Any) -> list[Errand]:
 
 
 class Crowd:
-    """Counts the checks that run at once, and lets them wait."""
+    """Counts the checks that run at once, and lets them wait, at first until ``many`` do."""
 
-    def __init__(self, pause: float) -> None:
+    def __init__(self, pause: float, many: int = 0) -> None:
         self._pause = pause
+        self._many = many
         self.now = self.most = self.in_all = 0
+        self.released = threading.Event()
+        self.released.set()
 
     async def __call__(self, row: Errand) -> str:
         self.now += 1
@@ -63,6 +66,8 @@ class Crowd:
         self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(self._pause)
+            while self.most < self._many or not self.released.is_set():
+                await asyncio.sleep(0.005)
         finally:
             self.now -= 1
         return "done"
@@ -252,7 +257,7 @@ class TestSyncChecksThatAreAsync:
 @pytest.mark.once
 class TestAtOnce:
     def test_so_many_and_no_more(self, errand: Errands) -> None:
-        crowd = Crowd(0.02)
+        crowd = Crowd(0.02, many=7)
         errand("crowd", crowd)
         rows = errands(60, "crowd")
 
@@ -287,8 +292,8 @@ class TestAtOnce:
         assert 100 < crowd.most <= 1000
         # 5,000 a second were 0.6 s, of which half was computed, on a machine with nobody else. One
         # after the other they would take five minutes.
-        assert computed < 1.5, f"{3000 / computed:.0f} for each second of a processor"
-        assert seconds < 15, f"{3000 / seconds:.0f} a second"
+        assert computed < 3, f"{3000 / computed:.0f} for each second of a processor"
+        assert seconds < 30, f"{3000 / seconds:.0f} a second"
 
 
 class TestSideBySide:
@@ -301,19 +306,19 @@ class TestSideBySide:
 
         plain = errands(50, state="plain")
 
-        eventually(lambda: set(states(plain)) == {"done"}, 5)
+        eventually(lambda: set(states(plain)) == {"done"})
         assert patient.now == 5
 
     def test_slow_plain_checks_delay_no_coroutine(
         self, start_runner: Start, eventually: Eventually, held_check: Any
     ) -> None:
         Trouble.objects.bulk_create(Trouble(mode="held") for _ in range(300))
-        start_runner(Trouble, Errand, concurrency=2)
+        start_runner(Trouble, Errand, concurrency=2, deadline=60)
         eventually(lambda: len(held_check.begun) == 2)
 
         rows = errands(50)
 
-        eventually(lambda: set(states(rows)) == {"done"}, 5)
+        eventually(lambda: set(states(rows)) == {"done"})
         assert len(held_check.begun) == 2
 
     def test_one_row_goes_from_one_kind_to_the_other(
@@ -408,12 +413,12 @@ class TestDeadlines:
 
         errand("swallow", swallow)
         (bad,) = errands(1, "swallow")
-        runner = start_runner(Errand, async_concurrency=1, deadline=0.2, abandon_after=0.1, lease=1)
+        runner = start_runner(Errand, async_concurrency=1, deadline=0.2, abandon_after=0.1)
         eventually(lambda: runner.runner.status().event_loop.abandoned == 1)
         good = errands(5)
 
         eventually(lambda: set(states(good)) == {"done"})
-        eventually(lambda: failure(bad), 5)
+        eventually(lambda: failure(bad))
         assert fresh(bad).state_claim is not None, "it still runs"
         assert fresh(bad).state_failures == 0
         eventually(lambda: runner.runner.status().in_flight == 1)
@@ -538,21 +543,23 @@ class TestResources:
     ) -> None:
         resource = per_loop(Resource)
         seen: dict[str, Resource] = {}
+        released = threading.Event()
 
         async def block_once(row: Errand) -> str:
             first = not seen
             seen.setdefault(threading.current_thread().name, resource())
             await asyncio.sleep(0.01)
             if first:
-                time.sleep(2)
+                released.wait(60)
             return "done"
 
         errand("block_once", block_once)
         errands(1, "block_once")
         runner = start_runner(Errand, deadline=0.6, abandon_after=0.1)
-        eventually(lambda: "fsmworker-loop-2" in {each.name for each in threading.enumerate()})
+        eventually(lambda: runner.has_thread("fsmworker-loop-2"))
         errands(1, "block_once")
         eventually(lambda: len(seen) == 2)
+        released.set()
 
         assert seen["fsmworker-loop-1"] is not seen["fsmworker-loop-2"]
         eventually(lambda: seen["fsmworker-loop-1"].closed)
@@ -571,12 +578,10 @@ class TestInterruptions:
     ) -> None:
         rows = errands(6, "patient")
         runner = start_runner(Errand, async_concurrency=3, drain_timeout=0.3)
-        eventually(lambda: patient.now == 3)
+        eventually(lambda: patient.now == 3 and runner.runner.status().in_flight == 6)
 
-        began = time.monotonic()
         runner.stop()
 
-        assert time.monotonic() - began < 5
         for row in rows:
             left = fresh(row)
             assert (left.state, left.state_failures, left.state_claim) == ("new", 0, None)
@@ -593,13 +598,17 @@ class TestInterruptions:
     def test_what_runs_may_end(
         self, start_runner: Start, eventually: Eventually, errand: Errands
     ) -> None:
-        crowd = Crowd(0.5)
+        crowd = Crowd(0)
+        crowd.released.clear()
         errand("crowd", crowd)
         rows = errands(4, "crowd")
-        runner = start_runner(Errand)
+        runner = start_runner(Errand, drain_timeout=30)
         eventually(lambda: crowd.now == 4)
 
-        runner.stop()
+        runner.runner.stop()
+        eventually(runner.is_draining)
+        crowd.released.set()
+        eventually(lambda: not runner.alive)
 
         assert set(states(rows)) == {"done"}
 
@@ -607,10 +616,11 @@ class TestInterruptions:
         self, start_runner: Start, eventually: Eventually, patient: Crowd
     ) -> None:
         (row,) = errands(1, "patient")
-        runner = start_runner(Errand, lease=0.6, deadline=60)
+        runner = start_runner(Errand, deadline=60)
         eventually(lambda: patient.now == 1)
 
         fresh(row).state_transition("failed")
+        runner.look_for_revoked(Errand)
 
         eventually(lambda: patient.now == 0)
         eventually(lambda: runner.total("superseded") == 1)
@@ -619,11 +629,16 @@ class TestInterruptions:
     def test_leases_are_renewed(
         self, start_runner: Start, eventually: Eventually, errand: Errands
     ) -> None:
-        crowd = Crowd(1.5)
+        crowd = Crowd(0)
+        crowd.released.clear()
         errand("crowd", crowd)
         rows = errands(20, "crowd")
-        runner = start_runner(Errand, lease=0.6)
+        runner = start_runner(Errand, lease=4)
+        eventually(lambda: crowd.now == 20)
+        ends = [fresh(row).state_lease for row in rows]
 
+        eventually(lambda: all(fresh(row).state_lease > max(ends) for row in rows))
+        crowd.released.set()
         eventually(lambda: set(states(rows)) == {"done"})
 
         assert crowd.in_all == 20
@@ -650,9 +665,8 @@ class TestInterruptions:
         runner = start_runner(Trouble)
         eventually(lambda: runner.runner.parts.settler.is_alive())
 
-        names = {each.name for each in threading.enumerate()}
-
-        assert not names & {"fsmworker-loop-1", "fsmworker-feeder"}
+        assert not runner.has_thread("fsmworker-loop-1")
+        assert not runner.has_thread("fsmworker-feeder")
 
 
 class TestSuspects:

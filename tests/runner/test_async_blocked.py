@@ -86,7 +86,7 @@ def test_one_that_sleeps_in_the_wrong_way(
     assert reason(bad).startswith(OVERRAN)
     assert [record.row for record in FailureRecord.objects.all()] == [str(bad.pk)]
     eventually(lambda: runner.runner.status().event_loop.abandoned == 0)
-    eventually(lambda: not [t for t in threading.enumerate() if t.name == "fsmworker-loop-1"])
+    eventually(lambda: not runner.has_thread("fsmworker-loop-1"))
 
 
 def test_one_that_computes_for_ever_is_interrupted(
@@ -120,7 +120,7 @@ def test_one_that_does_not_come_back_keeps_its_row_and_nobody_else_s(
 
     errand("hang", hang)
     (bad,) = errands(1, "hang")
-    runner = start_runner(Errand, lease=2, **QUICK)
+    runner = start_runner(Errand, **QUICK)
     try:
         eventually(lambda: runner.runner.status().event_loop.abandoned == 1)
         eventually(lambda: set(states(neighbours)) == {"done"})

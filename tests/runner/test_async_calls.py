@@ -174,9 +174,12 @@ class TestConnections:
         seen: dict[Any, set[int]] = {}
 
         async def work(row: Errand) -> str:
+            seen[row.pk] = set()
+            while len(seen) < 4:  # so that there are many
+                await asyncio.sleep(0.005)
             for _ in range(5):
                 ident = await sync_to_async(threading.get_ident)()
-                seen.setdefault(row.pk, set()).add(ident)
+                seen[row.pk].add(ident)
                 await asyncio.sleep(0.01)
             return "done"
 
@@ -341,7 +344,7 @@ class TestDeadlines:
         def drop_late(self: ThreadConnections, moment: Any) -> None:
             if threading.current_thread().name.startswith("fsmworker-call"):
                 taken.set()
-                assert unwanted.wait(10)
+                assert unwanted.wait(30)
             drop(self, moment)
 
         def interrupt_first(self: Calls) -> None:
@@ -357,7 +360,7 @@ class TestDeadlines:
         monkeypatch.setattr(Calls, "interrupt", interrupt_first)
         (bad,) = errands(1, "work")
         start_runner(Errand, deadline=0.3, abandon_after=30, async_threads=1)
-        assert taken.wait(10)
+        assert taken.wait(30)
 
         eventually(lambda: fresh(bad).state_failures == 1)
         assert reason(bad).startswith(OVERRAN)
@@ -370,6 +373,8 @@ class TestDeadlines:
         errand: Errands,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
+        gc.collect()  # what earlier tests have left is not this one's
+        caplog.clear()
         gone = threading.Event()
 
         async def leave(row: Errand) -> str:
@@ -465,7 +470,8 @@ class TestDeadlines:
         errand("count", count)
         (row,) = errands(1, "count")
         monkeypatch.setattr(socket.socket, "connect", connect_slowly)
-        runner = start_runner(Errand, deadline=0.3, abandon_after=30)
+        # Time enough to begin to open one.
+        runner = start_runner(Errand, deadline=1.5, abandon_after=30)
 
         eventually(lambda: fresh(row).state_failures == 1)
         settled.set()

@@ -114,7 +114,7 @@ def test_a_call_that_is_cancelled_leaves_the_client_usable(
     monkeypatch.setitem(ERRANDS, "slow", slow)
     late = errands(120, "slow")  # more than a client keeps connections
     runner = start_runner(Errand, deadline=2)
-    eventually(lambda: runner.total("overran") == 120, 30)
+    eventually(lambda: runner.total("overran") == 120, 60)
 
     # Where the calls before kept their connections, not even one is left. A few are done in time,
     # also where there is little of a processor.
@@ -140,8 +140,8 @@ def test_a_loop_that_replaces_a_blocked_one_has_its_own_client(
     monkeypatch.setitem(ERRANDS, "block", block)
     (bad,) = errands(1, "block")
     # Time enough to make a client, which blocks the loop, too.
-    start_runner(Errand, deadline=2, abandon_after=0.1)
-    eventually(lambda: any(each.name == "fsmworker-loop-2" for each in threading.enumerate()))
+    runner = start_runner(Errand, deadline=2, abandon_after=0.1)
+    eventually(lambda: runner.has_thread("fsmworker-loop-2"))
 
     rows = errands(5, "http")
     eventually(lambda: set(states(rows)) == {"done"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +13,10 @@ from django.db import connection, transaction
 from django_fsmworker.models import FailureRecord
 from django_fsmworker.signals import check_failed, state_changed
 from django_fsmworker.testing import run_until_idle, step
-from tests.app.models import CheckLog, Trouble, TroubleStates
+from tests.app.models import CheckLog, Trouble, TroubleStates, trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.heard import heard
+from tests.runner.held_check import HeldCheck
 from tests.runner.rows import fresh
 
 Start = Callable[..., Embedded]
@@ -69,14 +72,22 @@ def test_a_check_that_overruns_takes_it_back() -> None:
 
 @pytest.mark.sqlite
 def test_one_that_waits_for_the_file_has_not_overrun(
-    start_runner: Start, eventually: Eventually
+    start_runner: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check before it does not end at its deadline, and keeps everybody else from writing."""
-    strict("swallow", value=1)
+    enough = threading.Event()
+    monkeypatch.setattr(trouble, "had_enough", enough)
+    strict("swallow", value=60)
     row = strict("succeed")
 
+    def is_late() -> bool:
+        overran = [each for each in runner.runner.parts.in_flight.all() if each.overran]
+        return any(time.monotonic() - (each.started or 0.0) > 1 for each in overran)
+
     runner = start_runner(Trouble, concurrency=2, task_deadline=0.4)
-    eventually(lambda: fresh(row).state == "done", 20)
+    eventually(is_late)
+    enough.set()
+    eventually(lambda: fresh(row).state == "done")
 
     assert fresh(row).state_failures == 0
     assert not FailureRecord.objects.filter(row=row.pk).exists()
@@ -86,12 +97,15 @@ def test_one_that_waits_for_the_file_has_not_overrun(
 
 @pytest.mark.postgresql  # On SQLite nobody else can write while the check's transaction lasts.
 @pytest.mark.mysql
-def test_a_superseded_attempt_leaves_nothing(start_runner: Start, eventually: Eventually) -> None:
-    row = strict("sleep", value=2)
-    runner = start_runner(Trouble, lease=30)
-    eventually(lambda: fresh(row).state_claim is not None)
+def test_a_superseded_attempt_leaves_nothing(
+    start_runner: Start, eventually: Eventually, held_check: HeldCheck
+) -> None:
+    row = strict("held")
+    runner = start_runner(Trouble)
+    eventually(lambda: held_check.begun)
 
     row.state_transition("waiting")
+    held_check.released.set()
     eventually(lambda: runner.total("superseded") == 1)
 
     assert fresh(row).state == "waiting"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from django_fsmworker.signals import check_failed
-from tests.app.models import Delivery, Trouble
+from tests.app.models import Delivery, Trouble, trouble
 from tests.app.models import deliveries as delivery_modes
 from tests.runner.deliveries import delivery, endpoint
 from tests.runner.embedded import Embedded, one_pass
@@ -59,11 +60,19 @@ class TestFields:
         assert (record.pk, record.tenant) == (row.pk, row.endpoint_id)  # type: ignore[attr-defined]
 
     def test_of_a_check_past_its_deadline(
-        self, start_runner: Start, eventually: Eventually, caplog: pytest.LogCaptureFixture
+        self,
+        start_runner: Start,
+        eventually: Eventually,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        (row,) = troubles(1, "swallow", value=1)
+        enough = threading.Event()
+        monkeypatch.setattr(trouble, "had_enough", enough)
+        (row,) = troubles(1, "swallow", value=60)
 
         worker = start_runner(Trouble, deadline=0.2, abandon_after=0.1).runner.worker
+        eventually(lambda: said(caplog, "abandoned"))
+        enough.set()
         eventually(lambda: said(caplog, "overran"))
 
         for action in ("overdue", "abandoned", "overran"):
@@ -78,13 +87,14 @@ class TestFields:
     ) -> None:
         caplog.set_level(logging.INFO, "django_fsmworker")
         (row,) = troubles(1, "held")
-        worker = start_runner(Trouble, lease=0.6).runner.worker
+        runner = start_runner(Trouble)
         eventually(lambda: held_check.begun)
 
         row.state_transition("waiting")
+        runner.look_for_revoked(Trouble)
         eventually(lambda: said(caplog, "superseded"))
 
-        expected = "tests.Trouble", row.pk, "new", 1, worker
+        expected = "tests.Trouble", row.pk, "new", 1, runner.runner.worker
         assert fields(said(caplog, "superseded")[0]) == expected
 
 

@@ -32,10 +32,11 @@ def test_it_is_interrupted_and_its_row_stays(
     held_check: Any,
 ) -> None:
     row = Trouble.objects.create(mode="held")
-    runner = start_runner(Trouble, lease=1.0, deadline=60)
+    runner = start_runner(Trouble, deadline=60)
     eventually(lambda: held_check.begun)
 
     assert end(fresh(row)) is True
+    runner.look_for_revoked(Trouble)
 
     eventually(lambda: fresh(row).state_claim is None)
     found = fresh(row)

@@ -75,7 +75,7 @@ class TestRouters:
     ) -> None:
         def run(model: Any, using: str) -> None:
             row = model.objects.create()
-            eventually(lambda: stored(model, using).get(pk=row.pk).state == "done", 20)
+            eventually(lambda: stored(model, using).get(pk=row.pk).state == "done")
 
         start_runner(BigKind, RoutedKind)
         run(BigKind, "default")
@@ -150,7 +150,7 @@ class TestRouters:
 
         process = start_process("runstator", "tests.RoutedKind", "--database", "other")
 
-        eventually(lambda: stored(RoutedKind, "other").get(pk=there.pk).state == "done", 30)
+        eventually(lambda: stored(RoutedKind, "other").get(pk=there.pk).state == "done", 60)
         assert stored(RoutedKind, "default").get(pk=here.pk).state == "new"
         process.end()
 

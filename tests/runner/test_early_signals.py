@@ -71,7 +71,7 @@ class FirstProcess:
         os.kill(self.pid, signal.SIGTERM)
 
     def wait(self) -> int:
-        return self._outer.wait(20)
+        return self._outer.wait(60)
 
     def end(self) -> None:
         self._outer.kill()
@@ -81,13 +81,14 @@ class FirstProcess:
 @pytest.fixture
 def start_first(
     database_env: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[[str], FirstProcess]]:
+) -> Iterator[Callable[..., FirstProcess]]:
     if not unshares():
         pytest.skip("needs a process namespace of its own")
     started: list[FirstProcess] = []
 
-    def start(name: str) -> FirstProcess:
-        started.append(FirstProcess(COMMANDS[name], database_env, tmp_path / "log"))
+    def start(name: str, **environment: str) -> FirstProcess:
+        both = {**database_env, **environment}
+        started.append(FirstProcess(COMMANDS[name], both, tmp_path / "log"))
         return started[-1]
 
     yield start
@@ -98,9 +99,14 @@ def start_first(
 class TestFirstProcess:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_ends_at_the_first_signal_that_it_can_hear(
-        self, start_first: Callable[[str], FirstProcess], eventually: Callable[..., Any], name: str
+        self,
+        start_first: Callable[..., FirstProcess],
+        eventually: Callable[..., Any],
+        name: str,
+        tmp_path: Path,
     ) -> None:
-        process = start_first(name)
+        # Its database is a folder, so that it does not come to run if the signal is late.
+        process = start_first(name, DATABASE_URL=f"sqlite:///{tmp_path}")
         eventually(lambda: process.hears, every=0.001)
 
         process.terminate()
@@ -109,10 +115,10 @@ class TestFirstProcess:
         assert "Running" not in process.output
 
     def test_drains_when_it_runs(
-        self, start_first: Callable[[str], FirstProcess], eventually: Callable[..., Any]
+        self, start_first: Callable[..., FirstProcess], eventually: Callable[..., Any]
     ) -> None:
         process = start_first("module")
-        eventually(lambda: "Running tests.Noop" in process.output, 20)
+        eventually(lambda: "Running tests.Noop" in process.output, 60)
 
         process.terminate()
 
