@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
@@ -132,8 +131,8 @@ class TestRows:
         with server.away():
             start(Noop, connect_timeout=0.5)
             work(eventually, "other")
-            eventually(lambda: "unreachable" in said(caplog), 20)
-        eventually(lambda: state(row) == "done", 20)
+            eventually(lambda: "unreachable" in said(caplog), 40)
+        eventually(lambda: state(row) == "done", 40)
 
     def test_of_a_pass_run_once(self) -> None:
         rows = [made(Noop, using) for using in BOTH]
@@ -194,7 +193,9 @@ class TestWorker:
 
         def told() -> list[Worker]:
             found = [workers.all(databases=[using])[0] for using in BOTH]
-            ready = all(each.totals["moved"] == 2 and each.in_flight == 2 for each in found)
+            ready = all(
+                each.totals["moved"] == 2 and each.in_flight == 2 and each.pace for each in found
+            )
             return found if ready else []
 
         for worker in eventually(told):
@@ -216,7 +217,7 @@ class TestWorker:
         eventually(lambda: state(row) == "done")
         workers.get(worker_id, databases=["other"]).stop()
 
-        eventually(lambda: not running.alive, 20)
+        eventually(lambda: not running.alive, 40)
         assert running.group.ordered_to_stop
         assert workers.get(worker_id, databases=["default"]).state == "stopped"
 
@@ -247,7 +248,7 @@ class TestProcess:
 
         running.group.runners[0].stop()
 
-        eventually(lambda: not running.alive, 20)
+        eventually(lambda: not running.alive, 40)
 
     def test_ends_with_what_ends_one_of_its_runners(
         self, start: Start, eventually: Eventually
@@ -257,7 +258,7 @@ class TestProcess:
 
         running.group.runners[1].parts.renewer.stop()
 
-        eventually(lambda: not running.alive, 20)
+        eventually(lambda: not running.alive, 40)
         with pytest.raises(RuntimeError, match="fsmworker-renewer has ended"):
             running.result()
 
@@ -270,7 +271,7 @@ class TestProcess:
 
         running = start(Noop, max_tasks=2)
 
-        eventually(lambda: not running.alive, 20)
+        eventually(lambda: not running.alive, 40)
         assert running.group.limit_reached
 
     def test_calls_its_hooks_once(
@@ -361,7 +362,7 @@ class TestCommand:
         eventually(lambda: {state(row) for row in rows} == {"done"}, 40)
         process.send(signal.SIGTERM)
 
-        assert process.wait() == 0
+        assert process.wait(60) == 0
         said = process.stdout
         assert "stopped (default): moved=1 " in said
         assert "stopped (other): moved=1 " in said
@@ -379,13 +380,13 @@ class TestCommand:
         eventually(lambda: {state(row) for row in rows} == {"done"}, 40)
 
         workers.get("pod.1", databases=["other"]).stop()
-        eventually(lambda: not alive(workers.get("pod.1", databases=["default"]).pid), 20)
+        eventually(lambda: not alive(workers.get("pod.1", databases=["default"]).pid), 40)
         other = workers.get("pod.2", databases=BOTH)
         assert other.state == "ready"
         assert alive(other.pid)
         other.stop()
 
-        assert process.wait() == 0
+        assert process.wait(60) == 0
         assert "has ended unexpectedly" not in process.stderr
         for alias in BOTH:
             states = [workers.get(name, databases=[alias]).state for name in sorted(PODS)]
@@ -420,9 +421,7 @@ def test_no_thread_is_left(start: Start, eventually: Eventually) -> None:
 
     running.group.stop()
 
-    eventually(lambda: not running.alive, 20)
-    names = [each.name for each in threading.enumerate()]
-    end = time.monotonic() + 5
-    while "fsmworker-runner-other" in names and time.monotonic() < end:
-        names = [each.name for each in threading.enumerate()]
-    assert "fsmworker-runner-other" not in names
+    eventually(lambda: not running.alive, 40)
+    eventually(
+        lambda: "fsmworker-runner-other" not in {each.name for each in threading.enumerate()}
+    )

@@ -15,6 +15,7 @@ import pytest
 from django_fsmworker import clock, workers
 from django_fsmworker.exceptions import WorkerUnavailable
 from django_fsmworker.models import Worker
+from django_fsmworker.runner import heartbeat
 from tests.app.models import Letter, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.held_check import HeldCheck
@@ -65,7 +66,7 @@ class TestRecord:
         bulk_actions = "django_fsmworker.BulkAction[tests.Trouble]"  # its admin offers them
         assert set(worker.served) == {"tests.Trouble", bulk_actions}
         assert set(worker.versions) == {"django", "django_fsmworker", "python"}
-        assert abs(worker.heartbeat - worker.started) < timedelta(seconds=5)
+        assert abs(worker.heartbeat - worker.started) < timedelta(seconds=30)
 
     def test_says_what_it_does(
         self, registered: Start, held_check: HeldCheck, eventually: Eventually
@@ -75,12 +76,17 @@ class TestRecord:
         eventually(lambda: held_check.begun)
 
         worker = eventually(
-            lambda: [each for each in workers.living() if each.running and each.totals["moved"]]
+            lambda: [
+                each
+                for each in workers.living()
+                # One that has moved is counted before it is let go of.
+                if each.running and each.totals["moved"] and each.in_flight == 1
+            ]
         )[0]
 
         (running,) = worker.longest_running
         assert (running.model, running.state) == ("tests.Trouble", "new")
-        assert (running.keys, worker.in_flight) == ((str(row.pk),), 1)
+        assert running.keys == (str(row.pk),)
         assert abs(running.since - worker.heartbeat) < timedelta(seconds=20)
         assert worker.totals["moved"] == 1, done
         held_check.released.set()
@@ -94,22 +100,19 @@ class TestRecord:
         Letter.objects.bulk_create(Letter(pause=0.1) for _ in range(4))
 
         worker_id = registered(Trouble, Letter, heartbeat_interval=0.05).runner.worker_id
-        rows = eventually(
-            lambda: (
-                Trouble.objects.filter(state="done").count() == 3
-                and Letter.objects.filter(state="done").count() == 4
-                and [each for each in workers.get(worker_id).pace if each["state"] == "flying"]
-            )
-        )
+        numbers = {
+            ("tests.Trouble", "new"): 3,
+            ("tests.Letter", "new"): 4,
+            ("tests.Letter", "flying"): 4,
+        }
 
-        found = {(each["model"], each["state"]): each for each in workers.get(worker_id).pace}
-        assert rows
-        for lane, number in (
-            (("tests.Trouble", "new"), 3),
-            (("tests.Letter", "new"), 4),
-            (("tests.Letter", "flying"), 4),
-        ):
-            assert sum(found[lane]["times"].values()) == number
+        def told() -> dict[Any, Any]:
+            pace = {(each["model"], each["state"]): each for each in workers.get(worker_id).pace}
+            counted = {lane: sum(each["times"].values()) for lane, each in pace.items()}
+            return pace if counted == numbers else {}
+
+        found = eventually(told, 30)
+        for lane, number in numbers.items():
             assert min(map(float, found[lane]["times"])) > 0.1
             assert found[lane]["per_minute"] >= number
 
@@ -175,14 +178,20 @@ class TestSignsOfLife:
         assert state_of_id(worker_id) == "ready"
 
     def test_one_that_can_give_none_stops_claiming_before_others_call_it_lost(
-        self, registered: Start, eventually: Eventually, caplog: pytest.LogCaptureFixture
+        self,
+        registered: Start,
+        eventually: Eventually,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         caplog.set_level("INFO", "django_fsmworker")
-        runner = registered(Noop, heartbeat_interval=0.2, heartbeat_timeout=6).runner
+        assert heartbeat.OWN_PART < 1
+        monkeypatch.setattr(heartbeat, "OWN_PART", 1 / 4)  # far enough from the whole
+        runner = registered(Noop, heartbeat_interval=0.2, heartbeat_timeout=16).runner
         expires = workers.get(runner.worker_id).expires
 
         with renamed(Worker._meta.db_table):
-            eventually(lambda: runner.status().unknown_to == ("default",), 20)
+            eventually(lambda: runner.status().unknown_to == ("default",), 30)
             assert clock.now() < expires
             row = Noop.objects.create()
             eventually(lambda: said(caplog, "silent"))
@@ -209,13 +218,18 @@ class TestNames:
         assert (runner.worker_id, runner.worker_name) == ("shop@here", "shop")
         assert workers.get("shop@here").name == "shop"
 
-    def test_a_given_id_can_be_used_again_after_a_death(self, registered: Start) -> None:
+    def test_a_given_id_can_be_used_again_after_a_death(
+        self, registered: Start, eventually: Eventually
+    ) -> None:
         registered(Noop, worker_id="one").stop()
         Worker.objects.update(status="ready", wanted="stopped")
+        died = workers.get("one").incarnation
 
         again = registered(Noop, worker_id="one")
 
+        eventually(lambda: workers.get("one").incarnation != died)
         assert state_of(again) == "ready"
+        assert again.alive
 
     def test_a_twin_takes_the_id_and_the_earlier_one_goes_on_under_another(
         self, registered: Start, eventually: Eventually
