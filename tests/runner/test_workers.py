@@ -15,7 +15,8 @@ import pytest
 from django_fsmworker import clock, workers
 from django_fsmworker.exceptions import WorkerUnavailable
 from django_fsmworker.models import Worker
-from django_fsmworker.runner import heartbeat
+from django_fsmworker.runner import heartbeat, main_loop
+from django_fsmworker.runner.main_loop import Duty
 from tests.app.models import Letter, Noop, Trouble
 from tests.runner.embedded import Embedded, one_pass
 from tests.runner.held_check import HeldCheck
@@ -278,10 +279,31 @@ class TestOrders:
         held_check.released.set()
         embedded.stop()
 
+    def test_suspend_is_obeyed_before_claims_go_on_that_waited_for_the_look_at_orders(
+        self, registered: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        embedded = registered(Noop, hints=False, heartbeat_interval=15)
+        orders, looked = embedded.runner._one.orders, Duty.looked
+        seen: list[tuple[bool, bool]] = []
+
+        def look_over(duty: Duty, moment: float) -> None:
+            seen.append(("suspended" in orders.wanted, duty.suspended))
+            looked(duty, moment)
+
+        monkeypatch.setattr(Duty, "looked", look_over)
+        workers.living().suspend()
+
+        embedded.runner.parts.heartbeat.look()
+
+        eventually(lambda: state_of(embedded) == "suspended")
+        assert (True, True) in seen
+        assert (True, False) not in seen
+
     def test_suspend_is_seen_before_rows_are_claimed_after_a_pause(
-        self, registered: Start, eventually: Eventually
+        self, registered: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also where no hint tells of orders, and however long the heartbeat's interval is."""
+        monkeypatch.setattr(main_loop, "LONGEST_LOOK", 30.0)  # the database may take its time
         embedded = registered(Noop, hints=False, heartbeat_interval=15)
         eventually(lambda: state_of(embedded) == "ready")
         workers.living().suspend()
