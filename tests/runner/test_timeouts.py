@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from django_fsmworker import clock
-
 from tests.app.models import BasicModel, Trouble
 from tests.runner.embedded import one_pass
 from tests.runner.rows import due_in, entered, failure, fresh, path
