@@ -23,7 +23,7 @@ class Locker:
 
     def __enter__(self) -> Locker:
         self._thread = self._start_thread(self._hold)
-        assert self._locked.wait(10)
+        assert self._locked.wait(30)
         return self
 
     def __exit__(self, *exception: object) -> None:

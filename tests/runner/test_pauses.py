@@ -138,16 +138,17 @@ class TestByHand:
         self, start_runner: Start, eventually: Any, sending: Callable[..., None]
     ) -> None:
         begun: list[int] = []
+        started: list[Embedded] = []
 
         def check(row: Parcel) -> str:
             begun.append(row.pk)
             pause(Parcel)
-            eventually(lambda: runner.runner.parts.limiter.pauses)
+            eventually(lambda: started and started[0].runner.parts.limiter.pauses)
             return "sent"
 
         sending(check)
         rows = [parcel(mode="test") for _ in range(4)]
-        runner = start_runner(Parcel, concurrency=1)
+        started.append(start_runner(Parcel, concurrency=1))
         eventually(lambda: begun)
         other = parcel()
 

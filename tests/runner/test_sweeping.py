@@ -574,8 +574,8 @@ class TestTrouble:
         connection.close()
 
         with server.away():
-            eventually(lambda: any("is away (" in text for text in caplog.messages))
-        eventually(lambda: any(text.endswith("is back.") for text in caplog.messages))
+            eventually(lambda: any("is away (" in text for text in caplog.messages), 30)
+        eventually(lambda: any(text.endswith("is back.") for text in caplog.messages), 30)
         connection.close()
         Endpoint.objects.update(paused=False)
         eventually(lambda: fresh(row).state == "delivered")

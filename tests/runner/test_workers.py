@@ -318,7 +318,7 @@ class TestOrders:
         self, registered: Start, held_check: HeldCheck, eventually: Eventually
     ) -> None:
         row = Trouble.objects.create(mode="held")
-        embedded = registered(Trouble, heartbeat_interval=0.1)
+        embedded = registered(Trouble, heartbeat_interval=0.1, drain_timeout=60)
         eventually(lambda: held_check.begun)
 
         told = workers.living(host=socket.gethostname()).stop()
@@ -348,7 +348,7 @@ class TestOrders:
         self, registered: Start, held_check: HeldCheck, eventually: Eventually
     ) -> None:
         Trouble.objects.create(mode="held")
-        embedded = registered(Trouble)
+        embedded = registered(Trouble, drain_timeout=60)
         eventually(lambda: held_check.begun)
         worker = workers.get(embedded.runner.worker_id)
         worker.stop()
