@@ -90,7 +90,7 @@ def test_capture_and_refund_never_overlap(
     mode("money", check)
     rows = Trouble.objects.bulk_create(Trouble(mode="money") for _ in range(40))
     # Few enough that none is kept for another state: each row is waited for in turn below.
-    runners = [start_runner(Trouble, lease=6, concurrency=4) for _ in range(2)]
+    runners = [start_runner(Trouble, lease=6, concurrency=4, deadline=60) for _ in range(2)]
 
     for number, row in enumerate(rows):
         eventually(lambda row=row: (row.pk, "new") in log.begun)

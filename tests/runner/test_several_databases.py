@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from django_fsmworker import workers
 from django_fsmworker.exceptions import ConfigurationError
 from django_fsmworker.health.pages import LIVE, METRICS, READY, pages_of_all
 from django_fsmworker.models import Worker
+from django_fsmworker.runner import preflight
 from django_fsmworker.runner.processes.group import RunnerGroup
 from tests.app.models import BigKind, Noop, RoutedKind, Trouble
 from tests.runner import hooked
@@ -64,6 +67,18 @@ def start(start_thread: Callable[..., Any]) -> Iterator[Start]:
         for runner in running.group.runners:
             runner.stop(0.5)
         running.group.stop()
+
+
+PATIENCE = 600.0
+
+
+@pytest.fixture
+def give_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """``give_up()``: who waits for a database at its start has waited for ``PATIENCE`` by now."""
+    passed = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0])
+    monkeypatch.setattr(preflight, "time", clock)
+    return lambda: passed.__setitem__(0, 2 * PATIENCE)
 
 
 def stored(model: Any, using: str) -> QuerySet[Any]:
@@ -123,14 +138,16 @@ class TestRows:
         start: Start,
         eventually: Eventually,
         server: Server,
+        give_up: Callable[[], None],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         row = made(Noop, "default")
         connections["default"].close()
 
         with server.away():
-            start(Noop, connect_timeout=0.5)
+            start(Noop, connect_timeout=PATIENCE)
             work(eventually, "other")
+            give_up()
             eventually(lambda: "unreachable" in said(caplog), 40)
         eventually(lambda: state(row) == "done", 40)
 
@@ -143,16 +160,22 @@ class TestRows:
 
     @pytest.mark.postgresql
     def test_of_a_pass_do_not_wait_for_one_that_is_away(
-        self, server: Server, start_thread: Callable[..., Any]
+        self,
+        server: Server,
+        start_thread: Callable[..., Any],
+        eventually: Eventually,
+        give_up: Callable[[], None],
     ) -> None:
         row = made(Noop, "other")
-        group = RunnerGroup(dict.fromkeys(BOTH, [Noop]), **{**QUICK, "connect_timeout": 0.5})
+        group = RunnerGroup(dict.fromkeys(BOTH, [Noop]), **{**QUICK, "connect_timeout": PATIENCE})
         connections["default"].close()
 
         with server.away():
+            thread = start_thread(group.run, 0)
+            eventually(lambda: state(row) == "done", 30)
+            give_up()
             with pytest.raises(ConfigurationError, match="'default' cannot be reached"):
-                start_thread(group.run, 0).result(30)
-        assert state(row) == "done"
+                thread.result(30)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> set[str]:
