@@ -316,7 +316,7 @@ class TestStart:
             DATABASE_URL=url,
         )  # fmt: skip
 
-        assert process.wait() == 1
+        assert process.wait(60) == 1
         assert time.monotonic() - began > 1
         (line,) = process.stderr.splitlines()
         assert line.startswith("CommandError: The database 'default' cannot be reached (")
@@ -328,7 +328,7 @@ class TestStart:
     ) -> None:
         process = start_process("runstator", "--processes=2", FSMWORKER_LEASE="long")
 
-        assert process.wait() == 1
+        assert process.wait(60) == 1
         assert (
             "the environment variable FSMWORKER_LEASE is 'long'; "
             "it has to be seconds above 0 (a number or a timedelta).\n" in process.stderr
