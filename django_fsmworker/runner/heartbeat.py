@@ -175,10 +175,11 @@ class Heartbeat(threading.Thread):
 
     def _beat(self) -> float:
         """Give a sign of life everywhere, and obey; returns the seconds until the next one."""
-        report = self._report()
+        report, began = self._report(), time.monotonic()
         status = self._status(report)
         again = self._say_everywhere(status, report)
         self._obey()
+        self._duty.looked(began)  # not before orders are obeyed: a claim may wait for this
         if self._status(report) != status or (self._stacks and again == float("inf")):
             return 0.0  # what has come of an order is to be seen soon
         hurried = report.busy and not self._duty.hears_of_orders
@@ -198,7 +199,6 @@ class Heartbeat(threading.Thread):
                 again = min(again, query_guard.retry_at - now)
             else:
                 again = min(again, self._try(alias, status, report))
-        self._duty.looked(now)
         return again
 
     def _try(self, alias: str, status: WorkerStatus, report: Report) -> float:

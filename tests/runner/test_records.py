@@ -127,10 +127,10 @@ class TestSignals:
         assert [(each["target"], each["cause"]) for each in changed] == [("failed", "failure")]
 
     def test_check_failed_tells_an_overrun_from_an_exception(self) -> None:
-        raising = Trouble.objects.create(mode="raise")
-        looping = Trouble.objects.create(mode="loop")
-
         with heard(check_failed, Trouble) as failed:
+            raising = Trouble.objects.create(mode="raise")
+            one_pass(Trouble)
+            looping = Trouble.objects.create(mode="loop")
             one_pass(Trouble, task_deadline=0.3)
 
         assert {each["pk"]: each["ending"] for each in failed} == {

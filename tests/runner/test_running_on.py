@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -38,6 +39,27 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return brought
 
 
+class HeldSteps:
+    """Each step of a chain notes the token under which it is taken, and waits until released."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int | None] = []
+        self.released = threading.Event()
+
+    def __call__(self, row: Chain, target: Any) -> Any:
+        self.tokens.append(fresh(row).state_claim)
+        self.released.wait(30)
+        return target
+
+
+@pytest.fixture
+def held_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldSteps]:
+    held = HeldSteps()
+    monkeypatch.setattr(Chain, "step", lambda row, target: held(row, target))
+    yield held
+    held.released.set()
+
+
 def all_done() -> bool:
     return not Chain.objects.exclude(state="last").exists()
 
@@ -56,19 +78,17 @@ def test_a_chain_is_claimed_once(
     assert not Chain.objects.exclude(state_claim=None, state_lease=None).exists()
 
 
-def test_each_step_has_a_token_of_its_own(start_runner: Start, eventually: Eventually) -> None:
-    row = Chain.objects.create(pause=0.5)
+def test_each_step_has_a_token_of_its_own(
+    start_runner: Start, eventually: Eventually, held_steps: HeldSteps
+) -> None:
+    held_steps.released.set()
+    Chain.objects.create()
+
     start_runner(Chain)
-    tokens = set()
+    eventually(all_done)
 
-    def seen_in_last_state() -> bool:
-        now = fresh(row)
-        tokens.add(now.state_claim)
-        return bool(now.state == "last")
-
-    eventually(seen_in_last_state)
-
-    assert len(tokens - {None}) == 3
+    assert len(held_steps.tokens) == 3
+    assert len({*held_steps.tokens} - {None}) == 3
 
 
 def test_after_so_many_steps_others_get_their_turn(
@@ -95,26 +115,30 @@ def test_not_in_a_single_pass() -> None:
 
 
 def test_a_row_that_is_moved_meanwhile_does_not_go_on(
-    start_runner: Start, eventually: Eventually
+    start_runner: Start, eventually: Eventually, held_steps: HeldSteps
 ) -> None:
-    row = Chain.objects.create(pause=0.5)
+    row = Chain.objects.create()
     runner = start_runner(Chain, lease=30)
-    eventually(CheckLog.objects.exists)
+    eventually(lambda: held_steps.tokens)
 
     row.state_transition("last")
+    held_steps.released.set()
     eventually(lambda: runner.total("superseded") == 1)
 
     assert fresh(row).state == "last"
+    assert len(held_steps.tokens) == 1
 
 
 def test_stopping_between_two_steps_frees_the_row(
-    start_runner: Start, eventually: Eventually
+    start_runner: Start, eventually: Eventually, held_steps: HeldSteps
 ) -> None:
-    row = Chain.objects.create(pause=0.5)
+    row = Chain.objects.create()
     runner = start_runner(Chain)
-    eventually(CheckLog.objects.exists)
+    eventually(lambda: held_steps.tokens)
 
-    runner.stop()
+    runner.runner.stop(30)
+    held_steps.released.set()
+    runner.stop(30)
 
     assert (fresh(row).state, fresh(row).state_claim, fresh(row).state_lease) == (
         "second",

@@ -129,7 +129,7 @@ class TestIsolation:
     ) -> None:
         thread = start_thread(lambda: self.isolation(engine=True))
 
-        assert thread.result(10) == "read committed"
+        assert thread.result() == "read committed"
 
     @pytest.mark.postgresql
     @pytest.mark.mysql
@@ -138,7 +138,7 @@ class TestIsolation:
     ) -> None:
         thread = start_thread(lambda: self.isolation(engine=False))
 
-        assert thread.result(10) == "repeatable read"
+        assert thread.result() == "repeatable read"
 
     @pytest.mark.postgresql
     def test_of_the_engine_on_a_server_that_is_stricter(
@@ -148,4 +148,4 @@ class TestIsolation:
 
         thread = start_thread(lambda: self.isolation(engine=True))
 
-        assert thread.result(10) == "read committed"
+        assert thread.result() == "read committed"

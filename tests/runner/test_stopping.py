@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from django_fsmworker.runner.database.outages import QueryWatchdog
 from django_fsmworker.runner.main_loop import Watchdog
 from django_fsmworker.thread_starter import prepare_to_start_threads
 from tests.app.models import BasicModel, Chain, Trouble
+from tests.app.models.trouble import TroubleStates
 from tests.runner.embedded import QUICK, Embedded, one_pass
 from tests.runner.held_check import HeldCheck
 from tests.runner.rows import due_in, fresh, lapse, reason, states
@@ -31,6 +32,21 @@ def gated(number: int) -> list[Trouble]:
     return [Trouble.objects.create(mode="held") for _ in range(number)]
 
 
+@pytest.fixture
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of ``patient``; checks in other states have all the time they take."""
+    monkeypatch.setattr(TroubleStates.patient, "deadline", 0.3)
+
+
+@pytest.fixture
+def stuck(mode: Callable[..., None]) -> Iterator[None]:
+    """Checks of the mode ``stuck`` are in a call, which nothing interrupts, until the test ends."""
+    released = threading.Event()
+    mode("stuck", lambda row: released.wait())
+    yield
+    released.set()
+
+
 class TestHandingBack:
     def test_what_has_not_started_is_free_and_due_at_once(
         self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
@@ -39,11 +55,11 @@ class TestHandingBack:
         runner = start_runner(Trouble, concurrency=2)
         eventually(lambda: Trouble.objects.running().count() >= 4 and len(held_check.begun) == 2)
 
-        runner.runner.stop()
+        runner.runner.stop(60)
         waiting = [row for row in rows if row.pk not in held_check.begun]
         eventually(lambda: not any(fresh(row).state_claim for row in waiting))
         held_check.released.set()
-        runner.stop()
+        runner.stop(60)
 
         assert sorted(states(rows)) == ["done"] * 2 + ["new"] * 4
         for row in waiting:
@@ -63,10 +79,10 @@ class TestHandingBack:
         lapse([suspect], times=2)
         eventually(lambda: fresh(suspect).state_failures == 2)
 
-        runner.runner.stop()
+        runner.runner.stop(60)
         eventually(lambda: fresh(suspect).state_claim is None)
         held_check.released.set()
-        runner.stop()
+        runner.stop(60)
 
         assert fresh(suspect).state_failures == 1
         assert fresh(suspect).state_lease is not None
@@ -82,10 +98,10 @@ class TestDraining:
         runner = start_runner(Trouble)
         eventually(lambda: held_check.begun)
 
-        runner.runner.stop()
+        runner.runner.stop(60)
         assert fresh(row).state == "new"
         held_check.released.set()
-        runner.stop()
+        runner.stop(60)
 
         assert fresh(row).state == "done"
 
@@ -96,10 +112,8 @@ class TestDraining:
         runner = start_runner(Trouble, concurrency=2, drain_timeout=0.3)
         eventually(lambda: len(runner.runner.status().threads.running) == 2)
 
-        began = time.monotonic()
         runner.stop()
 
-        assert time.monotonic() - began < 5
         for row in rows:
             left = fresh(row)
             assert (left.state, left.state_failures, left.state_claim) == ("new", 0, None)
@@ -116,13 +130,11 @@ class TestDraining:
         self, start_runner: Start, eventually: Eventually
     ) -> None:
         row = Trouble.objects.create(mode="loop")
-        runner = start_runner(Trouble, drain_timeout=60)
+        runner = start_runner(Trouble, drain_timeout=600, deadline=600)
         eventually(lambda: runner.runner.status().threads.running)
 
-        began = time.monotonic()
         runner.stop(timeout=0.2)
 
-        assert time.monotonic() - began < 5
         assert fresh(row).state_failures == 0
 
     def test_no_thread_is_left(self, start_runner: Start, eventually: Eventually) -> None:
@@ -164,28 +176,33 @@ class TestDraining:
     @pytest.mark.postgresql
     @pytest.mark.mysql
     def test_no_connection_is_left(
-        self, start_runner: Start, eventually: Eventually, server: Server
+        self, start_runner: Start, eventually: Eventually, server: Server, short_deadline: None
     ) -> None:
-        rows = [Trouble.objects.create(mode=mode) for mode in ("succeed", "loop", "raise")]
-        runner = start_runner(Trouble, deadline=0.3)
-        eventually(lambda: runner.total("moved") == runner.total("overran") == 1)
+        loop = Trouble.objects.create(mode="loop", state="patient")
+        rows = [loop, *[Trouble.objects.create(mode=mode) for mode in ("succeed", "raise")]]
+        runner = start_runner(Trouble)
+        eventually(
+            lambda: all(runner.total(name) == 1 for name in ("moved", "failed", "overran")), 30
+        )
 
         runner.stop()
 
-        eventually(lambda: server.other_connections() == 0)
-        assert states(rows) == ["done", "new", "new"]
+        eventually(lambda: server.other_connections() == 0, 30)
+        assert states(rows) == ["patient", "done", "new"]
 
     def test_a_long_drain_is_no_stall(
         self, start_runner: Start, eventually: Eventually, held_check: HeldCheck
     ) -> None:
         stalls: list[bool] = []
-        (row,) = gated(1)
+        row, waiting = gated(2)
         runner = start_runner(
-            Trouble, watchdog_interval=0.2, on_stall=lambda: stalls.append(True), deadline=10
+            Trouble, concurrency=1, watchdog_interval=0.2, on_stall=lambda: stalls.append(True)
         )
-        eventually(lambda: held_check.begun)
+        eventually(lambda: held_check.begun and fresh(waiting).state_claim)
 
-        runner.runner.stop()
+        runner.runner.stop(60)
+        eventually(lambda: not fresh(waiting).state_claim)  # by now the drain has begun
+        stalls.clear()
         # Meanwhile one like its own, over a loop that does stand still, barks three times.
         barks: list[bool] = []
         other = Watchdog(0.2, lambda: barks.append(True))
@@ -194,10 +211,10 @@ class TestDraining:
         other.stop()
         other.join()
         held_check.released.set()
-        runner.stop()
+        runner.stop(60)
 
         assert stalls == []
-        assert fresh(row).state == "done"
+        assert states([row, waiting]) == ["done", "new"]
 
 
 @pytest.mark.once
@@ -212,11 +229,14 @@ class TestRunFor:
     def test_rows_that_become_due_meanwhile_are_run(
         self, start_thread: Callable[..., Any], eventually: Eventually
     ) -> None:
+        runner = StatorRunner([Chain], **QUICK)
+        thread = start_thread(runner.run, run_for=100)
+        eventually(lambda: runner.status().rounds)
         row = Chain.objects.create()
 
-        StatorRunner([Chain], **QUICK).run(run_for=1)
-
-        assert fresh(row).state == "last"
+        eventually(lambda: fresh(row).state == "last")
+        runner.stop()
+        thread.result(30)
 
     def test_zero_is_one_pass_over_everything_due(self) -> None:
         rows = [Trouble.objects.create() for _ in range(100)]
@@ -233,17 +253,17 @@ class TestRunFor:
 
         assert fresh(row).state == "done"
 
+    @pytest.mark.usefixtures("stuck", "short_deadline")
     def test_zero_ends_although_a_check_does_not(self) -> None:
-        stuck, good = Trouble.objects.create(mode="sleep", value=6), Trouble.objects.create()
-        began = time.monotonic()
+        row = Trouble.objects.create(mode="stuck", state="patient")
+        good = Trouble.objects.create()
 
-        one_pass(Trouble, deadline=0.2, abandon_after=0.1, drain_timeout=0.3)
+        one_pass(Trouble, abandon_after=0.1, drain_timeout=0.3)
 
-        assert time.monotonic() - began < 5
-        assert states([stuck, good]) == ["new", "done"]
-        left = fresh(stuck)
+        assert states([row, good]) == ["patient", "done"]
+        left = fresh(row)
         assert (left.state_failures, left.state_claim) == (1, None)
-        assert "did not end within its deadline" in reason(stuck)
+        assert "did not end within its deadline" in reason(row)
 
     def test_a_runner_that_was_stopped_before_does_not_run(self) -> None:
         row = Trouble.objects.create()

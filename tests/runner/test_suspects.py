@@ -170,7 +170,7 @@ def test_a_row_that_kills_its_process_ends_in_its_failure_state(
             processes.append(runstator())
         return fresh(killer).state == "failed" and set(states(healthy)) == {"done"}
 
-    eventually(supervised, 40)
+    eventually(supervised, 100)
 
     assert path(killer) == ["new", "failed"]
     assert reason(killer) == (

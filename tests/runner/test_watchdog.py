@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,11 +13,13 @@ import pytest
 from django.db import connection
 
 from django_fsmworker import clock
-from django_fsmworker.runner.main_loop import Liveness
+from django_fsmworker.runner.main_loop import Liveness, Watchdog
 from tests.app.models import Trouble
+from tests.app.models.trouble import TroubleStates
 from tests.runner.embedded import Embedded
+from tests.runner.held_check import HeldCheck
 from tests.runner.locking import TableLocker
-from tests.runner.rows import fresh, reason, states
+from tests.runner.rows import failure, fresh, reason, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,10 +32,13 @@ def table_locked(start_thread: Start) -> Callable[[Any], TableLocker]:
     return lambda row: TableLocker(start_thread, row)
 
 
-def due_every_tenth_of_a_second() -> Trouble:
-    """Rows that keep a runner claiming; returns the first."""
+def due_again_and_again() -> Trouble:
+    """Rows that keep a runner claiming for longer than any test takes; returns the first.
+
+    A slow machine, too, has run one of them before the next one is due.
+    """
     now = clock.now()
-    rows = [Trouble(state_next=now + timedelta(seconds=0.1 * number)) for number in range(200)]
+    rows = [Trouble(state_next=now + timedelta(seconds=0.4 * number)) for number in range(400)]
     return Trouble.objects.bulk_create(rows)[0]
 
 
@@ -57,14 +63,15 @@ class TestStall:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         stalls: list[float] = []
-        row = due_every_tenth_of_a_second()
+        row = due_again_and_again()
         runner = start_runner(
             Trouble, watchdog_interval=0.4, on_stall=lambda: stalls.append(time.monotonic())
         )
-        eventually(caught_up)
+        eventually(caught_up, 30)
+        stalls.clear()
 
         with table_locked(row):
-            eventually(lambda: stalls, 5)
+            eventually(lambda: stalls, 30)
 
         text = "The main loop has not come round for 0 s; the stacks follow on stderr."
         assert text in caplog.messages
@@ -74,17 +81,39 @@ class TestStall:
         assert runner.alive
 
     def test_long_checks_are_no_stall(
-        self, start_runner: Callable[..., Embedded], eventually: Eventually
+        self,
+        start_runner: Callable[..., Embedded],
+        eventually: Eventually,
+        held_check: HeldCheck,
     ) -> None:
         stalls: list[bool] = []
-        row = Trouble.objects.create(mode="sleep", value=1)
-
-        start_runner(
-            Trouble, concurrency=1, watchdog_interval=0.3, on_stall=lambda: stalls.append(True)
+        row = Trouble.objects.create(mode="held")
+        runner = start_runner(
+            Trouble,
+            concurrency=1,
+            deadline=90,
+            hints=False,
+            poll_interval=600,
+            watchdog_interval=0.3,
+            on_stall=lambda: stalls.append(True),
         )
-        eventually(lambda: fresh(row).state == "done")
+        eventually(lambda: held_check.begun)
+        # From now on the main loop sends nothing to the database, which may keep it waiting.
+        rounds = runner.runner.rounds
+        eventually(lambda: runner.runner.rounds > rounds + 2)
+        stalls.clear()
+
+        # One like the runner's own, over a loop that does stand still, barks meanwhile.
+        barks: list[bool] = []
+        other = Watchdog(0.3, lambda: barks.append(True))
+        other.start()
+        eventually(lambda: len(barks) == 3, 30)
+        other.stop()
+        other.join()
 
         assert stalls == []
+        held_check.released.set()
+        eventually(lambda: fresh(row).state == "done")
 
     def test_the_command_ends_with_its_own_exit_code_and_the_stacks(
         self,
@@ -92,14 +121,14 @@ class TestStall:
         eventually: Eventually,
         table_locked: Callable[[Any], TableLocker],
     ) -> None:
-        row = due_every_tenth_of_a_second()
+        row = due_again_and_again()
         process = start_process(
             "runstator", "tests.Trouble", "--poll-interval=0.1", FSMWORKER_WATCHDOG_INTERVAL="1"
         )
-        eventually(caught_up)
+        eventually(caught_up, 60)
 
         with table_locked(row):
-            assert process.wait(15) == 4
+            assert process.wait(40) == 4
 
         assert "CRITICAL The main loop has not come round for 1 s" in process.stderr
         assert "stator_runner.py" in process.stderr
@@ -108,19 +137,29 @@ class TestStall:
 
 class TestAbandonedThreads:
     def test_their_slots_are_filled_and_the_reason_is_on_record_at_once(
-        self, start_runner: Callable[..., Embedded], eventually: Eventually
+        self,
+        start_runner: Callable[..., Embedded],
+        eventually: Eventually,
+        mode: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        stuck = [Trouble.objects.create(mode="sleep", value=6) for _ in range(2)]
-        good = [Trouble.objects.create() for _ in range(5)]
-        runner = start_runner(Trouble, concurrency=2, deadline=0.2, abandon_after=0.1)
+        released = threading.Event()
+        mode("stuck", lambda row: released.wait())
+        monkeypatch.setattr(TroubleStates.patient, "deadline", 0.2)  # theirs, and not the others'
+        stuck = [Trouble.objects.create(mode="stuck", state="patient") for _ in range(2)]
+        runner = start_runner(Trouble, concurrency=2, abandon_after=0.1)
+        try:
+            eventually(lambda: all(failure(row) for row in stuck), 30)
+            good = [Trouble.objects.create() for _ in range(5)]
+            eventually(lambda: set(states(good)) == {"done"}, 30)
 
-        eventually(lambda: set(states(good)) == {"done"}, 5)
-
-        for row in stuck:
-            eventually(lambda row=row: "did not end within its deadline" in reason(row))
-            held = fresh(row)
-            assert held.state_claim is not None, "it stays leased while it is seen to run"
-        assert not runner.runner.too_many_abandoned
+            for row in stuck:
+                assert "did not end within its deadline" in reason(row)
+                held = fresh(row)
+                assert held.state_claim is not None, "it stays leased while it is seen to run"
+            assert not runner.runner.too_many_abandoned
+        finally:
+            released.set()
         eventually(lambda: all(fresh(row).state_failures == 1 for row in stuck))
 
     @pytest.mark.once
@@ -133,12 +172,12 @@ class TestAbandonedThreads:
             "runstator",
             "tests.Trouble",
             "--concurrency=4",
-            "--deadline=0.3",
+            "--deadline=1",
             "--drain-timeout=0.5",
             FSMWORKER_MAX_ABANDONED="2",
         )
 
-        assert process.wait(20) == 3
+        assert process.wait(60) == 3
 
         assert (
             "More than 2 checks did not end and hold their threads; "
