@@ -44,11 +44,10 @@ def deliver(
         found, progressed = _deliver_some(store, model, some, worker, overrun, end, around, apart)
         answers |= found
         left = [event for event in left if event.pk not in answers]
-        if apart and not progressed:  # the others may have their rows to themselves
-            left = [event for event in left if event not in some] + some
         if progressed or found:
             progress = time.monotonic()
         else:
+            left = [event for event in left if event not in some] + some  # others may have a turn
             time.sleep(LOCK_LOOK)  # mostly another thread has locked them that delivers events, too
     answers |= _released(store, left)
     # This process lives, and so no note that it may die of them is to stay.

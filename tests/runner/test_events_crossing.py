@@ -8,14 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Sum
+from django.test.utils import CaptureQueriesContext
 
-from django_fsmworker.events import Submission, crossings, submit_events
+from django_fsmworker.events import Submission, cancel_event, crossings, submit_events
+from django_fsmworker.events.delivering import deliver
 from django_fsmworker.graph import EventInfo
 from django_fsmworker.models import Event, FailureRecord
+from django_fsmworker.models.event import events_of
+from django_fsmworker.runner.execution.middleware import around_events
+from django_fsmworker.store import store_for
 from tests.app.models import Account
 from tests.app.models.accounts import ACTIONS
+from tests.database.rows import claim
 from tests.runner.embedded import Embedded, one_pass
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -120,3 +126,20 @@ def test_each_has_a_transaction_of_its_own_for_a_while(act: Act) -> None:
 
     assert told == ["tried", "committed"] * 4
     assert_no_attempt_failed()
+
+
+@pytest.mark.once
+def test_one_that_others_have_ended_meanwhile_is_answered_once(act: Act) -> None:
+    act(lambda row, event: None)
+    rows = Account.objects.bulk_create(Account() for _ in range(2))
+    other, cancelled = submit_events([submission(row) for row in rows])
+    events = claim(events_of(Account))
+    cancel_event(cancelled)
+    crossings.crossed("default", Account)
+
+    with CaptureQueriesContext(connection) as sent:
+        answers = deliver(store_for("default"), Account, events, "tests", around_events("tests"))
+
+    assert not answers[cancelled].given_back
+    assert answers[other].target == "delivered"
+    assert len(sent) < 60, "each event has its turn once"
