@@ -14,19 +14,18 @@ from django_fsmworker.logs import logger_for
 
 logger = logger_for(__name__)
 
+# Seconds after a deadlock for which the events of the model are delivered one by one.
+APART = 60.0
+
+_until: dict[tuple[str, Any], float] = {}
+_lock = threading.Lock()
+
 
 class Deadlock(Exception):
     """The database has ended what an action did, as that of another transaction waited for it.
 
     All of the transaction is rolled back. Nobody is to blame, and it costs no attempt.
     """
-
-
-# Seconds after a deadlock for which the events of the model are delivered one by one.
-APART = 60.0
-
-_until: dict[tuple[str, Any], float] = {}
-_lock = threading.Lock()
 
 
 def crossed(alias: str, model: Any) -> None:

@@ -16,15 +16,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from django_fsmworker.events.crossings import Deadlock
-from django_fsmworker.events.endings import (
-    Wait,
-    end,
-    fail,
-    pending,
-    postpone,
-    wait_of_refused,
-    wake_rows,
-)
+from django_fsmworker.events.endings import Wait, end, fail, pending, postpone, wake_rows
 from django_fsmworker.events.line import ASKED_FOR_LATER, Line, has_failed
 from django_fsmworker.events.meddling import refuse_meddling
 from django_fsmworker.events.overrun import Overrun
@@ -71,7 +63,6 @@ MOST_TRIES = 3
 HELD_WAIT = 5.0
 LAPSE_SLACK = 0.5
 
-
 Move = tuple[Any, Event]  # a row, by its key, and what moves it
 
 
@@ -102,7 +93,7 @@ class Delivery:
         until: float,
         around: Surrounding,
         *,
-        apart: bool = False,
+        apart: bool,
     ) -> None:
         self._store, self._alias, self._around = store, store.alias, around
         self._apart = apart
@@ -339,7 +330,7 @@ class Delivery:
         unhandled = self._graph.unhandled_of(event.trigger)
         sentence = SENTENCES[reason].format(state=line.row.__dict__["state"])
         if unhandled == "retry":
-            self._waits[event.pk] = Wait(wait_of_refused(event, self._now), sentence, refused=True)
+            self._waits[event.pk] = Wait.of_refused(event, self._now, sentence)
             if event.state_failures:
                 self._recovered.append(event.pk)
             line.step_over(event)

@@ -75,14 +75,14 @@ class Wait:
     reason: str = ""
     refused: bool = False
 
-
-def wait_of_refused(event: Event, now: datetime) -> float:
-    """Seconds until an event that its row does not take is tried again."""
-    waited = (now - event.fires_at).total_seconds()
-    wait = min(max(SHORTEST_WAIT, waited / 2), LONGEST_WAIT)
-    if event.expires_at is not None:
-        wait = min(wait, (event.expires_at - now).total_seconds())
-    return wait
+    @classmethod
+    def of_refused(cls, event: Event, now: datetime, reason: str) -> Wait:
+        """That of an event that its row does not take, until it is tried again all the same."""
+        waited = (now - event.fires_at).total_seconds()
+        wait = min(max(SHORTEST_WAIT, waited / 2), LONGEST_WAIT)
+        if event.expires_at is not None:
+            wait = min(wait, (event.expires_at - now).total_seconds())
+        return cls(wait, reason, refused=True)
 
 
 def postpone(alias: str, waits: Mapping[int, Wait]) -> None:

@@ -41,22 +41,25 @@ def _named(error: BaseException) -> tuple[Any, Any] | None:
     return None
 
 
+def _is_listed(error: BaseException, names: str) -> bool:
+    """Whether the database that the error is from lists its name under ``names``."""
+    named = _named(error)
+    return named is not None and named[1] in getattr(named[0], names)
+
+
 def is_contention(error: BaseException) -> bool:
     """Whether the same statement may well succeed in a moment."""
-    named = _named(error)
-    return named is not None and named[1] in named[0].TRY_AGAIN
+    return _is_listed(error, "TRY_AGAIN")
 
 
 def is_deadlock(error: BaseException) -> bool:
     """Whether the database ended the transaction since it and another waited for each other."""
-    named = _named(error)
-    return named is not None and named[1] in named[0].DEADLOCKS
+    return _is_listed(error, "DEADLOCKS")
 
 
 def is_cancelled(error: BaseException) -> bool:
     """Whether the statement was ended by somebody, or by the database's limit of time."""
-    named = _named(error)
-    return named is not None and named[1] in named[0].CANCELLED
+    return _is_listed(error, "CANCELLED")
 
 
 def is_outage(error: BaseException) -> bool:
@@ -80,8 +83,7 @@ def blames_statement(error: BaseException) -> bool:
     """
     if not isinstance(error, DatabaseError):
         return True
-    named = _named(error)
-    listed = named is not None and named[1] in named[0].STATEMENT
+    listed = _is_listed(error, "STATEMENT")
     unknown = str(error).startswith("no such ")  # a table, a column or a function, says SQLite
     return isinstance(error, ProgrammingError | NotSupportedError) or listed or unknown
 

@@ -5,17 +5,16 @@ Both drivers have the number as the first argument of what they raise.
 
 from __future__ import annotations
 
-TRY_AGAIN = {
+DEADLOCKS = {1213}  # the whole transaction is rolled back
+
+TRY_AGAIN = DEADLOCKS | {
     1020,  # the row was changed since it was read: MariaDB's snapshot isolation
     1205,  # lock wait timeout
-    1213,  # deadlock; the whole transaction is rolled back
     1412,  # the table's definition has changed since the snapshot
     1637,  # too many active transactions
     3101,  # another member of the replication group has written the same rows
     3572,  # NOWAIT
 }
-
-DEADLOCKS = {1213}
 
 # Of the client library: no connection, or none any more. A closed one is 0.
 _CLIENT = {0, *range(2000, 2100)}
